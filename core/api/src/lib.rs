@@ -1,0 +1,1 @@
+//! HTTP handlers of the Docker Engine API: extract, one engine call, encode.

@@ -1,0 +1,1 @@
+//! Kind and name to driver, with generations and live swap.

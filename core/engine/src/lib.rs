@@ -1,0 +1,1 @@
+//! Use cases of the engine, one serial queue a container, and recovery.

@@ -1,0 +1,1 @@
+//! Images: references, manifests, pull, unpack, load, import.

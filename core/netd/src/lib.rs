@@ -1,0 +1,1 @@
+//! The network helper that outlives the daemon: name service and relays.

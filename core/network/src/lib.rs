@@ -1,0 +1,1 @@
+//! Sandboxes, IPAM, port leases, name service and firewall tables.

@@ -1,0 +1,1 @@
+//! From a container's configuration to a running process, through the monitor.

@@ -1,0 +1,1 @@
+//! Crash-safe state of the engine: typed tables with group commit.

@@ -1,0 +1,1 @@
+//! The audited system calls: mounts, namespaces, cgroups, netlink, nftables, seccomp.

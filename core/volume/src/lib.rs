@@ -1,0 +1,1 @@
+//! Volume index, reference counts and copy-up.

@@ -1,0 +1,1 @@
+//! Docker Engine API types and their per-version shaping.

@@ -1,0 +1,1 @@
+//! Docker Hub and any OCI distribution registry.

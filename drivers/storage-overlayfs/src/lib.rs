@@ -1,0 +1,1 @@
+//! Snapshots on the kernel's overlay file system.

@@ -1,0 +1,1 @@
+//! Volumes as directories on the host.

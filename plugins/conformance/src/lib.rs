@@ -1,0 +1,1 @@
+//! Conformance suite per driver kind, and the driver-verify binary.

@@ -1,0 +1,1 @@
+//! Loads plugins in process or in a child process.

@@ -1,0 +1,1 @@
+//! Scriptable drivers with fail points, for tests.

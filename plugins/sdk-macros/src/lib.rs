@@ -1,0 +1,1 @@
+//! The one macro line that turns a driver into a plugin.
