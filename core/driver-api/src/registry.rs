@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Driver, contract::contract};
+use crate::contract::contract;
 
 /// What a client proves itself with. All empty: anonymous.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Driver, MountPlan, contract::contract};
+use crate::{MountPlan, contract::contract};
 
 /// How a deleted file is told in a layer directory that core's extractor fills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

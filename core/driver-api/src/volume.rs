@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Driver, MountPlan, contract::contract, storage::Usage};
+use crate::{MountPlan, contract::contract, storage::Usage};
 
 /// Make a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
