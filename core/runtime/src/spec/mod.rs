@@ -1,0 +1,35 @@
+//! From plain fields to an OCI runtime specification, with Docker's defaults.
+
+mod input;
+
+pub use input::{
+    BlkioDevice, DeviceInput, MountInput, NamespaceMode, Namespaces, Propagation, Resources,
+    SeccompChoice, ShmInput, SpecInput, TmpfsInput, Ulimit,
+};
+
+/// Why a specification cannot be built. Messages are Docker's where clients see them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// The user or group is not in the container's files.
+    #[error("unable to find {what} {name}: no matching entries in {file} file")]
+    NoSuchUser {
+        /// `user` or `group`.
+        what: &'static str,
+        /// As given.
+        name: String,
+        /// `passwd` or `group`.
+        file: &'static str,
+    },
+    /// A field has a value that has no meaning.
+    #[error("{0}")]
+    Invalid(String),
+    /// The seccomp profile cannot be used.
+    #[error("seccomp: {0}")]
+    Seccomp(String),
+    /// The root file system cannot be read.
+    #[error("reading the container's file system: {0}")]
+    Rootfs(String),
+    /// Part of a specification that Gantry's own runtime does not do.
+    #[error("not supported: {0}")]
+    Unsupported(String),
+}

@@ -1,0 +1,142 @@
+//! How control groups are mounted here, and where this process stands in them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The set-up of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Only version 1 hierarchies.
+    V1,
+    /// Version 1 hierarchies with controllers, and an empty unified one beside them.
+    Hybrid,
+    /// The unified hierarchy alone.
+    V2,
+}
+
+impl Mode {
+    /// `1` or `2`, as the API's `CgroupVersion` says it.
+    #[must_use]
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::V1 | Self::Hybrid => "1",
+            Self::V2 => "2",
+        }
+    }
+}
+
+/// The mounted hierarchies. A value; it keeps no descriptors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cgroups {
+    root: PathBuf,
+    mode: Mode,
+    /// Version 1 mount points by controller; two controllers may share one. `name=systemd` counts as a controller.
+    v1: BTreeMap<String, PathBuf>,
+    /// Mount point of the unified hierarchy.
+    unified: Option<PathBuf>,
+    /// Controllers the unified root offers.
+    v2_controllers: Vec<String>,
+}
+
+impl Cgroups {
+    /// Looks at what is mounted under `root` (`/sys/fs/cgroup`): `cgroup.controllers` in it means version 2;
+    /// otherwise each directory in it is a hierarchy, named after its controllers, and `unified` the empty one.
+    ///
+    /// # Errors
+    /// When nothing there is a control group.
+    pub fn detect(root: &Path, proc: &Path) -> io::Result<Self> {
+        if root.join("cgroup.controllers").exists() {
+            let controllers = std::fs::read_to_string(root.join("cgroup.controllers"))?;
+            return Ok(Self {
+                root: root.to_owned(),
+                mode: Mode::V2,
+                v1: BTreeMap::new(),
+                unified: Some(root.to_owned()),
+                v2_controllers: controllers.split_whitespace().map(str::to_owned).collect(),
+            });
+        }
+        let known = std::fs::read_to_string(proc.join("self/cgroup")).unwrap_or_default();
+        let mut v1 = BTreeMap::new();
+        for controllers in known.lines().filter_map(|l| l.split(':').nth(1)) {
+            for controller in controllers.split(',').filter(|c| !c.is_empty()) {
+                let bare = controller.strip_prefix("name=").unwrap_or(controller);
+                let dir = [controllers, bare]
+                    .iter()
+                    .map(|name| root.join(name))
+                    .find(|dir| dir.join("cgroup.procs").exists());
+                if let Some(dir) = dir {
+                    v1.insert(controller.to_owned(), dir);
+                }
+            }
+        }
+        let unified = root.join("unified");
+        let unified = unified.join("cgroup.procs").exists().then_some(unified);
+        if v1.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("no cgroup hierarchy is mounted under {}", root.display()),
+            ));
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            mode: if unified.is_some() {
+                Mode::Hybrid
+            } else {
+                Mode::V1
+            },
+            v1,
+            unified,
+            v2_controllers: Vec::new(),
+        })
+    }
+    /// `/sys/fs/cgroup`.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+    /// Version 1, 2 or both.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+    /// Version 1 mount points by controller.
+    #[must_use]
+    pub fn v1(&self) -> &BTreeMap<String, PathBuf> {
+        &self.v1
+    }
+    /// The unified hierarchy's mount point.
+    #[must_use]
+    pub fn unified(&self) -> Option<&Path> {
+        self.unified.as_deref()
+    }
+    /// Whether limits of that controller can be set here (`memory`, `cpu`, `cpuset`, `pids`, `blkio`/`io`, ...).
+    #[must_use]
+    pub fn has(&self, controller: &str) -> bool {
+        match self.mode {
+            Mode::V2 => {
+                let name = if controller == "blkio" {
+                    "io"
+                } else {
+                    controller
+                };
+                self.v2_controllers.iter().any(|c| c == name)
+            }
+            Mode::V1 | Mode::Hybrid => self.v1.contains_key(controller),
+        }
+    }
+    /// The distinct directories a group has, one a hierarchy: (first controller's name, mount point).
+    #[must_use]
+    pub fn hierarchies(&self) -> Vec<(&str, &Path)> {
+        let mut seen: Vec<(&str, &Path)> = Vec::new();
+        for (controller, dir) in &self.v1 {
+            if !seen.iter().any(|(_, d)| d == dir) {
+                seen.push((controller, dir));
+            }
+        }
+        if let Some(unified) = &self.unified {
+            seen.push(("", unified));
+        }
+        seen
+    }
+}
