@@ -1,1 +1,32 @@
-//! Sandboxes, IPAM, port leases, name service and firewall tables.
+//! Networks of containers: sandboxes, addresses, port leases, name service and the firewall.
+//!
+//! [`NetworkService`] is what the engine holds. A *sandbox* is a container's network namespace with its generated
+//! `hosts`, `resolv.conf` and `hostname` files; an *endpoint* is its attachment to one network. A driver makes the
+//! links, born inside the sandbox; everything else is done here: addresses and routes from the driver's plan, the
+//! built-in IPAM, leases of host ports, names handed to `gantry-netd`, and one nftables table per engine.
+//!
+//! Invariants:
+//! - A network is durable when [`NetworkService::create`] returns; sandboxes, endpoints and leases are stamped with the
+//!   boot and survive the daemon, not a power cut.
+//! - Everything made outside the two roots (links, the nftables table) carries the engine's tag.
+//! - [`NetworkService::release`] and [`NetworkService::restore`] are idempotent: what they find gone is no error.
+//! - No lock is held while a driver or another process is being waited for, but that of the one network or sandbox.
+//!
+//! It does not parse the API's JSON, make processes of containers, or know how a driver links things.
+
+mod config;
+mod error;
+mod record;
+mod sandbox;
+mod service;
+
+pub use config::{AddressPool, BridgeDefaults, NetworkConfig};
+pub use error::{ErrorKind, NetworkError, Result};
+pub use record::{IpamConfig, IpamPool, NetworkCreate, NetworkRecord};
+pub use sandbox::{
+    EndpointConfig, EndpointInfo, Link, LiveSandbox, Member, PortBinding, PortRequest, Sandbox,
+    SandboxFiles, SandboxMode, SandboxSpec,
+};
+pub use service::NetworkService;
+
+pub use gantry_driver_api::network::{Protocol, Scope};
