@@ -1,1 +1,15 @@
-//! End-to-end tests: real clients against the real binaries.
+//! Drives real binaries: `gantryd` on a private root, the docker CLI, `gantry`, docker-registry, skopeo.
+//!
+//! Every test starts an engine of its own with [`Engine::start`] and ends it with [`Engine::finish`], which fails the
+//! test when the engine left anything on the machine: mounts, links, cgroups, firewall tables or processes (and with
+//! the mounts and processes their namespaces). Needs root; what else is needed is installed by the repository's test
+//! command.
+
+mod engine;
+mod fixture;
+mod footprint;
+mod run;
+
+pub use engine::{Engine, Options, bin_dir};
+pub use fixture::{Registry, busybox_rootfs, busybox_tar, debian_rootfs, free_port};
+pub use run::{Done, eventually, run, run_env, run_stdin};

@@ -1,0 +1,293 @@
+//! One `gantryd` on a private root, and clients that talk to it.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use sha2::{Digest, Sha256};
+
+use crate::run::{Done, eventually, run_env, run_stdin};
+use crate::{fixture, footprint};
+
+/// How to start an engine.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Additional arguments of `gantryd`.
+    pub args: Vec<String>,
+    /// Contents of the configuration file.
+    pub config: Option<serde_json::Value>,
+    /// Plugin directory instead of the build's own.
+    pub plugins: Option<PathBuf>,
+    /// Data-root instead of one in the engine's directory.
+    pub data: Option<PathBuf>,
+}
+
+/// A running engine. Dropping it without [`Engine::finish`] (a failing test) ends its processes all the same.
+pub struct Engine {
+    dir: tempfile::TempDir,
+    data: PathBuf,
+    options: Options,
+    child: Option<Child>,
+    tag: String,
+}
+
+/// Where the binaries of this build are.
+pub fn bin_dir() -> PathBuf {
+    if let Some(dir) = std::env::var_os("GANTRY_BIN_DIR") {
+        return dir.into();
+    }
+    let test = std::env::current_exe().expect("a test has a path");
+    test.ancestors()
+        .nth(2)
+        .expect("tests are built into target/PROFILE/deps")
+        .to_owned()
+}
+
+impl Engine {
+    /// Starts an engine with default options and the busybox image `busybox:latest` imported.
+    pub fn start() -> Self {
+        let engine = Self::with(Options::default());
+        engine.import_busybox("busybox:latest");
+        engine
+    }
+
+    /// Starts an engine without images.
+    pub fn with(options: Options) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("gantry-e2e-")
+            .tempdir()
+            .expect("a temporary directory");
+        fs::create_dir(dir.path().join("data")).expect("a new directory");
+        let data = dir
+            .path()
+            .join("data")
+            .canonicalize()
+            .expect("it was just made");
+        let tag = hex::encode(Sha256::digest(data.as_os_str().as_encoded_bytes()))[..8].to_owned();
+        let mut engine = Self {
+            dir,
+            options,
+            child: None,
+            tag,
+        };
+        engine.boot();
+        engine
+    }
+
+    /// The engine's directory: `data`, `run`, `gantryd.log`, `docker.sock` and what the test puts there.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+    /// Eight hex digits that names of this engine's things carry.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+    /// What `DOCKER_HOST` must be.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+    /// The API's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir().join("docker.sock")
+    }
+    /// The daemon's process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the daemon runs").id()
+    }
+    /// What the daemon logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir().join("gantryd.log")).unwrap_or_default()
+    }
+
+    /// Spawns the daemon without waiting for it.
+    pub fn spawn(&self) -> Child {
+        let config = match &self.options.config {
+            Some(value) => {
+                let path = self.dir().join("daemon.json");
+                fs::write(&path, value.to_string()).expect("the configuration is written");
+                path
+            }
+            None => "/dev/null".into(),
+        };
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir().join("gantryd.log"))
+            .expect("a log");
+        let plugins = self.options.plugins.clone().unwrap_or_else(bin_dir);
+        Command::new(bin_dir().join("gantryd"))
+            .arg("-H")
+            .arg(self.host())
+            .args([OsStr::new("--data-root"), self.data.as_os_str()])
+            .args([
+                OsStr::new("--exec-root"),
+                self.dir().join("run").as_os_str(),
+            ])
+            .args([
+                OsStr::new("--pidfile"),
+                self.dir().join("gantryd.pid").as_os_str(),
+            ])
+            .args([OsStr::new("--config-file"), config.as_os_str()])
+            .args([OsStr::new("--plugin-dir"), plugins.as_os_str()])
+            .args(["--group", "root"])
+            .args(&self.options.args)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("gantryd is built: run `cargo build --workspace` first")
+    }
+
+    /// Starts the daemon (again) and waits until it answers.
+    #[track_caller]
+    pub fn boot(&mut self) {
+        self.child = Some(self.spawn());
+        eventually("the daemon answers", 30, || {
+            let child = self.child.as_mut().expect("it was just started");
+            if let Some(status) = child.try_wait().expect("a child") {
+                panic!("gantryd ended with {status}:\n{}", self.log());
+            }
+            std::os::unix::net::UnixStream::connect(self.socket()).ok()
+        });
+    }
+
+    /// `kill -9` of the daemon, and of nothing else.
+    pub fn kill9(&mut self) {
+        let mut child = self.child.take().expect("the daemon runs");
+        child.kill().expect("it is ours");
+        child.wait().expect("it is ours");
+    }
+
+    /// SIGTERM, and waits for the end. Panics when the daemon does not end well.
+    #[track_caller]
+    pub fn terminate(&mut self) {
+        let mut child = self.child.take().expect("the daemon runs");
+        signal(child.id(), Signal::TERM);
+        let status = eventually("gantryd ends", 30, || child.try_wait().expect("a child"));
+        assert!(
+            status.success(),
+            "gantryd ended with {status}:\n{}",
+            self.log()
+        );
+    }
+
+    fn environment(&self) -> Vec<(String, String)> {
+        let dir = self.dir().display();
+        [
+            ("DOCKER_HOST", self.host()),
+            ("DOCKER_CONFIG", format!("{dir}/config")),
+            ("HOME", format!("{dir}/home")),
+        ]
+        .map(|(k, v)| (k.to_owned(), v))
+        .to_vec()
+    }
+    /// Runs the docker CLI.
+    pub fn docker<S: AsRef<OsStr>>(&self, args: &[S]) -> Done {
+        run_env("docker", args, &self.environment())
+    }
+    /// Runs `gantry`.
+    pub fn gantry<S: AsRef<OsStr>>(&self, args: &[S]) -> Done {
+        run_env(bin_dir().join("gantry"), args, &self.environment())
+    }
+    /// Runs the docker CLI with input.
+    pub fn docker_stdin<S: AsRef<OsStr>>(&self, args: &[S], input: &[u8]) -> Done {
+        run_stdin("docker", args, &self.environment(), input)
+    }
+    /// Runs any program in the clients' environment.
+    pub fn client<S: AsRef<OsStr>>(&self, program: impl AsRef<OsStr>, args: &[S]) -> Done {
+        run_env(program, args, &self.environment())
+    }
+    /// A docker command to be spawned by the test itself.
+    pub fn docker_command(&self) -> Command {
+        let mut command = Command::new("docker");
+        command.envs(self.environment()).stdin(Stdio::null());
+        command
+    }
+    /// A raw API request by curl: status code and body.
+    pub fn api(&self, method: &str, path: &str, body: Option<&str>) -> (u16, String) {
+        let socket = self.socket().display().to_string();
+        let url = format!("http://localhost{path}");
+        let mut args = vec![
+            "-s",
+            "-X",
+            method,
+            "--unix-socket",
+            &socket,
+            "-w",
+            "\n%{http_code}",
+            &url,
+        ];
+        if let Some(body) = body {
+            args.extend(["-H", "Content-Type: application/json", "-d", body]);
+        }
+        let out = crate::run("curl", &args).ok();
+        let (body, code) = out.rsplit_once('\n').unwrap_or(("", &out));
+        (
+            code.parse().expect("curl prints the status"),
+            body.to_owned(),
+        )
+    }
+
+    /// Imports a busybox root file system under `name`.
+    #[track_caller]
+    pub fn import_busybox(&self, name: &str) {
+        self.docker(&[
+            "import",
+            "--change",
+            "CMD [\"sh\"]",
+            fixture::busybox_tar(),
+            name,
+        ])
+        .ok();
+    }
+
+    /// Removes every container, stops the daemon and checks that nothing is left on the machine.
+    #[track_caller]
+    pub fn finish(mut self) {
+        let ids = self.docker(&["ps", "-aq"]).ok();
+        for id in ids.lines() {
+            self.docker(&["rm", "-f", "-v", id]).ok();
+        }
+        self.terminate();
+        let left = std::cell::RefCell::default();
+        let clean = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            eventually("nothing is left", 10, || {
+                *left.borrow_mut() = footprint::of(self.dir(), &self.tag);
+                left.borrow().is_empty().then_some(())
+            });
+        }));
+        let left: Vec<String> = left.into_inner().into_iter().collect();
+        assert!(
+            clean.is_ok(),
+            "left behind:\n{}\n--- daemon log\n{}",
+            left.join("\n"),
+            self.log()
+        );
+    }
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid.cast_signed()).expect("a process identifier is positive");
+    kill_process(pid, signal).expect("it is ours");
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- daemon log of {}\n{}", self.tag, self.log());
+        }
+        if let Some(mut child) = self.child.take() {
+            // A failing test must not leave its containers running.
+            let _ = run_env(
+                "sh",
+                &["-c", "docker ps -aq | xargs -r docker rm -f"],
+                &self.environment(),
+            );
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        footprint::end(self.dir.path(), &self.tag);
+    }
+}

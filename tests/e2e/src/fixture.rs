@@ -1,0 +1,175 @@
+//! Things that tests need: root file systems, a registry, free ports.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use crate::run::{eventually, run};
+
+/// A port of the loopback address that nobody uses at the moment.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback works");
+    listener.local_addr().expect("it is bound").port()
+}
+
+/// Makes a directory with busybox and links for all its applets.
+pub fn busybox_rootfs(dir: &Path) {
+    for sub in ["bin", "etc", "tmp", "root", "proc", "sys", "dev", "var/www"] {
+        fs::create_dir_all(dir.join(sub)).expect("a temporary directory is writable");
+    }
+    fs::copy("/bin/busybox", dir.join("bin/busybox")).expect("package busybox-static is installed");
+    for applet in run("/bin/busybox", &["--list"])
+        .ok()
+        .lines()
+        .filter(|a| *a != "busybox")
+    {
+        std::os::unix::fs::symlink("busybox", dir.join("bin").join(applet)).expect("a new link");
+    }
+    fs::write(
+        dir.join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\nwww:x:33:33:www:/var/www:/bin/sh\n",
+    )
+    .and_then(|()| {
+        fs::write(
+            dir.join("etc/group"),
+            "root:x:0:\nwww:x:33:\nextra:x:44:www\n",
+        )
+    })
+    .expect("a temporary directory is writable");
+}
+
+/// The path of a tar of [`busybox_rootfs`], made once a test process.
+pub fn busybox_tar() -> &'static str {
+    static TAR: OnceLock<(tempfile::TempDir, String)> = OnceLock::new();
+    let (_, path) = TAR.get_or_init(|| {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let root = dir.path().join("root");
+        busybox_rootfs(&root);
+        let tar = dir.path().join("busybox.tar").display().to_string();
+        run(
+            "tar",
+            &[
+                "-C",
+                &root.display().to_string(),
+                "--owner=0",
+                "--group=0",
+                "-cf",
+                &tar,
+                ".",
+            ],
+        )
+        .ok();
+        (dir, tar)
+    });
+    path
+}
+
+/// A Debian root file system made by debootstrap, kept between runs under the build directory.
+pub fn debian_rootfs() -> PathBuf {
+    let root = crate::engine::bin_dir().join("fixtures/debian");
+    if !root.join("etc/debian_version").exists() {
+        let new = root.with_extension("new");
+        if new.exists() {
+            fs::remove_dir_all(&new).expect("it is ours");
+        }
+        fs::create_dir_all(&new).expect("the build directory is writable");
+        let target = new.display().to_string();
+        run("debootstrap", &["--variant=minbase", "bookworm", &target]).ok();
+        fs::rename(&new, &root).expect("both are in the build directory");
+    }
+    root
+}
+
+/// A docker-registry on a loopback port.
+pub struct Registry {
+    dir: tempfile::TempDir,
+    port: u16,
+    child: Child,
+}
+
+impl Registry {
+    /// Starts one without authentication.
+    pub fn start() -> Self {
+        Self::with("")
+    }
+
+    /// Starts one with a user `alice`, password `secret`.
+    pub fn with_password() -> Self {
+        // htpasswd of alice:secret, bcrypt.
+        Self::with("auth:\n  htpasswd:\n    realm: test\n    path: PATH\n")
+    }
+
+    fn with(auth: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let port = free_port();
+        let passwords = dir.path().join("htpasswd");
+        if !auth.is_empty() {
+            let line = run("htpasswd", &["-Bbn", "alice", "secret"]).ok();
+            fs::write(&passwords, format!("{line}\n")).expect("a temporary directory is writable");
+        }
+        let config = dir.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: \
+             true}}\nhttp: {{addr: 127.0.0.1:{port}}}\n{}",
+            dir.path().join("data").display(),
+            auth.replace("PATH", &passwords.display().to_string())
+        );
+        fs::write(&config, text).expect("a temporary directory is writable");
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("package docker-registry is installed");
+        eventually("the registry answers", 10, || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+        });
+        Self { dir, port, child }
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn domain(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+    /// Where its files are.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+    /// Pushes a root file system directory as a one-layer image.
+    pub fn push_rootfs(&self, root: &Path, name: &str) {
+        let archive = self.dir().join("layout");
+        let (archive, root) = (archive.display().to_string(), root.display().to_string());
+        let _ = fs::remove_dir_all(&archive);
+        run("umoci", &["init", "--layout", &archive]).ok();
+        let image = format!("{archive}:new");
+        run("umoci", &["new", "--image", &image]).ok();
+        run("umoci", &["insert", "--image", &image, &root, "/"]).ok();
+        run(
+            "umoci",
+            &["config", "--image", &image, "--config.cmd", "/bin/sh"],
+        )
+        .ok();
+        let target = format!("docker://{}/{name}", self.domain());
+        run(
+            "skopeo",
+            &[
+                "copy",
+                "-q",
+                "--dest-tls-verify=false",
+                &format!("oci:{image}"),
+                &target,
+            ],
+        )
+        .ok();
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,114 @@
+//! What an engine has on the machine, found by its root directory and its tag.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Everything found that belongs to one engine, one line each.
+pub(crate) fn of(dir: &Path, tag: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    mounts(dir, &mut found);
+    links(tag, &mut found);
+    cgroups(tag, &mut found);
+    tables(tag, &mut found);
+    processes(dir, tag, &mut found);
+    found
+}
+
+/// Ends the processes of an engine whose test failed, so that the next test starts on a quiet machine.
+pub(crate) fn end(dir: &Path, tag: &str) {
+    let mut found = BTreeSet::new();
+    processes(dir, tag, &mut found);
+    for line in found {
+        let pid = line
+            .strip_prefix("process /proc/")
+            .and_then(|rest| rest.split(' ').next()?.parse().ok());
+        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+fn mounts(dir: &Path, found: &mut BTreeSet<String>) {
+    let dir = dir.display().to_string();
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo is readable");
+    found.extend(
+        table
+            .lines()
+            .filter(|l| l.contains(&dir))
+            .map(|l| format!("mount {l}")),
+    );
+}
+
+fn links(tag: &str, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir("/sys/class/net")
+        .expect("sysfs is mounted")
+        .flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // Link names have 15 bytes: a prefix of the tag must do.
+        if name.contains(&tag[..6]) {
+            found.insert(format!("link {name}"));
+        }
+    }
+}
+
+fn cgroups(tag: &str, found: &mut BTreeSet<String>) {
+    fn walk(dir: &Path, depth: usize, tag: &str, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                if entry.file_name().to_string_lossy().contains(tag) {
+                    found.insert(format!("cgroup {}", path.display()));
+                } else if depth > 0 {
+                    walk(&path, depth - 1, tag, found);
+                }
+            }
+        }
+    }
+    walk(Path::new("/sys/fs/cgroup"), 3, tag, found);
+}
+
+fn tables(tag: &str, found: &mut BTreeSet<String>) {
+    let list = crate::run("nft", &["list", "tables"]).ok();
+    found.extend(
+        list.lines()
+            .filter(|l| l.contains(tag))
+            .map(|l| format!("nft {l}")),
+    );
+}
+
+fn process_dirs() -> impl Iterator<Item = PathBuf> {
+    fs::read_dir("/proc")
+        .expect("proc is mounted")
+        .flatten()
+        .filter(|e| {
+            e.file_name()
+                .to_string_lossy()
+                .bytes()
+                .all(|b| b.is_ascii_digit())
+        })
+        .map(|e| e.path())
+}
+
+fn processes(dir: &Path, tag: &str, found: &mut BTreeSet<String>) {
+    let dir = dir.display().to_string();
+    let me = std::process::id().to_string();
+    for process in process_dirs() {
+        if process.file_name().is_some_and(|name| name == me.as_str()) {
+            continue;
+        }
+        let read = |file: &str| {
+            String::from_utf8_lossy(&fs::read(process.join(file)).unwrap_or_default())
+                .replace('\0', " ")
+        };
+        let (line, cgroup, environment) = (read("cmdline"), read("cgroup"), read("environ"));
+        // A zombie has no command line; it is its parent's to reap.
+        if line.is_empty() && !cgroup.contains(tag) {
+            continue;
+        }
+        if line.contains(&dir) || cgroup.contains(tag) || environment.contains(&dir) {
+            found.insert(format!("process {} {line}", process.display()));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Other clients: docker-py, and the project's own command line.
+
+use gantry_e2e::{Engine, Options, busybox_tar};
+
+#[test]
+fn docker_py() {
+    let engine = Engine::with(Options::default());
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/docker_py.py");
+    let python = std::env::var("GANTRY_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
+    let done = engine.client(python, &[script, busybox_tar()]);
+    assert!(
+        done.code == 0 && done.out.contains("all calls passed"),
+        "{}\n{}",
+        done.out,
+        done.err
+    );
+    engine.finish();
+}
+
+#[test]
+fn gantry_speaks_dockers_words() {
+    let engine = Engine::start();
+    assert_eq!(
+        engine
+            .gantry(&["run", "--rm", "busybox", "echo", "hi"])
+            .ok(),
+        "hi"
+    );
+    assert_eq!(
+        engine
+            .gantry(&["run", "--rm", "busybox", "sh", "-c", "exit 7"])
+            .code,
+        7
+    );
+    engine
+        .gantry(&["run", "--rm", "busybox", "no-such-program"])
+        .fails(127, "executable file not found");
+    engine
+        .gantry(&["run", "--rm", "busybox", "/etc/passwd"])
+        .fails(126, "permission denied");
+    engine
+        .gantry(&["run", "--rm", "--no-such-flag", "busybox"])
+        .fails(125, "unknown flag: --no-such-flag");
+    let id = engine
+        .gantry(&["run", "-d", "--name", "c", "busybox", "sleep", "60"])
+        .ok();
+    // The same engine through both clients gives the same answers.
+    for args in [
+        &[
+            "ps",
+            "-a",
+            "--no-trunc",
+            "--format",
+            "{{.ID}} {{.Names}} {{.Image}} {{.Command}} {{.State}}",
+        ][..],
+        &[
+            "inspect",
+            "-f",
+            "{{.Id}} {{.State.Pid}} {{json .Config.Cmd}}",
+            "c",
+        ],
+        &[
+            "images",
+            "--format",
+            "{{.Repository}}:{{.Tag}} {{.ID}} {{.Size}}",
+        ],
+        &[
+            "network",
+            "ls",
+            "--format",
+            "{{.Name}} {{.Driver}} {{.Scope}}",
+        ],
+        &["ps"],
+        &["images"],
+    ] {
+        assert_eq!(
+            engine.gantry(args).ok(),
+            engine.docker(args).ok(),
+            "{args:?}"
+        );
+    }
+    assert_eq!(engine.gantry(&["exec", "c", "hostname"]).ok(), id[..12]);
+    engine.gantry(&["stop", "-t", "0", "c"]).ok();
+    assert_eq!(engine.gantry(&["rm", "c"]).ok(), "c");
+    let as_docker = engine.dir().join("docker");
+    std::os::unix::fs::symlink(gantry_e2e::bin_dir().join("gantry"), &as_docker).unwrap();
+    assert_eq!(
+        engine
+            .client(&as_docker, &["run", "--rm", "busybox", "echo", "hi"])
+            .ok(),
+        "hi"
+    );
+    engine.finish();
+}

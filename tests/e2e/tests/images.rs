@@ -1,0 +1,146 @@
+//! Images through the docker CLI and a real registry.
+
+use std::fs;
+
+use gantry_e2e::{Engine, Registry, busybox_rootfs, run};
+
+#[test]
+fn pull_run_and_remove() {
+    let registry = Registry::start();
+    let root = registry.dir().join("root");
+    busybox_rootfs(&root);
+    registry.push_rootfs(&root, "tools/busybox:1");
+    let name = format!("{}/tools/busybox:1", registry.domain());
+    let engine = Engine::with(Default::default());
+    let pulled = engine.docker(&["pull", &name]).ok();
+    for words in [
+        "1: Pulling from tools/busybox",
+        "Pull complete",
+        "Digest: sha256:",
+        "Status: Downloaded newer image",
+    ] {
+        assert!(pulled.contains(words), "{words}: {pulled}");
+    }
+    assert!(
+        engine
+            .docker(&["pull", &name])
+            .ok()
+            .contains("Image is up to date")
+    );
+    let skopeo = run(
+        "skopeo",
+        &[
+            "inspect",
+            "--tls-verify=false",
+            "-f",
+            "{{.Digest}}",
+            &format!("docker://{name}"),
+        ],
+    )
+    .ok();
+    let digests = engine
+        .docker(&["inspect", "-f", "{{index .RepoDigests 0}}", &name])
+        .ok();
+    assert!(digests.ends_with(&skopeo), "{digests} {skopeo}");
+    assert_eq!(
+        engine.docker(&["run", "--rm", &name, "echo", "hi"]).ok(),
+        "hi"
+    );
+    assert!(engine.docker(&["history", &name]).ok().lines().count() >= 2);
+
+    engine.docker(&["tag", &name, "mine:two"]).ok();
+    assert!(
+        engine
+            .docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"])
+            .ok()
+            .contains("mine:two")
+    );
+    engine
+        .docker(&["run", "--name", "user", "mine:two", "true"])
+        .ok();
+    let removed = engine.docker(&["rmi", &name]).ok();
+    assert!(removed.contains(&format!("Untagged: {name}")), "{removed}");
+    engine.docker(&["rmi", "mine:two"]).fails(
+        1,
+        "conflict: unable to remove repository reference \"mine:two\"",
+    );
+    engine.docker(&["rm", "user"]).ok();
+    let removed = engine.docker(&["rmi", "mine:two"]).ok();
+    assert!(
+        removed.contains("Untagged: mine:two") && removed.contains("Deleted: sha256:"),
+        "{removed}"
+    );
+    assert_eq!(engine.docker(&["images", "-q"]).ok(), "");
+    engine.finish();
+}
+
+#[test]
+fn run_pulls_what_is_missing_and_login_is_checked() {
+    let registry = Registry::with_password();
+    let engine = Engine::with(Default::default());
+    let name = format!("{}/private:1", registry.domain());
+    let refused = engine.docker(&["run", "--rm", &name, "true"]);
+    assert_eq!(refused.code, 125, "{refused:?}");
+    let wrong = engine.docker(&["login", "-u", "alice", "-p", "wrong", &registry.domain()]);
+    assert_ne!(wrong.code, 0);
+    engine
+        .docker(&["login", "-u", "alice", "-p", "secret", &registry.domain()])
+        .ok();
+    engine.docker(&["pull", &name]).fails(1, "not found");
+    engine.finish();
+}
+
+#[test]
+fn load_and_import() {
+    let engine = Engine::start();
+    let dir = engine.dir().join("in");
+    fs::create_dir(&dir).unwrap();
+    let root = dir.join("root");
+    busybox_rootfs(&root);
+    let layout = dir.join("layout").display().to_string();
+    let image = format!("{layout}:latest");
+    run("umoci", &["init", "--layout", &layout]).ok();
+    run("umoci", &["new", "--image", &image]).ok();
+    run(
+        "umoci",
+        &[
+            "insert",
+            "--image",
+            &image,
+            &root.display().to_string(),
+            "/",
+        ],
+    )
+    .ok();
+    let archive = dir.join("archive.tar").display().to_string();
+    let to = format!("docker-archive:{archive}:loaded:one");
+    run("skopeo", &["copy", "-q", &format!("oci:{image}"), &to]).ok();
+    assert_eq!(
+        engine.docker(&["load", "-i", &archive]).ok(),
+        "Loaded image: loaded:one"
+    );
+    assert_eq!(
+        engine
+            .docker(&["run", "--rm", "loaded:one", "/bin/echo", "hi"])
+            .ok(),
+        "hi"
+    );
+
+    let id = engine
+        .docker(&[
+            "import",
+            "-m",
+            "by hand",
+            gantry_e2e::busybox_tar(),
+            "imported:x",
+        ])
+        .ok();
+    assert!(id.starts_with("sha256:"), "{id}");
+    assert_eq!(
+        engine
+            .docker(&["inspect", "-f", "{{.Comment}}", "imported:x"])
+            .ok(),
+        "by hand"
+    );
+    engine.finish();
+}

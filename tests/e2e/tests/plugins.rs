@@ -1,0 +1,135 @@
+//! Drivers are plugins: missing ones degrade the engine, isolated ones cannot take it down.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use gantry_e2e::{Engine, Options, bin_dir, eventually};
+use serde_json::json;
+
+/// A plugin directory with every shipped plugin but `without`.
+fn plugin_dir(into: &Path, without: &str) -> PathBuf {
+    let dir = into.join("plugins");
+    fs::create_dir(&dir).unwrap();
+    for entry in fs::read_dir(bin_dir()).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("libgantry_")
+            && name.ends_with(".so")
+            && !name.contains(without)
+            && !name.contains("mock")
+        {
+            fs::copy(entry.path(), dir.join(&name)).unwrap();
+        }
+    }
+    dir
+}
+
+#[test]
+fn a_missing_plugin_refuses_only_what_needs_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugins = plugin_dir(dir.path(), "network_bridge");
+    let engine = Engine::with(Options {
+        plugins: Some(plugins),
+        ..Default::default()
+    });
+    engine.import_busybox("busybox:latest");
+    let listed = engine.gantry(&["driver", "ls"]).ok();
+    assert!(
+        listed.contains("overlayfs") && !listed.contains("bridge"),
+        "{listed}"
+    );
+    assert_eq!(
+        engine
+            .docker(&["run", "--rm", "--network", "none", "busybox", "echo", "hi"])
+            .ok(),
+        "hi"
+    );
+    let refused = engine.docker(&["run", "--rm", "busybox", "true"]);
+    assert_eq!(refused.code, 125, "{refused:?}");
+    assert!(refused.err.contains("bridge"), "{refused:?}");
+    engine.finish();
+}
+
+#[test]
+fn a_broken_plugin_is_listed_with_its_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugins = plugin_dir(dir.path(), "volume_local");
+    fs::write(plugins.join("libgantry_volume_local.so"), "not an ELF file").unwrap();
+    let engine = Engine::with(Options {
+        plugins: Some(plugins),
+        ..Default::default()
+    });
+    engine.import_busybox("busybox:latest");
+    let listed = engine.gantry(&["driver", "ls"]).ok();
+    let line = listed
+        .lines()
+        .find(|l| l.contains("local"))
+        .unwrap_or_default();
+    assert!(
+        line.to_lowercase().contains("fail") || line.to_lowercase().contains("unavailable"),
+        "{listed}"
+    );
+    assert_eq!(
+        engine
+            .docker(&["run", "--rm", "busybox", "echo", "hi"])
+            .ok(),
+        "hi"
+    );
+    assert_ne!(
+        engine
+            .docker(&["run", "--rm", "-v", "v:/v", "busybox", "true"])
+            .code,
+        0
+    );
+    engine.finish();
+}
+
+#[test]
+fn the_same_plugins_in_child_processes() {
+    let config = json!({"drivers": {
+        "storage": {"overlayfs": {"isolation": "process"}},
+        "network": {"bridge": {"isolation": "process"}},
+        "volume": {"local": {"isolation": "process"}},
+        "registry": {"hub": {"isolation": "process"}},
+    }});
+    let engine = Engine::with(Options {
+        config: Some(config),
+        ..Default::default()
+    });
+    engine.import_busybox("busybox:latest");
+    assert!(
+        engine
+            .gantry(&["driver", "ls"])
+            .ok()
+            .matches("process")
+            .count()
+            >= 4
+    );
+    let out = engine.docker(&[
+        "run",
+        "--rm",
+        "-v",
+        "v:/v",
+        "busybox",
+        "sh",
+        "-c",
+        "echo a > /v/x; cat /v/x; ls /sys/class/net",
+    ]);
+    assert_eq!(out.ok(), "a\neth0\nlo");
+
+    // Killing the driver's process costs one generation, not the engine.
+    let line = format!("gantry-driver-host.*{}", engine.dir().display());
+    let pids = gantry_e2e::run("pgrep", &["-f", &line]).ok();
+    assert!(pids.lines().count() >= 4, "{pids}");
+    for pid in pids.lines() {
+        gantry_e2e::run("kill", &["-9", pid]).ok();
+    }
+    eventually("the drivers are back", 20, || {
+        (engine
+            .docker(&["run", "--rm", "-v", "v:/v", "busybox", "cat", "/v/x"])
+            .out
+            == "a\n")
+            .then_some(())
+    });
+    engine.docker(&["volume", "rm", "v"]).ok();
+    engine.finish();
+}

@@ -1,0 +1,126 @@
+//! Volumes and bind mounts through the docker CLI.
+
+use std::fs;
+
+use gantry_e2e::Engine;
+
+#[test]
+fn named_volumes_outlive_containers() {
+    let engine = Engine::start();
+    engine.docker(&["volume", "create", "data"]).ok();
+    engine
+        .docker(&[
+            "run",
+            "--rm",
+            "-v",
+            "data:/d",
+            "busybox",
+            "sh",
+            "-c",
+            "echo kept > /d/file",
+        ])
+        .ok();
+    assert_eq!(
+        engine
+            .docker(&[
+                "run",
+                "--rm",
+                "-v",
+                "data:/d:ro",
+                "busybox",
+                "cat",
+                "/d/file"
+            ])
+            .ok(),
+        "kept"
+    );
+    let read_only = [
+        "run",
+        "--rm",
+        "-v",
+        "data:/d:ro",
+        "busybox",
+        "touch",
+        "/d/x",
+    ];
+    engine.docker(&read_only).fails(1, "Read-only file system");
+    let path = engine
+        .docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", "data"])
+        .ok();
+    assert_eq!(
+        fs::read_to_string(format!("{path}/file")).unwrap(),
+        "kept\n"
+    );
+    engine
+        .docker(&[
+            "run", "-d", "--name", "u", "-v", "data:/d", "busybox", "sleep", "60",
+        ])
+        .ok();
+    engine
+        .docker(&["volume", "rm", "data"])
+        .fails(1, "volume is in use");
+    engine.docker(&["rm", "-f", "u"]).ok();
+    engine.docker(&["volume", "rm", "data"]).ok();
+    engine
+        .docker(&["volume", "inspect", "data"])
+        .fails(1, "no such volume");
+    engine.finish();
+}
+
+#[test]
+fn a_new_volume_gets_the_image_content() {
+    let engine = Engine::start();
+    let out = engine
+        .docker(&[
+            "run",
+            "--rm",
+            "-v",
+            "fresh:/etc",
+            "busybox",
+            "cat",
+            "/etc/group",
+        ])
+        .ok();
+    assert!(out.contains("extra:x:44:www"), "{out}");
+    engine
+        .docker(&[
+            "run",
+            "--rm",
+            "-v",
+            "/anonymous",
+            "busybox",
+            "touch",
+            "/anonymous/x",
+        ])
+        .ok();
+    assert_eq!(engine.docker(&["volume", "ls", "-q"]).ok(), "fresh");
+    engine.docker(&["volume", "rm", "fresh"]).ok();
+    engine.finish();
+}
+
+#[test]
+fn bind_mounts() {
+    let engine = Engine::start();
+    let dir = engine.dir().join("bound");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("in"), "from the host").unwrap();
+    let bind = format!("{}:/b", dir.display());
+    let script = "cat /b/in; echo back > /b/out";
+    assert_eq!(
+        engine
+            .docker(&["run", "--rm", "-v", &bind, "busybox", "sh", "-c", script])
+            .ok(),
+        "from the host"
+    );
+    assert_eq!(fs::read_to_string(dir.join("out")).unwrap(), "back\n");
+    let missing = format!("type=bind,source={}/none,target=/b", dir.display());
+    engine
+        .docker(&["run", "--rm", "--mount", &missing, "busybox", "true"])
+        .fails(125, "bind source path does not exist");
+    let made = format!("{}/made:/b", dir.display());
+    engine
+        .docker(&["run", "--rm", "-v", &made, "busybox", "true"])
+        .ok();
+    assert!(dir.join("made").is_dir());
+    engine.finish();
+}
