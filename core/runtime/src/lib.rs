@@ -28,4 +28,4 @@ pub use request::{
     Reconnected,
 };
 pub use runtime::{OciRuntime, Runtime, RuntimeConfig};
-pub use spec::{SpecError, SpecInput};
+pub use spec::{ContainerSpec, SpecError, SpecInput, UserSpec};

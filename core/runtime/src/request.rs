@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use gantry_driver_api::MountPlan;
 use gantry_model::{ContainerId, ExecId, Timestamp};
-use oci_spec::runtime::Spec;
 use tokio::net::UnixStream;
 
-use crate::Process;
+use crate::{ContainerSpec, Process};
 
 /// A terminal's size in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,7 +36,7 @@ pub struct CreateRequest {
     /// The container.
     pub id: ContainerId,
     /// From [`crate::Runtime::build_spec`] (or by hand; what cannot be honoured is refused).
-    pub spec: Spec,
+    pub spec: ContainerSpec,
     /// The root file system; mounted only inside the container's mount namespace.
     pub rootfs: MountPlan,
     /// The network namespace to run in. `None`: what the specification says (a new one, or the host's).

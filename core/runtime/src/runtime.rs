@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gantry_driver_api::MountPlan;
 use gantry_model::ContainerId;
 use gantry_sys::host::HostFacts;
-use oci_spec::runtime::Spec;
 
-use crate::spec::SpecInput;
+use crate::spec::{ContainerSpec, SpecInput};
 use crate::{CreateRequest, Process, Reconnected, RuntimeError};
 
 /// A foreign OCI runtime.
@@ -57,16 +55,12 @@ impl Runtime {
     pub fn host(&self) -> &HostFacts {
         &self.config.host
     }
-    /// Makes the OCI specification of a container: Docker's defaults, then `input`. Users and groups are looked up in
-    /// `rootfs`. Blocking, short (a few reads).
+    /// Makes the OCI specification of a container: Docker's defaults, then `input`. Pure computation but for a look at
+    /// the named devices.
     ///
     /// # Errors
     /// [`RuntimeError::Spec`] with Docker's wording.
-    pub fn build_spec(
-        &self,
-        _input: &SpecInput,
-        _rootfs: &MountPlan,
-    ) -> Result<Spec, RuntimeError> {
+    pub fn build_spec(&self, _input: &SpecInput) -> Result<ContainerSpec, RuntimeError> {
         Err(RuntimeError::Unsupported("not supported yet".into()))
     }
     /// Sets a container up to the point before its program is executed.

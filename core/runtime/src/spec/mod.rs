@@ -2,10 +2,31 @@
 
 mod input;
 
+use oci_spec::runtime::Spec;
+
 pub use input::{
     BlkioDevice, DeviceInput, MountInput, NamespaceMode, Namespaces, Propagation, Resources,
     SeccompChoice, ShmInput, SpecInput, TmpfsInput, Ulimit,
 };
+
+/// What a container is made from: an OCI specification, and its user as it was named.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ContainerSpec {
+    /// The specification. The user in it is root where `user` has names: they are known only to the container's own
+    /// `/etc/passwd` and `/etc/group`, which are read when it starts.
+    pub oci: Spec,
+    /// Who it runs as.
+    pub user: UserSpec,
+}
+
+/// A user as Docker names one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UserSpec {
+    /// `name|uid[:group|gid]`; empty: root.
+    pub name: String,
+    /// More groups, names or numbers.
+    pub groups: Vec<String>,
+}
 
 /// Why a specification cannot be built. Messages are Docker's where clients see them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
