@@ -68,6 +68,7 @@ impl Engine {
         let tag = hex::encode(Sha256::digest(data.as_os_str().as_encoded_bytes()))[..8].to_owned();
         let mut engine = Self {
             dir,
+            data,
             options,
             child: None,
             tag,

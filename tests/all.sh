@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Builds everything and runs every check and test. Installs what it needs; the tests need root.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+mkdir -p target
+. tests/setup.sh
+need_test_tools
+export GANTRY_TEST_PYTHON="$PWD/target/venv/bin/python"
+# The lock file is the truth for everything that is tested.
+cargo build --locked --workspace
+cargo xtask check
+if [ "$(id -u)" = 0 ]; then
+  cargo nextest run --locked --workspace --no-fail-fast "$@"
+else
+  sudo -E env "PATH=$PATH" cargo nextest run --locked --workspace --no-fail-fast "$@"
+fi
