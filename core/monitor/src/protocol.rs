@@ -80,6 +80,10 @@ pub enum Request {
         stdout: bool,
         /// Send standard error.
         stderr: bool,
+        /// Begin with the unfinished lines that the log does not have yet; for one who has read the log up to
+        /// [`AttachReply::log_offset`].
+        #[serde(default)]
+        partial: bool,
     },
     /// Open the log file anew (it was moved or truncated by someone). Answered by `Done`.
     ReopenLog,
@@ -299,7 +303,7 @@ impl Decoder {
         self.buffer.extend_from_slice(bytes);
     }
     /// The next complete message. After an error the connection is of no more use.
-    pub fn next<T: for<'a> Deserialize<'a>>(&mut self) -> Result<Option<T>, ProtocolError> {
+    pub fn next_message<T: for<'a> Deserialize<'a>>(&mut self) -> Result<Option<T>, ProtocolError> {
         let Some(head) = self.buffer.first_chunk::<4>() else {
             return Ok(None);
         };
