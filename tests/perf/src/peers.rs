@@ -1,0 +1,220 @@
+//! The engines and runtimes that are compared.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Runs this program again in new network and mount namespaces.
+pub(crate) fn in_own_namespaces() -> Result<()> {
+    let me = std::env::current_exe()?;
+    let status = Command::new("unshare")
+        .args(["--net", "--mount", "--"])
+        .arg(me)
+        .args(std::env::args_os().skip(1))
+        .env("GANTRY_PERF_INSIDE", "1")
+        .status()
+        .context("running unshare")?;
+    ensure!(status.success(), "the benchmark failed");
+    Ok(())
+}
+
+/// A daemon under test, ended when dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    /// Value for `DOCKER_HOST`.
+    pub(crate) host: String,
+}
+
+impl Daemon {
+    fn start(mut command: Command, dir: &Path) -> Result<Self> {
+        let socket = dir.join("api.sock");
+        let log = fs::File::create(dir.join("daemon.log"))?;
+        let host = format!("unix://{}", socket.display());
+        let mut child = command
+            .args(["-H", &host])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        let end = Instant::now() + Duration::from_secs(30);
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            if child.try_wait()?.is_some() || Instant::now() > end {
+                bail!(
+                    "the daemon does not start:\n{}",
+                    fs::read_to_string(dir.join("daemon.log"))?
+                );
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(Self { child, host })
+    }
+    /// Process identifier.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status();
+        let _ = self.child.wait();
+    }
+}
+
+/// Everything that can be measured.
+pub(crate) struct Bench {
+    dir: tempfile::TempDir,
+    bin: PathBuf,
+    /// Gantry's daemon.
+    pub(crate) gantryd: Daemon,
+    /// Debian's dockerd, where it is installed.
+    pub(crate) dockerd: Option<Daemon>,
+}
+
+impl Bench {
+    /// Makes a busybox root file system and starts the daemons with it as image `busybox`.
+    pub(crate) fn new(bin: &Path) -> Result<Self> {
+        shell("ip link set lo up && mount --make-rprivate /")?;
+        let dir = tempfile::Builder::new().prefix("gantry-perf-").tempdir()?;
+        let root = dir.path().join("root");
+        make_root(&root)?;
+        let gantryd = Self::gantryd(bin, dir.path())?;
+        let dockerd = Self::dockerd(dir.path())?;
+        let bench = Self {
+            dir,
+            bin: bin.to_owned(),
+            gantryd,
+            dockerd,
+        };
+        for host in bench.hosts() {
+            shell(&format!(
+                "tar -C {} -c . | docker -H {host} import - busybox >/dev/null",
+                root.display()
+            ))?;
+        }
+        bench.bundle(&root)?;
+        Ok(bench)
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = &str> {
+        [Some(&self.gantryd), self.dockerd.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|d| d.host.as_str())
+    }
+
+    fn gantryd(bin: &Path, dir: &Path) -> Result<Daemon> {
+        let dir = dir.join("gantry");
+        let mut command = Command::new(bin.join("gantryd"));
+        roots(&mut command, &dir)?;
+        Daemon::start(command, &dir)
+    }
+
+    fn dockerd(dir: &Path) -> Result<Option<Daemon>> {
+        if shell("command -v dockerd >/dev/null").is_err() {
+            println!("dockerd is not installed: left out");
+            return Ok(None);
+        }
+        let dir = dir.join("docker");
+        let mut command = Command::new("dockerd");
+        roots(&mut command, &dir)?;
+        Daemon::start(command, &dir).map(Some)
+    }
+
+    /// An OCI bundle for the bare runtimes, as `runc spec` writes it.
+    fn bundle(&self, root: &Path) -> Result<()> {
+        let bundle = self.dir.path().join("bundle");
+        fs::create_dir(&bundle)?;
+        if shell("command -v runc >/dev/null").is_err() {
+            return Ok(());
+        }
+        shell(&format!("cd {} && runc spec", bundle.display()))?;
+        let path = bundle.join("config.json");
+        let mut spec: serde_json::Value = serde_json::from_slice(&fs::read(&path)?)?;
+        spec["process"]["terminal"] = false.into();
+        spec["process"]["args"] = serde_json::json!(["true"]);
+        spec["root"]["path"] = root.display().to_string().into();
+        fs::write(&path, serde_json::to_vec(&spec)?)?;
+        Ok(())
+    }
+
+    /// The `gantry` client on Gantry's daemon.
+    pub(crate) fn gantry(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(self.bin.join("gantry"));
+        command.env("DOCKER_HOST", &self.gantryd.host).args(words);
+        command
+    }
+    /// The docker client on a daemon.
+    pub(crate) fn docker(&self, daemon: &Daemon, words: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command.env("DOCKER_HOST", &daemon.host).args(words);
+        command
+    }
+    /// A bare OCI runtime on the bundle; none when it is not installed.
+    pub(crate) fn runtime(&self, name: &str) -> Option<Command> {
+        shell(&format!("command -v {name} >/dev/null")).ok()?;
+        let mut command = Command::new(name);
+        let bundle = self.dir.path().join("bundle");
+        command
+            .arg("--root")
+            .arg(self.dir.path().join(name))
+            .arg("run")
+            .arg("--bundle")
+            .arg(bundle)
+            .arg("perf");
+        Some(command)
+    }
+    /// The system calls that a start needs, and nothing else; with a bridge of its own.
+    pub(crate) fn floor(&self) -> Result<Command> {
+        let program = self.dir.path().join("floor");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/floor.c");
+        shell(&format!("gcc -O2 -o {} {source}", program.display()))?;
+        shell(
+            "ip link add floor0 type bridge && ip addr add 172.30.0.1/16 dev floor0 && ip link set floor0 up",
+        )?;
+        let mut command = Command::new(program);
+        command.arg(self.dir.path().join("root")).arg("floor0");
+        Ok(command)
+    }
+}
+
+/// Makes a daemon's directory and points it there.
+fn roots(command: &mut Command, dir: &Path) -> Result<()> {
+    fs::create_dir(dir)?;
+    fs::write(dir.join("daemon.json"), "{}")?;
+    command
+        .arg("--data-root")
+        .arg(dir.join("data"))
+        .arg("--exec-root")
+        .arg(dir.join("run"))
+        .arg("--pidfile")
+        .arg(dir.join("pid"))
+        .arg("--config-file")
+        .arg(dir.join("daemon.json"));
+    Ok(())
+}
+
+/// A root file system of busybox.
+fn make_root(root: &Path) -> Result<()> {
+    let bin = root.join("bin");
+    for dir in ["bin", "etc", "proc", "sys", "dev", "tmp"] {
+        fs::create_dir_all(root.join(dir))?;
+    }
+    fs::copy("/bin/busybox", bin.join("busybox")).context("package busybox-static")?;
+    for applet in ["true", "sh", "sleep", "echo", "cat"] {
+        std::os::unix::fs::symlink("busybox", bin.join(applet))?;
+    }
+    Ok(())
+}
+
+/// Runs a line of shell.
+pub(crate) fn shell(line: &str) -> Result<()> {
+    let status = Command::new("sh").args(["-c", line]).status()?;
+    ensure!(status.success(), "failed: {line}");
+    Ok(())
+}
