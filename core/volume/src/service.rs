@@ -1,0 +1,563 @@
+//! The service: index, users, and calls into drivers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gantry_driver_api as driver;
+use gantry_driver_api::{Call, DriverResult, Kind, MountPlan, Reconcile};
+use gantry_driver_registry::{DriverRegistry, RegistryError};
+use gantry_model::{ContainerId, Timestamp};
+use gantry_store::{Batch, Store, Table};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::VolumeError;
+
+/// What is stored of a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeRecord {
+    /// Its name.
+    pub name: String,
+    /// Its driver.
+    pub driver: String,
+    /// The driver's options, as the user gave them.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Whether the name was drawn, not given.
+    #[serde(default)]
+    pub anonymous: bool,
+    /// The container an anonymous volume was made for, while that one exists.
+    #[serde(default)]
+    pub owner: Option<ContainerId>,
+}
+
+/// A volume as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// What is stored.
+    pub record: VolumeRecord,
+    /// Where its data is on the host; `None` when the driver does not say or is away.
+    pub mountpoint: Option<PathBuf>,
+    /// The driver's own words about it.
+    pub status: BTreeMap<String, String>,
+    /// The containers that use it.
+    pub users: Vec<ContainerId>,
+}
+
+/// A wish for a volume.
+#[derive(Debug, Clone, Default)]
+pub struct CreateVolume {
+    /// `None`: anonymous.
+    pub name: Option<String>,
+    /// `None`: the default driver.
+    pub driver: Option<String>,
+    /// The driver's options.
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// The container it is made for; only remembered for anonymous ones.
+    pub owner: Option<ContainerId>,
+    /// Whether to return before the index is on disk: for volumes that die with a container that dies with the boot.
+    pub transient: bool,
+}
+
+/// A volume made ready for a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// What to mount.
+    pub plan: MountPlan,
+}
+
+#[derive(Debug)]
+struct Entry {
+    record: VolumeRecord,
+    users: BTreeSet<ContainerId>,
+    /// Serialises calls into the driver.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The volume service. Shared by `Arc`.
+pub struct Volumes {
+    drivers: Arc<DriverRegistry>,
+    store: Store,
+    table: Table<VolumeRecord>,
+    index: Mutex<BTreeMap<String, Entry>>,
+}
+
+impl Volumes {
+    /// Reads the index.
+    ///
+    /// # Errors
+    /// [`VolumeError::Store`].
+    pub fn open(store: &Store, drivers: Arc<DriverRegistry>) -> Result<Arc<Self>, VolumeError> {
+        let table = store.table::<VolumeRecord>("volumes");
+        let index = table
+            .list()?
+            .into_iter()
+            .map(|(name, record)| (name, Entry::new(record)))
+            .collect();
+        Ok(Arc::new(Self {
+            drivers,
+            store: store.clone(),
+            table,
+            index: Mutex::new(index),
+        }))
+    }
+
+    /// Tells each driver which volumes are known. A driver that is away is passed over: it is listed as such.
+    pub async fn reconcile(self: &Arc<Self>) {
+        let mut live: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for status in self.drivers.list() {
+            if status.kind == Kind::Volume {
+                live.insert(status.name, Vec::new());
+            }
+        }
+        for (name, entry) in &*self.index.lock() {
+            live.entry(entry.record.driver.clone())
+                .or_default()
+                .push(name.clone());
+        }
+        for (driver, live) in live {
+            let Ok(handle) = self.drivers.volume(&driver) else {
+                continue;
+            };
+            let outcome = blocking(move || {
+                handle.reconcile(
+                    &Call::new("volume reconcile"),
+                    Reconcile {
+                        live,
+                        endpoints: Vec::new(),
+                    },
+                )
+            })
+            .await;
+            if let Ok(Err(error)) = outcome {
+                tracing::warn!(driver, %error, "volume driver cannot reconcile");
+            }
+        }
+    }
+
+    /// Removes anonymous volumes whose container does not exist: what a crash left of a creation or removal.
+    pub async fn sweep(self: &Arc<Self>, exists: impl Fn(&ContainerId) -> bool) {
+        let orphans: Vec<String> = self
+            .index
+            .lock()
+            .iter()
+            .filter(|(_, e)| e.record.owner.as_ref().is_some_and(|owner| !exists(owner)))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in orphans {
+            if let Err(error) = self.remove(&name, true).await {
+                tracing::warn!(volume = name, %error, "cannot remove an orphaned volume");
+            }
+        }
+    }
+
+    /// Makes a volume, or finds the one of that name. The second value tells whether it is new.
+    ///
+    /// # Errors
+    /// A bad name, a driver that is away or refuses, a name taken by another driver's volume.
+    pub async fn create(
+        self: &Arc<Self>,
+        request: CreateVolume,
+    ) -> Result<(Volume, bool), VolumeError> {
+        let anonymous = request.name.as_deref().is_none_or(str::is_empty);
+        let name = match request.name {
+            Some(name) if !anonymous => name,
+            _ => ContainerId::generate().to_string(),
+        };
+        check_name(&name)?;
+        let driver = request
+            .driver
+            .filter(|driver| !driver.is_empty())
+            .unwrap_or_else(|| self.drivers.default_name(Kind::Volume));
+        if let Some(record) = self.record(&name) {
+            return self.existing(record, &driver).await;
+        }
+        let record = VolumeRecord {
+            name: name.clone(),
+            options: request.options,
+            labels: request.labels,
+            created: Timestamp::now(),
+            anonymous,
+            owner: request.owner.filter(|_| anonymous),
+            driver,
+        };
+        self.make(record, request.transient).await
+    }
+
+    async fn existing(
+        self: &Arc<Self>,
+        record: VolumeRecord,
+        driver: &str,
+    ) -> Result<(Volume, bool), VolumeError> {
+        if record.driver != driver {
+            return Err(VolumeError::Conflict(record.name));
+        }
+        Ok((self.get(&record.name).await?, false))
+    }
+
+    async fn make(
+        self: &Arc<Self>,
+        record: VolumeRecord,
+        transient: bool,
+    ) -> Result<(Volume, bool), VolumeError> {
+        let name = record.name.clone();
+        let handle =
+            self.drivers
+                .volume(&record.driver)
+                .map_err(|source| VolumeError::NoDriver {
+                    name: name.clone(),
+                    driver: record.driver.clone(),
+                    source,
+                })?;
+        let entry = Entry::new(record.clone());
+        let turn = entry.turn.clone();
+        let _turn = turn.lock().await;
+        // The entry appears locked; a second creator of the name waits for the outcome in `get`.
+        let raced = {
+            let mut index = self.index.lock();
+            match index.get(&name) {
+                Some(other) => Some(other.record.clone()),
+                None => {
+                    index.insert(name.clone(), entry);
+                    None
+                }
+            }
+        };
+        if let Some(other) = raced {
+            return self.existing(other, &record.driver).await;
+        }
+        let commit = self.table.put(&name, &record);
+        let outcome = async {
+            match commit? {
+                commit if transient => commit.detach(),
+                commit => drop(commit.await?),
+            }
+            let request = driver::volume::CreateVolume {
+                name: name.clone(),
+                options: record.options.clone(),
+            };
+            driven(&name, "create", move || {
+                handle.create(&Call::new("volume create"), request)
+            })
+            .await
+        }
+        .await;
+        match outcome {
+            Ok(info) => Ok((shown(record, Some(info), Vec::new()), true)),
+            Err(error) => {
+                self.index.lock().remove(&name);
+                self.table.delete(&name).detach();
+                Err(error)
+            }
+        }
+    }
+
+    /// One volume.
+    ///
+    /// # Errors
+    /// [`VolumeError::NotFound`]. A driver that is away is no error here: its part of the answer is empty.
+    pub async fn get(self: &Arc<Self>, name: &str) -> Result<Volume, VolumeError> {
+        let turn = self
+            .turn(name)
+            .ok_or_else(|| VolumeError::NotFound(name.into()))?;
+        let _turn = turn.lock().await;
+        let (record, users) = self
+            .entry(name)
+            .ok_or_else(|| VolumeError::NotFound(name.into()))?;
+        let info = self.ask(&record).await;
+        Ok(shown(record, info, users))
+    }
+
+    /// All volumes, by name.
+    pub async fn list(self: &Arc<Self>) -> Vec<Volume> {
+        let known: Vec<(VolumeRecord, Vec<ContainerId>)> = self
+            .index
+            .lock()
+            .values()
+            .map(|e| (e.record.clone(), e.users.iter().cloned().collect()))
+            .collect();
+        let mut volumes = Vec::with_capacity(known.len());
+        for (record, users) in known {
+            let info = self.ask(&record).await;
+            volumes.push(shown(record, info, users));
+        }
+        volumes
+    }
+
+    /// What is stored of a volume.
+    #[must_use]
+    pub fn record(&self, name: &str) -> Option<VolumeRecord> {
+        self.index.lock().get(name).map(|e| e.record.clone())
+    }
+
+    /// Removes a volume and its data. With `force` an absent one is no error.
+    ///
+    /// # Errors
+    /// [`VolumeError::NotFound`], [`VolumeError::InUse`], the driver's.
+    pub async fn remove(self: &Arc<Self>, name: &str, force: bool) -> Result<(), VolumeError> {
+        let Some(turn) = self.turn(name) else {
+            return match force {
+                true => Ok(()),
+                false => Err(VolumeError::NotFound(name.into())),
+            };
+        };
+        let _turn = turn.lock().await;
+        let Some((record, users)) = self.entry(name) else {
+            return Ok(());
+        };
+        if !users.is_empty() {
+            return Err(VolumeError::InUse {
+                name: name.into(),
+                users: users.iter().map(ToString::to_string).collect(),
+            });
+        }
+        match self.drivers.volume(&record.driver) {
+            Ok(handle) => {
+                let request = driver::volume::VolumeName { name: name.into() };
+                driven(name, "remove", move || {
+                    handle.remove(&Call::new("volume remove"), request)
+                })
+                .await?;
+            }
+            // The user insists, and the plugin is gone: only the index is left to clean.
+            Err(RegistryError::Unknown { .. }) if force => {}
+            Err(error) => {
+                return Err(VolumeError::Driver {
+                    doing: "remove",
+                    name: name.into(),
+                    source: error.into(),
+                });
+            }
+        }
+        self.index.lock().remove(name);
+        let commit = self.table.delete(name);
+        match record.anonymous {
+            // A record of a removed volume is harmless: the next start finds nothing to remove.
+            true => commit.detach(),
+            false => drop(commit.await?),
+        }
+        Ok(())
+    }
+
+    /// Says that a container uses a volume; until [`Volumes::release`] it cannot be removed.
+    ///
+    /// # Errors
+    /// [`VolumeError::NotFound`].
+    pub fn acquire(&self, name: &str, user: &ContainerId) -> Result<(), VolumeError> {
+        let mut index = self.index.lock();
+        let entry = index
+            .get_mut(name)
+            .ok_or_else(|| VolumeError::NotFound(name.into()))?;
+        entry.users.insert(user.clone());
+        Ok(())
+    }
+
+    /// The container does not exist any more. An anonymous volume that is left becomes the user's.
+    pub fn release(&self, name: &str, user: &ContainerId) {
+        let mut index = self.index.lock();
+        let Some(entry) = index.get_mut(name) else {
+            return;
+        };
+        entry.users.remove(user);
+    }
+
+    /// The container is about to be removed without its anonymous volumes: they are the user's from now on. Part of the
+    /// batch that removes the container's record.
+    ///
+    /// # Errors
+    /// [`VolumeError::Store`].
+    pub fn disown(
+        &self,
+        names: impl Iterator<Item = String>,
+        batch: &mut Batch,
+    ) -> Result<(), VolumeError> {
+        let mut index = self.index.lock();
+        for name in names {
+            if let Some(entry) = index.get_mut(&name)
+                && entry.record.owner.take().is_some()
+            {
+                batch.put(&self.table, &name, &entry.record)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a volume ready for a container.
+    ///
+    /// # Errors
+    /// [`VolumeError::NotFound`], the driver's.
+    pub async fn mount(
+        self: &Arc<Self>,
+        name: &str,
+        consumer: &ContainerId,
+    ) -> Result<Mounted, VolumeError> {
+        let plan = self
+            .consume(name, consumer, "mount", |handle, call, request| {
+                handle.mount(call, request)
+            })
+            .await?;
+        Ok(Mounted { plan })
+    }
+
+    /// The container has stopped.
+    ///
+    /// # Errors
+    /// The driver's; an absent volume is none.
+    pub async fn unmount(
+        self: &Arc<Self>,
+        name: &str,
+        consumer: &ContainerId,
+    ) -> Result<(), VolumeError> {
+        let outcome = self
+            .consume(name, consumer, "unmount", |handle, call, request| {
+                handle.unmount(call, request)
+            })
+            .await;
+        match outcome {
+            Err(VolumeError::NotFound(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Bytes a volume occupies; `None` when its driver cannot tell.
+    pub async fn usage(self: &Arc<Self>, name: &str) -> Option<u64> {
+        let record = self.record(name)?;
+        let handle = self.drivers.volume(&record.driver).ok()?;
+        let request = driver::volume::VolumeName { name: name.into() };
+        let usage = blocking(move || handle.usage(&Call::new("volume usage"), request)).await;
+        usage.ok()?.ok().map(|usage| usage.bytes)
+    }
+
+    /// Awaits everything handed to the index so far.
+    ///
+    /// # Errors
+    /// [`VolumeError::Store`].
+    pub async fn flush(&self) -> Result<(), VolumeError> {
+        self.store.commit(Batch::new()).await?;
+        Ok(())
+    }
+
+    async fn consume<T: Send + 'static>(
+        self: &Arc<Self>,
+        name: &str,
+        consumer: &ContainerId,
+        doing: &'static str,
+        act: impl FnOnce(&dyn driver::Volume, &Call<'_>, driver::volume::MountVolume) -> DriverResult<T>
+        + Send
+        + 'static,
+    ) -> Result<T, VolumeError> {
+        let turn = self
+            .turn(name)
+            .ok_or_else(|| VolumeError::NotFound(name.into()))?;
+        let _turn = turn.lock().await;
+        let record = self
+            .record(name)
+            .ok_or_else(|| VolumeError::NotFound(name.into()))?;
+        let handle = self
+            .drivers
+            .volume(&record.driver)
+            .map_err(|error| VolumeError::Driver {
+                doing,
+                name: name.into(),
+                source: error.into(),
+            })?;
+        let request = driver::volume::MountVolume {
+            name: name.into(),
+            consumer: consumer.to_string(),
+        };
+        driven(name, doing, move || {
+            act(&*handle, &Call::new(doing), request)
+        })
+        .await
+    }
+
+    fn turn(&self, name: &str) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        self.index.lock().get(name).map(|e| e.turn.clone())
+    }
+
+    fn entry(&self, name: &str) -> Option<(VolumeRecord, Vec<ContainerId>)> {
+        let index = self.index.lock();
+        let entry = index.get(name)?;
+        Some((entry.record.clone(), entry.users.iter().cloned().collect()))
+    }
+
+    async fn ask(&self, record: &VolumeRecord) -> Option<driver::volume::VolumeInfo> {
+        let handle = self.drivers.volume(&record.driver).ok()?;
+        let request = driver::volume::VolumeName {
+            name: record.name.clone(),
+        };
+        let answer = blocking(move || handle.get(&Call::new("volume get"), request)).await;
+        answer.ok()?.ok()
+    }
+}
+
+impl Entry {
+    fn new(record: VolumeRecord) -> Self {
+        Self {
+            record,
+            users: BTreeSet::new(),
+            turn: Arc::default(),
+        }
+    }
+}
+
+fn shown(
+    record: VolumeRecord,
+    info: Option<driver::volume::VolumeInfo>,
+    users: Vec<ContainerId>,
+) -> Volume {
+    let (mountpoint, status) = match info {
+        Some(info) => (info.mountpoint, info.status),
+        None => (None, BTreeMap::new()),
+    };
+    Volume {
+        record,
+        mountpoint,
+        status,
+        users,
+    }
+}
+
+/// Volume names become directory names.
+fn check_name(name: &str) -> Result<(), VolumeError> {
+    let mut bytes = name.bytes();
+    let good = name.len() > 1
+        && name.len() <= 255
+        && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+    match good {
+        true => Ok(()),
+        false => Err(VolumeError::InvalidName(name.into())),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, VolumeError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| VolumeError::Internal(error.to_string()))
+}
+
+async fn driven<T: Send + 'static>(
+    name: &str,
+    doing: &'static str,
+    work: impl FnOnce() -> DriverResult<T> + Send + 'static,
+) -> Result<T, VolumeError> {
+    blocking(work).await?.map_err(|source| VolumeError::Driver {
+        doing,
+        name: name.into(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests;
