@@ -14,3 +14,6 @@
 pub mod caps;
 pub mod cgroup;
 pub mod host;
+pub mod netlink;
+pub mod netns;
+pub mod seccomp;
