@@ -223,16 +223,21 @@ fn migrations_run_in_order_or_not_at_all() {
         from: 2,
         run: |_| Err("not today".into()),
     };
-    let to = |version, migrations| {
+    fn to_version(
+        path: &std::path::Path,
+        version: u32,
+        migrations: &[Migration],
+    ) -> gantry_store::Result<Store> {
         Store::open_with(
-            &path,
+            path,
             &Options {
                 version,
                 migrations,
                 ..Options::default()
             },
         )
-    };
+    }
+    let to = |version, migrations: &[Migration]| to_version(&path, version, migrations);
     assert!(matches!(
         to(3, &[double, refuse]),
         Err(Error::Migration { from: 2, .. })
