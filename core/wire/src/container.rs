@@ -1,0 +1,443 @@
+//! Containers: requests and replies around the specification in [`crate::spec`].
+
+use std::collections::BTreeMap;
+
+use gantry_model::Timestamp;
+use gantry_model::container::{
+    ContainerConfig, EndpointSettings, HostConfig, NetworkingConfig, PortMap,
+};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::Value;
+
+use crate::image::{Descriptor, DriverData};
+
+/// Body of `POST /containers/create`: the container's configuration with two more members among its own.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ContainerCreateRequest {
+    /// What runs.
+    #[serde(flatten)]
+    pub config: ContainerConfig,
+    /// Isolation, resources, ports, mounts.
+    #[serde(rename = "HostConfig")]
+    pub host_config: HostConfig,
+    /// Networks.
+    #[serde(rename = "NetworkingConfig")]
+    pub networking_config: NetworkingConfig,
+}
+
+impl<'de> Deserialize<'de> for ContainerCreateRequest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// The members that are not the configuration's.
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "PascalCase", default)]
+        struct CreateRequest {
+            host_config: HostConfig,
+            networking_config: NetworkingConfig,
+        }
+        // serde's own `flatten` hides the field names, which case-insensitive matching needs.
+        let whole = Value::deserialize(deserializer)?;
+        let config = crate::lenient::from_value(whole.clone()).map_err(inner)?;
+        let rest: CreateRequest = crate::lenient::from_value(whole).map_err(inner)?;
+        Ok(Self {
+            config,
+            host_config: rest.host_config,
+            networking_config: rest.networking_config,
+        })
+    }
+}
+
+/// An error of a nested reader, without the words that the outer one adds again.
+fn inner<E: de::Error>(error: crate::lenient::Error) -> E {
+    match error {
+        crate::lenient::Error::Type(mismatch) => E::custom(mismatch),
+        crate::lenient::Error::Other(message) => E::custom(message),
+        other => E::custom(other),
+    }
+}
+
+/// Reply of `POST /containers/create`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ContainerCreateReply {
+    /// Identifier of the new container.
+    pub id: String,
+    /// What was ignored or adjusted; never `null`.
+    pub warnings: Vec<String>,
+}
+
+/// Reply of `GET /containers/{id}/json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ContainerInspect {
+    /// Identifier.
+    pub id: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Executable of the main process.
+    pub path: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Whether it runs.
+    pub state: ContainerState,
+    /// Identifier (`sha256:...`) of the image.
+    pub image: String,
+    /// File on the host that is `/etc/resolv.conf` inside.
+    pub resolv_conf_path: String,
+    /// File on the host that is `/etc/hostname` inside.
+    pub hostname_path: String,
+    /// File on the host that is `/etc/hosts` inside.
+    pub hosts_path: String,
+    /// The log file.
+    pub log_path: String,
+    /// Name with a leading slash.
+    pub name: String,
+    /// How often the restart policy started it again.
+    pub restart_count: i64,
+    /// Storage driver.
+    pub driver: String,
+    /// Operating system.
+    pub platform: String,
+    /// SELinux label of mounts.
+    pub mount_label: String,
+    /// SELinux label of processes.
+    pub process_label: String,
+    /// AppArmor profile.
+    pub app_armor_profile: String,
+    /// Identifiers of running execs.
+    #[serde(rename = "ExecIDs")]
+    pub exec_ids: Option<Vec<String>>,
+    /// Isolation, resources, ports, mounts as asked for.
+    pub host_config: HostConfig,
+    /// What the storage driver tells of the root file system.
+    pub graph_driver: DriverData,
+    /// Bytes of the writable layer, where asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_rw: Option<i64>,
+    /// Bytes of all layers, where asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_root_fs: Option<i64>,
+    /// Mounts in force.
+    pub mounts: Vec<MountPoint>,
+    /// What runs.
+    pub config: ContainerConfig,
+    /// Networks in force.
+    pub network_settings: NetworkSettings,
+    /// Descriptor of the image's manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_manifest_descriptor: Option<Descriptor>,
+}
+
+/// Whether a container runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ContainerState {
+    /// `created`, `running`, `paused`, `restarting`, `removing`, `exited` or `dead`.
+    pub status: String,
+    /// The main process lives (also when paused).
+    pub running: bool,
+    /// It is frozen.
+    pub paused: bool,
+    /// It waits to be started again.
+    pub restarting: bool,
+    /// The kernel killed it for want of memory.
+    #[serde(rename = "OOMKilled")]
+    pub oom_killed: bool,
+    /// Its removal failed half-way.
+    pub dead: bool,
+    /// Process identifier on the host; zero when it does not run.
+    pub pid: i64,
+    /// Exit code of the last run.
+    pub exit_code: i64,
+    /// Why the last start failed.
+    pub error: String,
+    /// Start of the last run.
+    pub started_at: Timestamp,
+    /// End of the last run.
+    pub finished_at: Timestamp,
+    /// Health, where there is a check.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+}
+
+/// What the health check found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Health {
+    /// `none`, `starting`, `healthy` or `unhealthy`.
+    pub status: String,
+    /// Failures in a row.
+    pub failing_streak: i64,
+    /// The last five checks, oldest first.
+    pub log: Option<Vec<HealthcheckResult>>,
+}
+
+/// One health check.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HealthcheckResult {
+    /// When it began.
+    pub start: Timestamp,
+    /// When it ended.
+    pub end: Timestamp,
+    /// 0 healthy, 1 unhealthy, 2 reserved, others an error running it.
+    pub exit_code: i64,
+    /// The first bytes of its output.
+    pub output: String,
+}
+
+/// A mount in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct MountPoint {
+    /// `bind`, `volume`, `tmpfs` or `image`.
+    #[serde(rename = "Type", skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// Name of a volume.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Path on the host.
+    pub source: String,
+    /// Path in the container.
+    pub destination: String,
+    /// Driver of a volume.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub driver: String,
+    /// Options as given, `ro`, `z`.
+    pub mode: String,
+    /// Whether it is writable.
+    #[serde(rename = "RW")]
+    pub rw: bool,
+    /// Propagation of a bind.
+    pub propagation: String,
+}
+
+/// Networks in force.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkSettings {
+    /// Always empty; deprecated.
+    pub bridge: String,
+    /// Identifier of the network namespace.
+    #[serde(rename = "SandboxID")]
+    pub sandbox_id: String,
+    /// Path of the network namespace.
+    pub sandbox_key: String,
+    /// Published ports; exposed ones that are not published with `null`.
+    pub ports: PortMap,
+    /// Always false; deprecated.
+    pub hairpin_mode: bool,
+    /// Always empty; deprecated.
+    #[serde(rename = "LinkLocalIPv6Address")]
+    pub link_local_ipv6_address: String,
+    /// Always zero; deprecated.
+    #[serde(rename = "LinkLocalIPv6PrefixLen")]
+    pub link_local_ipv6_prefix_len: i64,
+    /// Always `null`; deprecated.
+    #[serde(rename = "SecondaryIPAddresses")]
+    pub secondary_ip_addresses: Option<Vec<Address>>,
+    /// Always `null`; deprecated.
+    #[serde(rename = "SecondaryIPv6Addresses")]
+    pub secondary_ipv6_addresses: Option<Vec<Address>>,
+    /// Of the default bridge, as the next seven; see [`NetworkSettings::networks`] for all networks.
+    #[serde(rename = "EndpointID")]
+    pub endpoint_id: String,
+    /// IPv4 gateway.
+    pub gateway: String,
+    /// IPv6 address.
+    #[serde(rename = "GlobalIPv6Address")]
+    pub global_ipv6_address: String,
+    /// Length of the IPv6 network prefix.
+    #[serde(rename = "GlobalIPv6PrefixLen")]
+    pub global_ipv6_prefix_len: i64,
+    /// IPv4 address.
+    #[serde(rename = "IPAddress")]
+    pub ip_address: String,
+    /// Length of the IPv4 network prefix.
+    #[serde(rename = "IPPrefixLen")]
+    pub ip_prefix_len: i64,
+    /// IPv6 gateway.
+    #[serde(rename = "IPv6Gateway")]
+    pub ipv6_gateway: String,
+    /// Hardware address.
+    pub mac_address: String,
+    /// Attachments by the network's name.
+    pub networks: BTreeMap<String, EndpointSettings>,
+}
+
+/// An address with the length of its network prefix.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Address {
+    /// The address.
+    pub addr: String,
+    /// Length of the prefix.
+    pub prefix_len: i64,
+}
+
+/// One element of the reply of `GET /containers/json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ContainerSummary {
+    /// Identifier.
+    pub id: String,
+    /// Names with a leading slash.
+    pub names: Vec<String>,
+    /// Image as the client named it, or its identifier when that name is gone.
+    pub image: String,
+    /// Identifier of the image.
+    #[serde(rename = "ImageID")]
+    pub image_id: String,
+    /// Executable and arguments in one line.
+    pub command: String,
+    /// When it was created, seconds since the epoch.
+    pub created: i64,
+    /// Exposed and published ports.
+    pub ports: Vec<Port>,
+    /// Bytes of the writable layer, where asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_rw: Option<i64>,
+    /// Bytes of all layers, where asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_root_fs: Option<i64>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// See [`ContainerState::status`].
+    pub state: String,
+    /// For people: `Up 3 minutes (healthy)`, `Exited (0) 2 hours ago`.
+    pub status: String,
+    /// An extract.
+    pub host_config: SummaryHostConfig,
+    /// An extract.
+    pub network_settings: SummaryNetworkSettings,
+    /// Mounts in force.
+    pub mounts: Vec<MountPoint>,
+    /// Descriptor of the image's manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_manifest_descriptor: Option<Descriptor>,
+}
+
+/// The extract of a host configuration that lists show.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SummaryHostConfig {
+    /// Network mode as asked for.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub network_mode: String,
+    /// OCI annotations.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The extract of network settings that lists show.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SummaryNetworkSettings {
+    /// Attachments by the network's name.
+    pub networks: BTreeMap<String, EndpointSettings>,
+}
+
+/// One port of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Port {
+    /// Host address it is published on.
+    #[serde(rename = "IP", skip_serializing_if = "String::is_empty")]
+    pub ip: String,
+    /// Port in the container.
+    pub private_port: u16,
+    /// Port on the host; zero when it is not published.
+    #[serde(skip_serializing_if = "is_zero_port")]
+    pub public_port: u16,
+    /// `tcp`, `udp` or `sctp`.
+    #[serde(rename = "Type")]
+    pub kind: String,
+}
+
+fn is_zero_port(port: &u16) -> bool {
+    *port == 0
+}
+
+/// Reply of `POST /containers/{id}/wait`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct WaitReply {
+    /// Why waiting failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<WaitError>,
+    /// Exit code.
+    pub status_code: i64,
+}
+
+/// Why waiting failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct WaitError {
+    /// One line for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// Reply of `GET /containers/{id}/top`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TopReply {
+    /// One row of cells a process.
+    pub processes: Vec<Vec<String>>,
+    /// Titles of the cells.
+    pub titles: Vec<String>,
+}
+
+/// One element of the reply of `GET /containers/{id}/changes`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct FilesystemChange {
+    /// Absolute path in the container.
+    pub path: String,
+    /// 0 modified, 1 added, 2 deleted.
+    pub kind: u8,
+}
+
+/// Body of `POST /containers/{id}/update`: the resources of a host configuration and its restart policy.
+pub type UpdateRequest = HostConfig;
+
+/// Reply of `POST /containers/{id}/update`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct UpdateReply {
+    /// What was ignored or adjusted.
+    pub warnings: Option<Vec<String>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_create_request_is_one_object_read_without_case() {
+        let request: ContainerCreateRequest = crate::lenient::from_slice(
+            br#"{"image": "busybox", "Cmd": "date", "hostConfig": {"Memory": 1e9, "NetworkMode": "none"},
+                 "NetworkingConfig": {"EndpointsConfig": {"net": null}}}"#,
+        )
+        .unwrap();
+        assert_eq!(request.config.image, "busybox");
+        assert_eq!(request.host_config.memory, 1_000_000_000);
+        assert_eq!(request.networking_config.endpoints_config["net"], None);
+        let shown = serde_json::to_value(&request).unwrap();
+        assert_eq!(shown["Cmd"], serde_json::json!(["date"]));
+        assert_eq!(shown["HostConfig"]["NetworkMode"], "none");
+        let again: ContainerCreateRequest = crate::lenient::from_value(shown).unwrap();
+        assert_eq!(again, request);
+    }
+
+    #[test]
+    fn its_errors_name_the_field() {
+        let error = crate::lenient::from_slice::<ContainerCreateRequest>(
+            br#"{"HostConfig": {"Memory": "1g"}}"#,
+        )
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "invalid JSON: json: cannot unmarshal string into Go struct field HostConfig.HostConfig.Memory of type int64"
+        );
+    }
+}
