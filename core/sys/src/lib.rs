@@ -16,4 +16,5 @@ pub mod cgroup;
 pub mod host;
 pub mod netlink;
 pub mod netns;
+pub mod nft;
 pub mod seccomp;

@@ -1,0 +1,321 @@
+//! Changes that can be asked of the kernel.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use ipnet::IpNet;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::link::{
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+/// An Ethernet address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl std::str::FromStr for Mac {
+    type Err = ();
+    /// Six pairs of hexadecimal digits with colons or dashes.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut mac = [0; 6];
+        let mut parts = text.split([':', '-']);
+        for byte in &mut mac {
+            let part = parts.next().filter(|p| p.len() == 2).ok_or(())?;
+            *byte = u8::from_str_radix(part, 16).map_err(|_| ())?;
+        }
+        parts.next().is_none().then_some(Self(mac)).ok_or(())
+    }
+}
+
+/// A veth pair whose inner end is born in another namespace.
+#[derive(Debug, Clone, Copy)]
+pub struct NewVeth<'a> {
+    /// Name of the outer end.
+    pub name: &'a str,
+    /// Index of the bridge that the outer end joins.
+    pub master: u32,
+    /// MTU of both ends; 0 for the kernel's.
+    pub mtu: u32,
+    /// Name of the inner end.
+    pub peer: &'a str,
+    /// Its address.
+    pub peer_mac: Option<Mac>,
+    /// Its namespace.
+    pub peer_netns: BorrowedFd<'a>,
+    /// Whether the outer end is set up at once.
+    pub up: bool,
+}
+
+/// One change, made by [`super::RouteSocket::apply`].
+#[derive(Debug, Clone)]
+pub struct Change {
+    message: RouteNetlinkMessage,
+    flags: u16,
+}
+
+const MAKE: u16 = NLM_F_CREATE | NLM_F_EXCL;
+
+fn link(index: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message
+}
+
+fn raise(message: &mut LinkMessage) {
+    message.header.flags |= LinkFlags::Up;
+    message.header.change_mask |= LinkFlags::Up;
+}
+
+pub(super) fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+impl Change {
+    pub(super) fn into_message(self) -> (RouteNetlinkMessage, u16) {
+        (self.message, self.flags)
+    }
+
+    fn set(message: LinkMessage) -> Self {
+        Self {
+            message: RouteNetlinkMessage::SetLink(message),
+            flags: 0,
+        }
+    }
+
+    /// Makes a bridge, down, with the kernel's defaults (no spanning tree). A given address keeps it from changing
+    /// with the members.
+    #[must_use]
+    pub fn bridge(name: &str, mac: Option<Mac>) -> Self {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.into()));
+        if let Some(mac) = mac {
+            message
+                .attributes
+                .push(LinkAttribute::Address(mac.0.to_vec()));
+        }
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Bridge),
+            LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::ForwardDelay(0)])),
+        ]));
+        Self {
+            message: RouteNetlinkMessage::NewLink(message),
+            flags: MAKE,
+        }
+    }
+
+    /// Makes a veth pair.
+    #[must_use]
+    pub fn veth(new: &NewVeth<'_>) -> Self {
+        let mut peer = LinkMessage::default();
+        peer.attributes.push(LinkAttribute::IfName(new.peer.into()));
+        peer.attributes
+            .push(LinkAttribute::NetNsFd(new.peer_netns.as_raw_fd()));
+        if let Some(mac) = new.peer_mac {
+            peer.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
+        }
+        let mut outer = LinkMessage::default();
+        outer
+            .attributes
+            .push(LinkAttribute::IfName(new.name.into()));
+        outer.attributes.push(LinkAttribute::Controller(new.master));
+        if new.mtu != 0 {
+            peer.attributes.push(LinkAttribute::Mtu(new.mtu));
+            outer.attributes.push(LinkAttribute::Mtu(new.mtu));
+        }
+        if new.up {
+            raise(&mut outer);
+        }
+        outer.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]));
+        Self {
+            message: RouteNetlinkMessage::NewLink(outer),
+            flags: MAKE,
+        }
+    }
+
+    /// Removes a link (and with it the other end of a veth pair).
+    #[must_use]
+    pub fn delete(index: u32) -> Self {
+        Self {
+            message: RouteNetlinkMessage::DelLink(link(index)),
+            flags: 0,
+        }
+    }
+
+    /// Sets a link up.
+    #[must_use]
+    pub fn up(index: u32) -> Self {
+        let mut message = link(index);
+        raise(&mut message);
+        Self::set(message)
+    }
+
+    /// Sets a link down.
+    #[must_use]
+    pub fn down(index: u32) -> Self {
+        let mut message = link(index);
+        message.header.change_mask |= LinkFlags::Up;
+        Self::set(message)
+    }
+
+    /// Sets a link's MTU.
+    #[must_use]
+    pub fn mtu(index: u32, mtu: u32) -> Self {
+        let mut message = link(index);
+        message.attributes.push(LinkAttribute::Mtu(mtu));
+        Self::set(message)
+    }
+
+    /// Lets a bridge port send frames back out of the port they came in by.
+    #[must_use]
+    pub fn hairpin(index: u32) -> Self {
+        let mut message = link(index);
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(
+                true,
+            )])),
+        ]));
+        Self::set(message)
+    }
+
+    /// Puts an address on a link, or finds it there. IPv6 addresses are usable at once, without duplicate detection.
+    #[must_use]
+    pub fn address(index: u32, net: IpNet) -> Self {
+        Self {
+            message: RouteNetlinkMessage::NewAddress(address_message(index, net)),
+            flags: NLM_F_CREATE | NLM_F_REPLACE,
+        }
+    }
+
+    /// Takes an address off a link.
+    #[must_use]
+    pub fn delete_address(index: u32, net: IpNet) -> Self {
+        Self {
+            message: RouteNetlinkMessage::DelAddress(address_message(index, net)),
+            flags: 0,
+        }
+    }
+
+    /// Sets the default route of the gateway's family, replacing an earlier one.
+    #[must_use]
+    pub fn default_route(gateway: IpAddr, link: u32) -> Self {
+        let any = match gateway {
+            IpAddr::V4(_) => IpNet::V4(Default::default()),
+            IpAddr::V6(_) => IpNet::V6(Default::default()),
+        };
+        Self::route(any, Some(gateway), link)
+    }
+
+    /// Sets a route, replacing an earlier one to the same destination.
+    #[must_use]
+    pub fn route(to: IpNet, via: Option<IpAddr>, link: u32) -> Self {
+        Self {
+            message: RouteNetlinkMessage::NewRoute(route_message(to, via, Some(link))),
+            flags: NLM_F_CREATE | NLM_F_REPLACE,
+        }
+    }
+
+    /// Removes the route to a destination by a link.
+    #[must_use]
+    pub fn delete_route(to: IpNet, link: u32) -> Self {
+        let mut message = route_message(to, None, Some(link));
+        message.header.scope = RouteScope::NoWhere;
+        message.header.protocol = RouteProtocol::Unspec;
+        message.header.kind = RouteType::Unspec;
+        Self {
+            message: RouteNetlinkMessage::DelRoute(message),
+            flags: 0,
+        }
+    }
+}
+
+fn address_message(index: u32, net: IpNet) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family(net.addr());
+    message.header.prefix_len = net.prefix_len();
+    message.header.index = index;
+    message.attributes.push(AddressAttribute::Local(net.addr()));
+    message
+        .attributes
+        .push(AddressAttribute::Address(net.addr()));
+    match net {
+        IpNet::V4(v4) if v4.prefix_len() < 31 => {
+            message
+                .attributes
+                .push(AddressAttribute::Broadcast(v4.broadcast()));
+        }
+        IpNet::V4(_) => {}
+        IpNet::V6(_) => message.header.flags |= AddressHeaderFlags::Nodad,
+    }
+    message
+}
+
+fn route_message(to: IpNet, via: Option<IpAddr>, link: Option<u32>) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(to.addr());
+    message.header.destination_prefix_length = to.prefix_len();
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Boot;
+    message.header.kind = RouteType::Unicast;
+    message.header.scope = if via.is_some() {
+        RouteScope::Universe
+    } else {
+        RouteScope::Link
+    };
+    if to.prefix_len() > 0 {
+        message
+            .attributes
+            .push(RouteAttribute::Destination(RouteAddress::from(
+                to.network(),
+            )));
+    }
+    if let Some(via) = via {
+        message
+            .attributes
+            .push(RouteAttribute::Gateway(RouteAddress::from(via)));
+    }
+    if let Some(link) = link {
+        message.attributes.push(RouteAttribute::Oif(link));
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_links_are_read_and_shown() {
+        let mac: Mac = "02:42:AC:11:00:02".parse().unwrap();
+        assert_eq!(mac.to_string(), "02:42:ac:11:00:02");
+        for bad in [
+            "",
+            "02:42:ac:11:00",
+            "02:42:ac:11:00:02:03",
+            "2:42:ac:11:00:02",
+            "zz:42:ac:11:00:02",
+        ] {
+            assert!(bad.parse::<Mac>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! What a batch is made of.
+
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage};
+use netlink_packet_netfilter::nftables::{
+    ChainAttribute, ChainMessage, DataAttribute, Hook as HookAttribute, HookNumber, InetHookNumber,
+    ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute,
+    SetElementList, SetElementMessage, SetFlags, SetMessage, TableAttribute, TableMessage,
+};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
+
+use super::Expr;
+
+/// An address family of tables; the value is the kernel's `NFPROTO_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Family {
+    /// IPv4 and IPv6.
+    Inet = 1,
+    /// IPv4.
+    Ipv4 = 2,
+    /// IPv6.
+    Ipv6 = 10,
+}
+
+/// Where a base chain is called from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// Before routing.
+    Prerouting,
+    /// For this host.
+    Input,
+    /// Through this host.
+    Forward,
+    /// From this host.
+    Output,
+    /// After routing.
+    Postrouting,
+}
+
+/// A chain that a hook calls.
+#[derive(Debug, Clone, Copy)]
+pub struct BaseChain<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// `filter` or `nat`.
+    pub kind: &'a str,
+    /// Its hook.
+    pub hook: Hook,
+    /// Chains of lower priority run first.
+    pub priority: i32,
+    /// Whether packets that no rule decides about are dropped.
+    pub drop: bool,
+}
+
+/// A component of keys and values: nft's type number, and its length in bytes.
+pub type Kind = (u32, u32);
+
+/// The components that are used. Each takes a multiple of four bytes in a key or value, padded with zeros at its end.
+pub mod kind {
+    use super::Kind;
+    /// IPv4 address.
+    pub const IPV4: Kind = (7, 4);
+    /// IPv6 address.
+    pub const IPV6: Kind = (8, 16);
+    /// Transport protocol number.
+    pub const PROTOCOL: Kind = (12, 1);
+    /// Port, big-endian.
+    pub const PORT: Kind = (13, 2);
+    /// Link name.
+    pub const LINK: Kind = (41, 16);
+}
+
+/// A set, or with values a map.
+#[derive(Debug, Clone, Copy)]
+pub struct SetSpec<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// Components of the key.
+    pub key: &'a [Kind],
+    /// Components of the value.
+    pub value: Option<&'a [Kind]>,
+}
+
+/// Changes to one table, committed as one.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    pub(super) family: Family,
+    pub(super) table: String,
+    pub(super) messages: Vec<NetlinkMessage<NetfilterMessage>>,
+    sets: u32,
+}
+
+/// Bytes and nft's type number of a concatenation.
+fn concatenation(kinds: &[Kind]) -> (u32, u32) {
+    kinds
+        .iter()
+        .fold((0, 0), |(number, length), (kind, bytes)| {
+            (number << 6 | kind, length + bytes.next_multiple_of(4))
+        })
+}
+
+pub(super) fn header(family: u8) -> NetfilterHeader {
+    NetfilterHeader::new(NetfilterProtoFamily::from(family), 0, 0)
+}
+
+impl Batch {
+    /// An empty batch for a table that need not exist yet.
+    #[must_use]
+    pub fn new(family: Family, table: &str) -> Self {
+        Self {
+            family,
+            table: table.to_owned(),
+            messages: Vec::new(),
+            sets: 0,
+        }
+    }
+
+    /// Whether there is nothing to commit.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    fn push(&mut self, message: NfTablesMessage, flags: u16) {
+        let mut message =
+            NetlinkMessage::from(NetfilterMessage::new(header(self.family as u8), message));
+        message.header.flags = NLM_F_REQUEST | flags;
+        self.messages.push(message);
+    }
+
+    fn table_message(&self) -> TableMessage {
+        TableMessage {
+            attributes: vec![TableAttribute::Name(self.table.clone())],
+        }
+    }
+
+    /// Makes the table, or finds it.
+    pub fn add_table(&mut self) {
+        self.push(
+            NfTablesMessage::NewTable(self.table_message()),
+            NLM_F_CREATE,
+        );
+    }
+
+    /// Removes the table with all that is in it, if it is there.
+    pub fn remove_table(&mut self) {
+        // Kernels before 6.3 have no "destroy"; removing what was just found or made comes to the same.
+        self.add_table();
+        self.push(NfTablesMessage::DeleteTable(self.table_message()), 0);
+    }
+
+    /// Makes a base chain, or finds it.
+    pub fn add_chain(&mut self, chain: &BaseChain<'_>) {
+        let hook = match chain.hook {
+            Hook::Prerouting => InetHookNumber::PreRouting,
+            Hook::Input => InetHookNumber::LocalIn,
+            Hook::Forward => InetHookNumber::Forward,
+            Hook::Output => InetHookNumber::LocalOut,
+            Hook::Postrouting => InetHookNumber::PostRouting,
+        };
+        let attributes = vec![
+            ChainAttribute::Table(self.table.clone()),
+            ChainAttribute::Name(chain.name.into()),
+            ChainAttribute::Hook(vec![
+                HookAttribute::Number(HookNumber::Inet(hook)),
+                HookAttribute::Priority(chain.priority as u32),
+            ]),
+            ChainAttribute::Policy(u32::from(!chain.drop)),
+            ChainAttribute::Type(chain.kind.into()),
+        ];
+        self.push(
+            NfTablesMessage::NewChain(ChainMessage { attributes }),
+            NLM_F_CREATE,
+        );
+    }
+
+    /// Removes every rule of a chain.
+    pub fn flush_chain(&mut self, chain: &str) {
+        let attributes = vec![
+            RuleAttribute::Table(self.table.clone()),
+            RuleAttribute::Chain(chain.into()),
+        ];
+        self.push(NfTablesMessage::DeleteRule(RuleMessage { attributes }), 0);
+    }
+
+    /// Appends a rule.
+    pub fn add_rule(&mut self, chain: &str, expressions: Vec<Expr>, comment: &str) {
+        self.rule(chain, expressions, comment, NLM_F_CREATE | NLM_F_APPEND);
+    }
+
+    /// Puts a rule first.
+    pub fn insert_rule(&mut self, chain: &str, expressions: Vec<Expr>, comment: &str) {
+        self.rule(chain, expressions, comment, NLM_F_CREATE);
+    }
+
+    fn rule(&mut self, chain: &str, expressions: Vec<Expr>, comment: &str, flags: u16) {
+        let mut attributes = vec![
+            RuleAttribute::Table(self.table.clone()),
+            RuleAttribute::Chain(chain.into()),
+            RuleAttribute::Expressions(expressions.into_iter().map(|e| e.0.into()).collect()),
+        ];
+        if !comment.is_empty() {
+            attributes.push(RuleAttribute::UserData(super::read::comment_data(comment)));
+        }
+        self.push(NfTablesMessage::NewRule(RuleMessage { attributes }), flags);
+    }
+
+    /// Removes one rule.
+    pub fn delete_rule(&mut self, chain: &str, handle: u64) {
+        let attributes = vec![
+            RuleAttribute::Table(self.table.clone()),
+            RuleAttribute::Chain(chain.into()),
+            RuleAttribute::Handle(handle),
+        ];
+        self.push(NfTablesMessage::DeleteRule(RuleMessage { attributes }), 0);
+    }
+
+    /// Makes a set or map, or finds it.
+    pub fn add_set(&mut self, set: &SetSpec<'_>) {
+        self.sets += 1;
+        let (key_type, key_length) = concatenation(set.key);
+        let mut flags = SetFlags::empty();
+        let mut attributes = vec![
+            SetAttribute::Table(self.table.clone()),
+            SetAttribute::Name(set.name.into()),
+            SetAttribute::KeyType(key_type),
+            SetAttribute::KeyLen(key_length),
+            SetAttribute::Id(self.sets),
+        ];
+        if let Some(value) = set.value {
+            flags |= SetFlags::Map;
+            let (value_type, value_length) = concatenation(value);
+            attributes.push(SetAttribute::DataType(value_type));
+            attributes.push(SetAttribute::DataLen(value_length));
+        }
+        attributes.push(SetAttribute::Flags(flags));
+        self.push(
+            NfTablesMessage::NewSet(SetMessage { attributes }),
+            NLM_F_CREATE,
+        );
+    }
+
+    /// Puts keys (with values, for a map) into a set. A key that is there with the same value is no error.
+    pub fn add_elements(&mut self, set: &str, elements: Vec<(Vec<u8>, Option<Vec<u8>>)>) {
+        for message in self.element_messages(set, elements) {
+            self.push(NfTablesMessage::NewSetElement(message), NLM_F_CREATE);
+        }
+    }
+
+    /// Takes keys out of a set; one that is not there fails the batch with `ENOENT`.
+    pub fn delete_elements(&mut self, set: &str, keys: Vec<Vec<u8>>) {
+        let keys = keys.into_iter().map(|key| (key, None)).collect();
+        for message in self.element_messages(set, keys) {
+            self.push(NfTablesMessage::DeleteSetElement(message), 0);
+        }
+    }
+
+    /// Takes every key out of a set.
+    pub fn flush_set(&mut self, set: &str) {
+        let attributes = vec![
+            SetElementList::Table(self.table.clone()),
+            SetElementList::Set(set.into()),
+        ];
+        self.push(
+            NfTablesMessage::DeleteSetElement(SetElementMessage { attributes }),
+            0,
+        );
+    }
+
+    /// A list of elements is an attribute, and an attribute holds less than 64 KB.
+    fn element_messages(
+        &self,
+        set: &str,
+        elements: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    ) -> Vec<SetElementMessage> {
+        const AT_ONCE: usize = 400;
+        elements
+            .chunks(AT_ONCE)
+            .map(|chunk| SetElementMessage {
+                attributes: vec![
+                    SetElementList::Table(self.table.clone()),
+                    SetElementList::Set(set.into()),
+                    SetElementList::Elements(chunk.iter().map(element).collect()),
+                ],
+            })
+            .collect()
+    }
+}
+
+fn element((key, value): &(Vec<u8>, Option<Vec<u8>>)) -> ListAttribute<SetElementAttribute> {
+    let mut attributes = vec![SetElementAttribute::Key(DataAttribute::Value(key.clone()))];
+    if let Some(value) = value {
+        attributes.push(SetElementAttribute::Data(DataAttribute::Value(
+            value.clone(),
+        )));
+    }
+    ListAttribute::Element(attributes)
+}
