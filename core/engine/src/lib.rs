@@ -1,1 +1,48 @@
-//! Use cases of the engine, one serial queue a container, and recovery.
+//! The use cases of the engine: everything that the API can ask for, put together from the services below.
+//!
+//! [`Engine`] is cheap to clone and may be used from any task. Invariants:
+//! - A container's life-cycle steps (start, the handling of its end, removal, ...) are serial and fair; steps of
+//!   different containers run concurrently. Lists and inspections read an immutable snapshot and never wait for a step.
+//! - A step that fails leaves nothing behind: what it made is unmade in reverse order before the error is returned.
+//! - A container's record is durable when its creation is acknowledged; what dies with the boot anyway (its run-time
+//!   state, and containers with `--rm` altogether) is one small file under the exec-root, stamped with the boot and never
+//!   flushed. The path of a start flushes nothing.
+//! - After a crash of the daemon, [`Engine::open`] finds running containers again, finishes removals, undoes starts that were
+//!   not acknowledged, and gives containers that ended meanwhile their true exit code and time.
+//!
+//! Under the data-root: `containers/<id>/` holds a container's `hosts`, `hostname`, `resolv.conf` and `<id>-json.log`.
+//! Under the exec-root: `state/<id>.json`.
+//!
+//! It speaks no HTTP, performs no mounts and parents no process.
+
+mod attach;
+mod container;
+mod engine;
+mod error;
+mod exec;
+mod logs;
+mod names;
+mod query;
+mod signal;
+
+pub use attach::Attachment;
+pub use engine::Engine;
+pub use error::{EngineError, ErrorKind, Result};
+pub use exec::{ExecIo, ExecReader, ExecWriter};
+pub use logs::{LineStream, LogLine, Logs};
+pub use query::{
+    AttachQuery, EventsQuery, ImageListQuery, ListQuery, LogsQuery, RemoveOptions, WaitCondition,
+};
+
+use std::pin::Pin;
+
+use futures_util::Stream;
+
+/// Events as they happen; it ends at the query's `until`, or never.
+pub type EventStream = Pin<Box<dyn Stream<Item = gantry_wire::EventMessage> + Send>>;
+/// Progress of a long operation on images. A failure after the first line is a line itself.
+pub type MessageStream = Pin<Box<dyn Stream<Item = gantry_wire::JsonMessage> + Send>>;
+/// An archive being written.
+pub type ByteReader = Pin<Box<dyn tokio::io::AsyncRead + Send>>;
+/// How a wait will end.
+pub type WaitFuture = Pin<Box<dyn Future<Output = gantry_wire::WaitReply> + Send>>;

@@ -1,0 +1,246 @@
+//! What is kept of a container.
+
+use std::collections::BTreeMap;
+
+use gantry_model::container::{ContainerConfig, EndpointSettings, HealthConfig, HostConfig};
+use gantry_model::{ContainerId, ImageId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Never started, or its first start failed.
+    #[default]
+    Created,
+    /// Between the decision to start and the acknowledgement; only on disk, for recovery.
+    Starting,
+    /// Its process runs.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Ended, and waiting for its restart policy's delay.
+    Restarting,
+    /// Ended.
+    Exited,
+    /// Being removed; goes on after a crash.
+    Removing,
+}
+
+impl Phase {
+    /// Docker's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created | Self::Starting => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Exited => "exited",
+            Self::Removing => "removing",
+        }
+    }
+    /// Whether Docker calls the container running: a restarting one is.
+    #[must_use]
+    pub fn is_running(self) -> bool {
+        matches!(self, Self::Running | Self::Paused | Self::Restarting)
+    }
+    /// Whether there is a process.
+    #[must_use]
+    pub fn has_process(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
+    }
+}
+
+/// One result of a health check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthResult {
+    /// When it began.
+    pub start: Timestamp,
+    /// When it ended.
+    pub end: Timestamp,
+    /// Its exit code; -1 when it could not be run or took too long.
+    pub exit_code: i32,
+    /// What it printed, at most 4096 bytes.
+    pub output: String,
+}
+
+/// What is known of a container's health.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Health {
+    /// `starting`, `healthy` or `unhealthy`.
+    pub status: String,
+    /// Failures in a row.
+    pub failing_streak: u32,
+    /// The last five results.
+    pub log: Vec<HealthResult>,
+}
+
+/// The changing part of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct State {
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Its process in the host's PID namespace, 0 without.
+    pub pid: i32,
+    /// How it last ended.
+    pub exit_code: i32,
+    /// Whether memory ran out.
+    pub oom_killed: bool,
+    /// Why the last start failed.
+    pub error: String,
+    /// Last start; never: zero.
+    pub started_at: Timestamp,
+    /// Last end; never: zero.
+    pub finished_at: Timestamp,
+    /// Health, when it is checked.
+    pub health: Option<Health>,
+}
+
+/// What kind of thing is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountKind {
+    /// A path of the host.
+    Bind,
+    /// A volume.
+    Volume,
+    /// Memory.
+    Tmpfs,
+    /// An image's file system.
+    Image,
+}
+
+impl MountKind {
+    /// Docker's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Volume => "volume",
+            Self::Tmpfs => "tmpfs",
+            Self::Image => "image",
+        }
+    }
+}
+
+/// A mount of a container, with everything decided that can be before it starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MountPoint {
+    /// What is mounted.
+    pub kind: MountKind,
+    /// Volume name.
+    #[serde(default)]
+    pub name: String,
+    /// Host path; for a volume where its driver keeps it.
+    #[serde(default)]
+    pub source: String,
+    /// Absolute path in the container.
+    pub destination: String,
+    /// Volume driver.
+    #[serde(default)]
+    pub driver: String,
+    /// The options as written (`z`, `ro`), for inspect.
+    #[serde(default)]
+    pub mode: String,
+    /// Whether it can be written to.
+    pub rw: bool,
+    /// Propagation word; empty for volumes and tmpfs.
+    #[serde(default)]
+    pub propagation: String,
+    /// Options of a tmpfs.
+    #[serde(default)]
+    pub tmpfs: Vec<String>,
+    /// Leave out mounts below the source.
+    #[serde(default)]
+    pub non_recursive: bool,
+    /// See the API's `BindOptions`.
+    #[serde(default)]
+    pub read_only_non_recursive: bool,
+    /// See the API's `BindOptions`.
+    #[serde(default)]
+    pub read_only_force_recursive: bool,
+    /// Make the host path when it is missing at start.
+    #[serde(default)]
+    pub create_source: bool,
+    /// Do not fill a new volume from the image.
+    #[serde(default)]
+    pub no_copy: bool,
+    /// Path inside the volume.
+    #[serde(default)]
+    pub subpath: String,
+    /// The volume's name was drawn: it goes with `rm -v` and `--rm`.
+    #[serde(default)]
+    pub anonymous: bool,
+}
+
+/// All of a container. Immutable once published: a change makes a new one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Identifier.
+    pub id: ContainerId,
+    /// Name, without slash.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The image's identifier.
+    pub image: ImageId,
+    /// `os/architecture` of the image.
+    pub platform: String,
+    /// Image and request merged.
+    pub config: ContainerConfig,
+    /// As requested, with defaults filled in.
+    pub host_config: HostConfig,
+    /// Storage driver of its root file system.
+    pub storage_driver: String,
+    /// What is wished of each network.
+    pub networks: BTreeMap<String, EndpointSettings>,
+    /// Its mounts.
+    pub mounts: Vec<MountPoint>,
+    /// Times its policy restarted it.
+    #[serde(default)]
+    pub restart_count: u32,
+    /// Stopped by a client; its policy waits for the next start.
+    #[serde(default)]
+    pub manually_stopped: bool,
+    /// The changing part.
+    pub state: State,
+}
+
+impl Record {
+    /// Key of its snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> String {
+        self.id.to_string()
+    }
+    /// Entry point and command.
+    #[must_use]
+    pub fn argv(&self) -> Vec<String> {
+        let words = |list: &Option<gantry_model::container::StrSlice>| {
+            list.as_ref().map(|l| l.0.clone()).unwrap_or_default()
+        };
+        let mut argv = words(&self.config.entrypoint);
+        argv.extend(words(&self.config.cmd));
+        argv
+    }
+    /// The health check, unless there is none.
+    #[must_use]
+    pub fn health_check(&self) -> Option<&HealthConfig> {
+        let check = self.config.healthcheck.as_ref()?;
+        match check.test.first().map(String::as_str) {
+            None | Some("" | "NONE") => None,
+            Some(_) => Some(check),
+        }
+    }
+    /// Whether its record dies with the boot.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.host_config.auto_remove
+    }
+    /// How long its last run was.
+    #[must_use]
+    pub fn run_time(&self) -> std::time::Duration {
+        self.state.finished_at.since(self.state.started_at)
+    }
+}
