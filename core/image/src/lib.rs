@@ -1,1 +1,33 @@
 //! Images: references, manifests, pull, unpack, load, import.
+//!
+//! An image is a configuration blob; its digest is the image's identifier, as in Docker. A record points to it, to
+//! its layers and to the storage driver that holds them unpacked; reference records point to images. Invariants:
+//! - nothing from outside is used before it has been verified against the digest that named it: manifests, configurations
+//!   and compressed layers by their digest, unpacked layers by the configuration's diff IDs;
+//! - an image record is committed only when all its blobs and snapshots are durable, together with its names and the
+//!   event that tells of it: after a crash an image is there whole or not at all;
+//! - a layer cannot write outside the directory it is unpacked into, whatever its entries say;
+//! - snapshots are named by chain ID, so that images share layers, and are unpacked once, by whoever comes first;
+//! - an image stays with the storage driver that unpacked it.
+//!
+//! The service is synchronous: every method blocks, most for a few reads, `pull`, `load`, `import` and `save` for as long
+//! as their bytes take. Call them from threads that may. All of them may run concurrently.
+//!
+//! It does not know containers ([`ImageUse`] tells it what it must not remove), performs no mounts and holds no
+//! credentials.
+
+mod config;
+mod error;
+mod progress;
+mod service;
+mod types;
+
+pub use config::{ContainerDefaults, Empty, Healthcheck, History, ImageConfig, RootFs, chain_ids};
+pub use error::{Error, Result};
+pub use progress::{Detail, Message, Progress, Silent};
+pub use service::{EventEncoder, ImageService};
+pub use types::{
+    ContainerRoot, GraphDriver, HistoryEntry, Image, ImageEvent, ImageInspect, ImageSummary,
+    ImageUse, ImportOptions, ListQuery, LoadOptions, Loaded, Metadata, PullOptions, Pulled,
+    Removed, RootFsInspect, Settings,
+};

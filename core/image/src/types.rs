@@ -1,0 +1,274 @@
+//! Requests and replies of the image service. Replies serialise to the Engine API's JSON (1.51).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use gantry_driver_api::MountPlan;
+use gantry_driver_api::registry::Credentials;
+use gantry_model::{Digest, ImageId, Platform, Reference, Timestamp};
+use serde::Serialize;
+
+use crate::{ContainerDefaults, ImageConfig};
+
+/// How the service is set up.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Base URLs of mirrors of `docker.io`, asked first and in order.
+    pub mirrors: Vec<String>,
+    /// `host[:port]` or CIDR of registries that may speak plain HTTP or show unverified certificates. Loopback
+    /// addresses always may.
+    pub insecure_registries: Vec<String>,
+    /// Directories with one directory a registry domain that holds `*.crt` authorities (`/etc/docker/certs.d`).
+    pub certs_dirs: Vec<PathBuf>,
+    /// Layers fetched at once by one pull.
+    pub max_downloads: usize,
+    /// Attempts at a layer without progress before the pull fails.
+    pub max_attempts: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mirrors: Vec::new(),
+            insecure_registries: Vec::new(),
+            certs_dirs: vec!["/etc/docker/certs.d".into()],
+            max_downloads: 3,
+            max_attempts: 5,
+        }
+    }
+}
+
+/// How to pull.
+#[derive(Debug, Clone, Default)]
+pub struct PullOptions {
+    /// The platform wanted; the host's by default.
+    pub platform: Option<Platform>,
+    /// What to show the registry.
+    pub credentials: Credentials,
+}
+
+/// What a pull brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// The image.
+    pub id: ImageId,
+    /// Digest of the manifest or index that the reference named.
+    pub digest: Digest,
+    /// Whether the reference names another image than before.
+    pub newer: bool,
+}
+
+/// How to load.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Only images of this platform; all by default.
+    pub platform: Option<Platform>,
+    /// Suppress progress of layers.
+    pub quiet: bool,
+}
+
+/// One image that was loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// The image.
+    pub id: ImageId,
+    /// The names it got.
+    pub names: Vec<Reference>,
+}
+
+/// How to import a file system.
+#[derive(Debug, Clone, Default)]
+pub struct ImportOptions {
+    /// The name to give; an image without a name otherwise.
+    pub name: Option<Reference>,
+    /// Dockerfile instructions (`CMD`, `ENTRYPOINT`, `ENV`, `EXPOSE`, `LABEL`, `USER`, `VOLUME`, `WORKDIR`, `ONBUILD`,
+    /// `STOPSIGNAL`, `HEALTHCHECK`, `SHELL`).
+    pub changes: Vec<String>,
+    /// For the history; `Imported from -` by default.
+    pub message: String,
+    /// The platform that the file system is for; the host's by default.
+    pub platform: Option<Platform>,
+}
+
+/// Which images to list: `filters` of the API, already decoded to name and values.
+#[derive(Debug, Clone, Default)]
+pub struct ListQuery {
+    /// Intermediate images too.
+    pub all: bool,
+    /// `dangling`, `label`, `label!`, `before`, `since`, `reference`, `until`.
+    pub filters: BTreeMap<String, Vec<String>>,
+    /// Compute `SharedSize`.
+    pub shared_size: bool,
+}
+
+/// One line of the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ImageSummary {
+    /// Identifier.
+    pub id: ImageId,
+    /// Parent identifier, or empty.
+    pub parent_id: String,
+    /// `name:tag`.
+    pub repo_tags: Vec<String>,
+    /// `name@digest`.
+    pub repo_digests: Vec<String>,
+    /// Seconds since the epoch.
+    pub created: i64,
+    /// Bytes of all layers, unpacked.
+    pub size: u64,
+    /// Bytes shared with other images; -1 when not computed.
+    pub shared_size: i64,
+    /// From the configuration.
+    pub labels: BTreeMap<String, String>,
+    /// -1: not computed.
+    pub containers: i64,
+}
+
+/// An image as containers are made from it.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Identifier.
+    pub id: ImageId,
+    /// The whole configuration.
+    pub config: ImageConfig,
+    /// Names with a tag.
+    pub tags: Vec<Reference>,
+    /// The storage driver that holds it.
+    pub driver: String,
+}
+
+/// Everything `inspect` shows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ImageInspect {
+    /// Identifier.
+    pub id: ImageId,
+    /// `name:tag`.
+    pub repo_tags: Vec<String>,
+    /// `name@digest`.
+    pub repo_digests: Vec<String>,
+    /// Parent identifier, or empty.
+    pub parent: String,
+    /// Message of a commit or import.
+    pub comment: String,
+    /// When it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<Timestamp>,
+    /// The engine that built it.
+    pub docker_version: String,
+    /// By whom.
+    pub author: String,
+    /// Defaults of containers.
+    pub config: ContainerDefaults,
+    /// Architecture.
+    pub architecture: String,
+    /// Its variant.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub variant: String,
+    /// Operating system.
+    pub os: String,
+    /// Its version.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub os_version: String,
+    /// Bytes of all layers, unpacked.
+    pub size: u64,
+    /// Where the layers are.
+    pub graph_driver: GraphDriver,
+    /// The layers.
+    #[serde(rename = "RootFS")]
+    pub root_fs: RootFsInspect,
+    /// What is known here and not part of the image.
+    pub metadata: Metadata,
+}
+
+/// Which driver holds a root file system, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct GraphDriver {
+    /// Paths by name (`LowerDir`, `UpperDir`, `WorkDir`, `MergedDir`).
+    pub data: BTreeMap<String, String>,
+    /// The driver.
+    pub name: String,
+}
+
+/// The layers, as inspect shows them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct RootFsInspect {
+    /// `layers`.
+    pub r#type: String,
+    /// Diff IDs, bottom first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Digest>,
+}
+
+/// What is known of an image here only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Metadata {
+    /// When it last got a name; Go's zero time when never.
+    pub last_tag_time: Timestamp,
+}
+
+/// One line of `history`, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct HistoryEntry {
+    /// The image's identifier for the newest, `<missing>` for the others.
+    pub id: String,
+    /// Seconds since the epoch.
+    pub created: i64,
+    /// The command.
+    pub created_by: String,
+    /// Names of the image, for the newest.
+    pub tags: Option<Vec<String>>,
+    /// Bytes of its layer, unpacked.
+    pub size: u64,
+    /// The message.
+    pub comment: String,
+}
+
+/// One line of the reply to a removal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum Removed {
+    /// A name is gone.
+    Untagged(String),
+    /// An image or a layer is gone.
+    Deleted(String),
+}
+
+/// A container that uses an image, for those who ask whether it may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageUse {
+    /// The container's identifier.
+    pub container: String,
+    /// Its image.
+    pub image: ImageId,
+    /// Whether it runs.
+    pub running: bool,
+}
+
+/// A container's writable root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerRoot {
+    /// The storage driver: belongs into the container's record.
+    pub driver: String,
+    /// What to mount.
+    pub plan: MountPlan,
+}
+
+/// What happened to an image, for the event log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageEvent {
+    /// `pull`, `load`, `import`, `tag`, `untag`, `delete`, `save`.
+    pub action: &'static str,
+    /// The actor: an identifier, or for `pull` the reference.
+    pub id: String,
+    /// The `name` attribute.
+    pub name: String,
+    /// The image's labels, attributes too.
+    pub labels: BTreeMap<String, String>,
+    /// When.
+    pub time: Timestamp,
+}
