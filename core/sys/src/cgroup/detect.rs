@@ -31,7 +31,7 @@ impl Mode {
 pub struct Cgroups {
     root: PathBuf,
     mode: Mode,
-    /// Version 1 mount points by controller; two controllers may share one. `name=systemd` counts as a controller.
+    /// Version 1 mount points by controller; two controllers may share one.
     v1: BTreeMap<String, PathBuf>,
     /// Mount point of the unified hierarchy.
     unified: Option<PathBuf>,
@@ -59,13 +59,16 @@ impl Cgroups {
         let known = std::fs::read_to_string(proc.join("self/cgroup")).unwrap_or_default();
         let mut v1 = BTreeMap::new();
         for controllers in known.lines().filter_map(|l| l.split(':').nth(1)) {
-            for controller in controllers.split(',').filter(|c| !c.is_empty()) {
-                let bare = controller.strip_prefix("name=").unwrap_or(controller);
-                let dir = [controllers, bare]
+            // Hierarchies without a controller (`name=systemd`) limit nothing: a container needs no place in them.
+            let real = |c: &&str| !c.is_empty() && !c.starts_with("name=");
+            for controller in controllers.split(',').filter(real) {
+                let dir = [controllers, controller]
                     .iter()
                     .map(|name| root.join(name))
                     .find(|dir| dir.join("cgroup.procs").exists());
                 if let Some(dir) = dir {
+                    // `cpu` is often a link to `cpu,cpuacct`.
+                    let dir = dir.canonicalize()?;
                     v1.insert(controller.to_owned(), dir);
                 }
             }
@@ -124,19 +127,5 @@ impl Cgroups {
             }
             Mode::V1 | Mode::Hybrid => self.v1.contains_key(controller),
         }
-    }
-    /// The distinct directories a group has, one a hierarchy: (first controller's name, mount point).
-    #[must_use]
-    pub fn hierarchies(&self) -> Vec<(&str, &Path)> {
-        let mut seen: Vec<(&str, &Path)> = Vec::new();
-        for (controller, dir) in &self.v1 {
-            if !seen.iter().any(|(_, d)| d == dir) {
-                seen.push((controller, dir));
-            }
-        }
-        if let Some(unified) = &self.unified {
-            seen.push(("", unified));
-        }
-        seen
     }
 }

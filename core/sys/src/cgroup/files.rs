@@ -1,0 +1,77 @@
+//! Reading and writing control files.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// A control file, or a directory of them, did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} {path}: {source}")]
+pub struct CgroupError {
+    /// `mkdir`, `read`, `write "max" to`, ...
+    pub what: String,
+    /// The file.
+    pub path: PathBuf,
+    /// The kernel's answer.
+    pub source: io::Error,
+}
+
+impl CgroupError {
+    pub(super) fn new(what: impl Into<String>, path: &Path, source: io::Error) -> Self {
+        Self {
+            what: what.into(),
+            path: path.to_owned(),
+            source,
+        }
+    }
+    /// The error number, 0 when it was none of the kernel's.
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        self.source.raw_os_error().unwrap_or(0)
+    }
+}
+
+/// Writes a value in one call; never makes a file.
+pub(super) fn write(path: &Path, value: impl AsRef<str>) -> Result<(), CgroupError> {
+    let value = value.as_ref();
+    OpenOptions::new()
+        .write(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(value.as_bytes()))
+        .map_err(|e| CgroupError::new(format!("write {value:?} to"), path, e))
+}
+
+/// The text of a control file, without the newline at its end.
+pub(super) fn read(path: &Path) -> Result<String, CgroupError> {
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|mut file| file.read_to_string(&mut text))
+        .map_err(|e| CgroupError::new("read", path, e))?;
+    text.truncate(text.trim_end().len());
+    Ok(text)
+}
+
+/// A file's number; `None` when the file is not there or says something else (`max`).
+pub(super) fn number(path: &Path) -> Option<u64> {
+    read(path).ok()?.parse().ok()
+}
+
+/// `key value` lines.
+pub(super) fn pairs(path: &Path) -> Vec<(String, u64)> {
+    read(path)
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| {
+            let (key, value) = line.split_once(' ')?;
+            Some((key.to_owned(), value.trim().parse().ok()?))
+        })
+        .collect()
+}
+
+/// The value of one key among `key value` lines.
+pub(super) fn field(path: &Path, key: &str) -> Option<u64> {
+    pairs(path)
+        .into_iter()
+        .find(|(k, _)| k == key)
+        .map(|(_, v)| v)
+}

@@ -1,0 +1,420 @@
+//! Against fake roots (files in a directory), and against this machine's own hierarchies.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Arc;
+
+use super::*;
+
+/// A directory that looks like `/sys/fs/cgroup`, and one that looks like `/proc`.
+struct Fake {
+    dir: tempfile::TempDir,
+}
+
+impl Fake {
+    fn new(files: &[(&str, &str)], self_cgroup: &str) -> Self {
+        let fake = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        fs::create_dir_all(fake.proc().join("self")).unwrap();
+        fs::write(fake.proc().join("self/cgroup"), self_cgroup).unwrap();
+        fs::create_dir(fake.root()).unwrap();
+        for (path, text) in files {
+            fake.put(path, text);
+        }
+        fake
+    }
+    fn proc(&self) -> PathBuf {
+        self.dir.path().join("proc")
+    }
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("cgroup")
+    }
+    fn put(&self, path: &str, text: &str) {
+        let path = self.root().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    fn text(&self, path: &str) -> String {
+        fs::read_to_string(self.root().join(path)).unwrap()
+    }
+    fn detect(&self) -> Cgroups {
+        Cgroups::detect(&self.root(), &self.proc()).unwrap()
+    }
+    fn group(&self, path: &str) -> Group {
+        Group::new(Arc::new(self.detect()), Path::new(path))
+    }
+}
+
+const V2_ROOT: &[(&str, &str)] = &[
+    ("cgroup.controllers", "cpuset cpu io memory pids\n"),
+    ("cgroup.subtree_control", "cpu\n"),
+    ("cgroup.procs", ""),
+];
+
+#[test]
+fn modes_are_told_apart() {
+    assert_eq!(Fake::new(V2_ROOT, "0::/\n").detect().mode(), Mode::V2);
+    let lines = "3:cpu,cpuacct:/\n2:memory:/\n1:name=systemd:/\n0::/\n";
+    let v1: &[(&str, &str)] = &[
+        ("cpu,cpuacct/cgroup.procs", ""),
+        ("memory/cgroup.procs", ""),
+        ("systemd/cgroup.procs", ""),
+    ];
+    let fake = Fake::new(v1, lines);
+    let found = fake.detect();
+    assert_eq!(found.mode(), Mode::V1);
+    assert_eq!(found.mode().version(), "1");
+    assert!(found.has("cpuacct") && found.has("cpu") && !found.has("pids"));
+    assert_eq!(found.v1()["cpu"], found.v1()["cpuacct"]);
+    assert_eq!(fake.group("a/b").v1_dirs().len(), 2);
+    fake.put("unified/cgroup.procs", "");
+    assert_eq!(fake.detect().mode(), Mode::Hybrid);
+    let empty = Fake::new(&[], "");
+    assert!(Cgroups::detect(&empty.root(), &empty.proc()).is_err());
+}
+
+#[test]
+fn v2_limits_are_converted() {
+    let fake = Fake::new(V2_ROOT, "0::/\n");
+    let group = fake.group("/gantry-x/../c1");
+    assert_eq!(group.path(), Path::new("gantry-x/c1"));
+    for name in [
+        "memory.max",
+        "memory.swap.max",
+        "memory.low",
+        "cpu.weight",
+        "cpu.max",
+        "cpuset.cpus",
+        "cpuset.mems",
+        "pids.max",
+        "io.weight",
+        "io.max",
+    ] {
+        fake.put(&format!("gantry-x/c1/{name}"), "");
+    }
+    group
+        .apply(&Limits {
+            memory: Some(100 << 20),
+            memory_swap: Some(150 << 20),
+            memory_reservation: Some(50 << 20),
+            cpu_shares: Some(1024),
+            cpu_quota: Some(50_000),
+            cpuset_cpus: Some("0-1".into()),
+            pids: Some(-1),
+            blkio_weight: Some(500),
+            read_bps: vec![DeviceValue {
+                major: 8,
+                minor: 0,
+                value: 1024,
+            }],
+            ..Limits::default()
+        })
+        .unwrap();
+    let text = |name: &str| fake.text(&format!("gantry-x/c1/{name}"));
+    assert_eq!(text("memory.max"), (100 << 20).to_string());
+    assert_eq!(text("memory.swap.max"), (50 << 20).to_string());
+    assert_eq!(text("memory.low"), (50 << 20).to_string());
+    assert_eq!(text("cpu.weight"), "100");
+    assert_eq!(text("cpu.max"), "50000 100000");
+    assert_eq!(text("cpuset.cpus"), "0-1");
+    assert_eq!(text("pids.max"), "max");
+    assert_eq!(text("io.weight"), "4950");
+    assert_eq!(text("io.max"), "8:0 rbps=1024");
+    let wrong = group.apply(&Limits {
+        memory_swap: Some(1 << 20),
+        ..Limits::default()
+    });
+    assert!(wrong.is_err());
+}
+
+#[test]
+fn weights_follow_runc() {
+    let pairs = [
+        (0, None),
+        (1, Some(1)),
+        (2, Some(1)),
+        (1024, Some(100)),
+        (262_144, Some(10_000)),
+        (500_000, Some(10_000)),
+    ];
+    for (shares, weight) in pairs {
+        assert_eq!(v2::cpu_weight(shares), weight, "{shares}");
+    }
+    assert_eq!(v2::io_weight(10), 1);
+    assert_eq!(v2::io_weight(1000), 10_000);
+}
+
+#[test]
+fn v2_hands_controllers_down_and_reads_statistics() {
+    let fake = Fake::new(V2_ROOT, "0::/\n");
+    let group = fake.group("gantry-x/c1");
+    group.create().unwrap();
+    group.create().unwrap();
+    // A real kernel adds to the file; here the last write is seen.
+    assert!(fake.text("cgroup.subtree_control").starts_with("+pids"));
+    fake.put("gantry-x/c1/cgroup.procs", "7\n5\n");
+    fake.put("gantry-x/c1/below/cgroup.procs", "9\n0\n");
+    assert_eq!(group.pids().unwrap(), [5, 7, 9]);
+    fake.put(
+        "gantry-x/c1/cpu.stat",
+        "usage_usec 5\nuser_usec 3\nsystem_usec 2\nnr_throttled 1\n",
+    );
+    fake.put("gantry-x/c1/memory.current", "4096\n");
+    fake.put("gantry-x/c1/memory.max", "max\n");
+    fake.put("gantry-x/c1/memory.events", "low 0\noom_kill 2\n");
+    fake.put("gantry-x/c1/pids.max", "10\n");
+    fake.put(
+        "gantry-x/c1/io.stat",
+        "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0\n",
+    );
+    let stats = group.stats().unwrap();
+    assert_eq!(stats.cpu.usage, 5000);
+    assert_eq!(stats.memory.limit, u64::MAX);
+    assert_eq!((stats.memory.usage, stats.memory.oom_kills), (4096, 2));
+    assert_eq!(stats.pids.limit, Some(10));
+    assert_eq!(stats.blkio.serviced[1].value, 4);
+    assert!(fake.group("gantry-x/none").stats().is_err());
+}
+
+#[test]
+fn device_rules_parse_and_print() {
+    for text in ["c 10:200 rwm", "b *:* r", "c 5:* m"] {
+        let rule = DeviceRule::parse(text, true).unwrap();
+        assert_eq!(rule.to_string(), text);
+    }
+    assert_eq!(
+        DeviceRule::parse("a *:* rwm", false).unwrap().to_string(),
+        "a"
+    );
+    for bad in [
+        "",
+        "x 1:1 r",
+        "c 1 r",
+        "c 1:1",
+        "c 1:1 q",
+        "c 1:x r",
+        "c 1:1 r r",
+    ] {
+        assert!(DeviceRule::parse(bad, true).is_none(), "{bad}");
+    }
+    let half = DeviceRule::parse("a 1:* r", true).unwrap();
+    let lines: Vec<_> = devices::for_v1(&[half])
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(lines, ["c 1:* r", "b 1:* r"]);
+}
+
+/// This machine's groups; `None` (and the test says so) where it may not make any.
+fn here() -> Option<Arc<Cgroups>> {
+    let found = Cgroups::detect(Path::new("/sys/fs/cgroup"), Path::new("/proc")).ok()?;
+    Some(Arc::new(found))
+}
+
+/// A group with a name of its own, removed at the end.
+struct Own(Group);
+
+impl Own {
+    fn new(name: &str) -> Option<Self> {
+        let path = format!("gantry-test-{}-{name}/c", std::process::id());
+        let group = Group::new(here()?, Path::new(&path));
+        group.create().ok()?;
+        Some(Self(group))
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let _ = self.0.kill_all();
+        let _ = self.0.remove();
+        for dir in self.0.v1_dirs().into_iter().chain(self.0.v2_dir()) {
+            let _ = fs::remove_dir(dir.parent().unwrap());
+        }
+    }
+}
+
+fn join(group: &Group, pid: u32) {
+    for dir in group.v1_dirs().into_iter().chain(group.v2_dir()) {
+        fs::write(dir.join("cgroup.procs"), pid.to_string()).unwrap();
+    }
+}
+
+fn sleeper() -> Child {
+    Command::new("sleep").arg("1000").spawn().unwrap()
+}
+
+#[test]
+fn a_real_group_limits_freezes_kills_and_goes() {
+    let own = Own::new("life").expect("root with cgroups");
+    let group = &own.0;
+    group
+        .apply(&Limits {
+            memory: Some(64 << 20),
+            memory_swap: Some(128 << 20),
+            cpu_shares: Some(512),
+            cpu_quota: Some(50_000),
+            cpu_period: Some(100_000),
+            pids: Some(20),
+            ..Limits::default()
+        })
+        .unwrap();
+    // Raising and lowering both work whatever the order.
+    for mb in [256, 32] {
+        group
+            .apply(&Limits {
+                memory: Some(mb << 20),
+                memory_swap: Some(mb << 21),
+                ..Limits::default()
+            })
+            .unwrap();
+    }
+    let mut child = sleeper();
+    join(group, child.id());
+    let pid = child.id().cast_signed();
+    assert_eq!(group.pids().unwrap(), [pid]);
+    let stats = group.stats().unwrap();
+    assert_eq!(stats.memory.limit, 32 << 20);
+    assert_eq!((stats.pids.current, stats.pids.limit), (1, Some(20)));
+    group.freeze().unwrap();
+    group.thaw().unwrap();
+    group.freeze().unwrap();
+    group.kill_all().unwrap();
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    group.remove().unwrap();
+    assert!(!group.exists());
+    group.remove().unwrap();
+    group.kill_all().unwrap();
+}
+
+#[test]
+fn real_device_rules_refuse() {
+    let own = Own::new("devices").expect("root with cgroups");
+    own.0
+        .set_devices(&[
+            DeviceRule::everything(false),
+            DeviceRule::parse("c 1:3 rwm", true).unwrap(),
+            DeviceRule::parse("c 1:* m", true).unwrap(),
+        ])
+        .unwrap();
+    assert_eq!(
+        opens_inside(&own.0.v1_dirs(), own.0.v2_dir()),
+        [true, false]
+    );
+}
+
+/// Whether a process in those groups can open /dev/null and /dev/zero.
+fn opens_inside(v1: &[PathBuf], v2: Option<PathBuf>) -> [bool; 2] {
+    let dirs: Vec<PathBuf> = v1.iter().cloned().chain(v2).collect();
+    ["/dev/null", "/dev/zero"].map(|device| {
+        let mut script = String::new();
+        for dir in &dirs {
+            script += &format!("echo $$ >{}/cgroup.procs || exit 9; ", dir.display());
+        }
+        script += &format!("exec 3<{device}");
+        let status = Command::new("sh").args(["-c", &script]).status().unwrap();
+        assert_ne!(status.code(), Some(9), "joining {dirs:?}");
+        status.success()
+    })
+}
+
+#[test]
+fn the_device_program_works_on_the_unified_hierarchy() {
+    let Some(unified) = here().and_then(|c| c.unified().map(Path::to_owned)) else {
+        panic!("no unified hierarchy is mounted");
+    };
+    let dir = unified.join(format!("gantry-test-{}-bpf", std::process::id()));
+    fs::create_dir(&dir).unwrap();
+    let rules = [
+        DeviceRule::everything(false),
+        DeviceRule::parse("c 1:* rw", true).unwrap(),
+        DeviceRule::parse("c 1:5 r", false).unwrap(),
+    ];
+    devices::attach(fs::File::open(&dir).unwrap(), &rules).unwrap();
+    let opens = opens_inside(&[], Some(dir.clone()));
+    fs::remove_dir(&dir).unwrap();
+    assert_eq!(opens, [true, false]);
+}
+
+/// Runs the device program for one access: (kind, access bits, major, minor).
+fn interpret(program: &[devices::Insn], kind: u32, access: u32, major: u32, minor: u32) -> bool {
+    use devices::op;
+    let mut r = [0u32; 6];
+    let mut pc = 0i32;
+    loop {
+        let i = program[usize::try_from(pc).unwrap()];
+        let (dst, src) = (usize::from(i.regs & 15), usize::from(i.regs >> 4));
+        let imm = i.imm.cast_unsigned();
+        pc += 1;
+        let jump = |yes: bool| if yes { i32::from(i.off) } else { 0 };
+        match i.code {
+            op::LDX_W => {
+                r[dst] = [access << 16 | kind, major, minor][usize::try_from(i.off / 4).unwrap()]
+            }
+            op::MOV32_REG => r[dst] = r[src],
+            op::MOV32_IMM => r[dst] = imm,
+            op::AND32_IMM => r[dst] &= imm,
+            op::RSH32_IMM => r[dst] >>= imm,
+            op::JNE_IMM => pc += jump(r[dst] != imm),
+            op::JEQ_IMM => pc += jump(r[dst] == imm),
+            op::JNE_REG => pc += jump(r[dst] != r[src]),
+            op::EXIT => return r[0] == 1,
+            other => panic!("opcode {other:#x}"),
+        }
+    }
+}
+
+#[test]
+fn the_last_device_rule_that_fits_decides() {
+    let rule = |text: &str, allow| DeviceRule::parse(text, allow).unwrap();
+    let rules = [
+        rule("c 9:9 rwm", true), // without effect: everything is refused afterwards
+        DeviceRule::everything(false),
+        rule("c *:* m", true),
+        rule("c 1:3 rwm", true),
+        rule("c 136:* rw", true),
+        rule("b 8:1 r", true),
+        rule("c 136:7 w", false),
+    ];
+    let program = devices::program(&rules);
+    let (block, char, mknod, read, write) = (1, 2, 1, 2, 4);
+    let allowed = |kind, access, major, minor| interpret(&program, kind, access, major, minor);
+    assert!(!allowed(char, read, 9, 9));
+    assert!(allowed(char, mknod, 9, 9));
+    assert!(allowed(char, read | write | mknod, 1, 3));
+    assert!(!allowed(char, read, 1, 5));
+    assert!(allowed(char, read | write, 136, 0));
+    assert!(!allowed(char, read | write | mknod, 136, 0));
+    assert!(allowed(char, read, 136, 7));
+    assert!(!allowed(char, read | write, 136, 7));
+    assert!(allowed(block, read, 8, 1));
+    assert!(!allowed(block, write, 8, 1));
+    assert!(!allowed(block, mknod, 8, 1));
+}
+
+#[test]
+fn errors_name_the_file() {
+    let fake = Fake::new(V2_ROOT, "0::/\n");
+    let group = fake.group("x");
+    group.create().unwrap();
+    let limits = Limits {
+        pids: Some(5),
+        ..Limits::default()
+    };
+    let error = group.apply(&limits).unwrap_err();
+    assert_eq!(error.errno(), libc::ENOENT);
+    assert!(error.to_string().contains("pids.max"), "{error}");
+    // Nothing is made by writing to it.
+    assert!(!fake.root().join("x/pids.max").exists());
+    assert!(
+        fs::metadata(fake.root().join("x"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o755
+            == 0o755
+    );
+}
