@@ -1,0 +1,356 @@
+//! From a plugin directory to registered drivers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_driver_api::{
+    Call, Driver, DriverConfig, DriverResult, Kind, Manifest, Reconcile, Remote,
+};
+use gantry_driver_registry::{Backend, DriverRegistry, Isolation, Origin};
+use gantry_plugin_abi::host::Library;
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::inprocess::InProcess;
+use crate::isolated::Isolated;
+use crate::{DriverSettings, DriversConfig, PluginError, manifest, stage};
+
+/// How long the calls of a generation that was replaced may take to end.
+const DRAIN: Duration = Duration::from_secs(60);
+
+/// A directory with plugins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginDir {
+    /// Where.
+    pub path: PathBuf,
+    /// Whether its plugins came with the engine: those run in process unless told otherwise.
+    pub shipped: bool,
+}
+
+/// What a loader needs to know of its engine.
+#[derive(Debug, Clone)]
+pub struct LoaderConfig {
+    /// Where to look. A name in an earlier directory hides the same one in a later.
+    pub plugin_dirs: Vec<PluginDir>,
+    /// The program that hosts isolated plugins.
+    pub driver_host: PathBuf,
+    /// Drivers get `<data_root>/<kind>/<name>` for what must survive a reboot.
+    pub data_root: PathBuf,
+    /// Drivers get `<exec_root>/<kind>/<name>` for what need not. Copies of plugins are in `<exec_root>/plugins`, or
+    /// in `<data_root>/plugins` where the former is mounted `noexec`.
+    pub exec_root: PathBuf,
+    /// Eight hex digits derived from the data-root.
+    pub tag: String,
+    /// Users beside root whose files are trusted; see [`trusted_owners`].
+    pub owners: Vec<u32>,
+}
+
+/// Whose plugins an engine trusts beside root's: its own user's, and those of the owner of its executable, who could
+/// replace the engine itself.
+#[must_use]
+pub fn trusted_owners() -> Vec<u32> {
+    let executable = fs::metadata("/proc/self/exe").map(|m| m.uid());
+    let mut owners = vec![rustix::process::geteuid().as_raw()];
+    owners.extend(executable);
+    owners.dedup();
+    owners
+}
+
+/// Loads plugins and remembers from what, so that loading again swaps in only what has changed.
+pub struct Loader {
+    config: LoaderConfig,
+    loaded: Mutex<BTreeMap<(Kind, String), Loaded>>,
+}
+
+#[derive(Clone, PartialEq)]
+struct Loaded {
+    staged: PathBuf,
+    settings: DriverSettings,
+}
+
+/// A plugin file that was found.
+struct Found {
+    kind: Kind,
+    /// As in the file's name; the manifest's may have dashes.
+    name: String,
+    path: PathBuf,
+    shipped: bool,
+}
+
+/// A plugin that passed every check but has not been mapped.
+struct Checked {
+    manifest: Manifest,
+    bytes: Vec<u8>,
+    staged: PathBuf,
+}
+
+impl Loader {
+    /// A loader that has loaded nothing yet.
+    #[must_use]
+    pub fn new(config: LoaderConfig) -> Self {
+        Self {
+            config,
+            loaded: Mutex::default(),
+        }
+    }
+
+    /// Loads every plugin there is and registers it, or the reason why it cannot be had. When called again (a reload),
+    /// only plugins whose file, settings or health changed are loaded; each becomes the next generation of its driver,
+    /// after it has reconciled with what `live` says of its objects, and the old one is drained on a thread of its own.
+    /// At the first load `live` may answer none: the daemon reconciles when it knows its objects.
+    pub fn load_all(
+        &self,
+        drivers: &DriversConfig,
+        registry: &DriverRegistry,
+        live: &dyn Fn(Kind, &str) -> Option<Reconcile>,
+    ) {
+        for kind in Kind::ALL {
+            if let Some(default) = drivers.kind(kind).default {
+                registry.set_default(kind, &default);
+            }
+        }
+        let mut found = BTreeSet::new();
+        for dir in &self.config.plugin_dirs {
+            for plugin in discover(dir) {
+                if found.insert((plugin.kind, plugin.name.clone())) {
+                    self.load(&plugin, &dir.path, drivers, registry, live);
+                }
+            }
+        }
+        self.name_the_missing(drivers, registry, &found);
+        let loaded = self.loaded.lock();
+        if let Ok(dir) = self.stage_dir() {
+            let used: Vec<_> = loaded.values().map(|l| l.staged.clone()).collect();
+            stage::prune(&dir, &used);
+        }
+    }
+
+    /// Drivers that the configuration speaks of and that no directory holds.
+    fn name_the_missing(
+        &self,
+        drivers: &DriversConfig,
+        registry: &DriverRegistry,
+        found: &BTreeSet<(Kind, String)>,
+    ) {
+        for kind in Kind::ALL {
+            let settings = drivers.kind(kind);
+            let wanted = settings.default.iter().chain(settings.drivers.keys());
+            for name in wanted {
+                let file = name.replace('-', "_");
+                if found.contains(&(kind, file.clone())) {
+                    continue;
+                }
+                let dirs = self.config.plugin_dirs.iter();
+                let dirs: Vec<_> = dirs.map(|d| d.path.display().to_string()).collect();
+                let reason = format!(
+                    "there is no libgantry_{kind}_{file}.so in {}",
+                    dirs.join(", ")
+                );
+                let isolation = drivers.driver(kind, name).isolation;
+                registry.unavailable(kind, name, origin_of(None, None, isolation), reason);
+            }
+        }
+    }
+
+    fn load(
+        &self,
+        plugin: &Found,
+        dir: &Path,
+        drivers: &DriversConfig,
+        registry: &DriverRegistry,
+        live: &dyn Fn(Kind, &str) -> Option<Reconcile>,
+    ) {
+        let checked = self.check(plugin, dir);
+        let name = match &checked {
+            Ok(checked) => checked.manifest.name.clone(),
+            Err(_) => plugin.name.clone(),
+        };
+        let mut settings = drivers.driver(plugin.kind, &name);
+        let isolation = settings.isolation.unwrap_or(if plugin.shipped {
+            Isolation::None
+        } else {
+            Isolation::Process
+        });
+        settings.isolation = Some(isolation);
+        let manifest = checked.as_ref().ok().map(|c| c.manifest.clone());
+        let origin = origin_of(Some(&plugin.path), manifest, Some(isolation));
+        let result = checked.and_then(|checked| {
+            let loaded = Loaded {
+                staged: checked.staged.clone(),
+                settings: settings.clone(),
+            };
+            if self.is_current(plugin.kind, &name, &loaded, registry) {
+                return Ok(None);
+            }
+            let backend = self.start(&checked, &settings, isolation)?;
+            if let Some(live) = live(plugin.kind, &name) {
+                reconcile(&backend, live).map_err(PluginError::Create)?;
+            }
+            Ok(Some((backend, loaded)))
+        });
+        match result {
+            Ok(None) => {}
+            Ok(Some((backend, loaded))) => {
+                self.loaded
+                    .lock()
+                    .insert((plugin.kind, name.clone()), loaded);
+                if let Some(old) = registry.register(plugin.kind, &name, origin, backend) {
+                    std::thread::spawn(move || old.finish(DRAIN));
+                }
+            }
+            Err(error) => registry.unavailable(plugin.kind, &name, origin, error.to_string()),
+        }
+    }
+
+    fn is_current(&self, kind: Kind, name: &str, new: &Loaded, registry: &DriverRegistry) -> bool {
+        let healthy = registry
+            .status(kind, name)
+            .is_ok_and(|status| status.reason.is_empty());
+        healthy && self.loaded.lock().get(&(kind, name.to_owned())) == Some(new)
+    }
+
+    /// Everything that can be said of a plugin before it is mapped.
+    fn check(&self, plugin: &Found, dir: &Path) -> Result<Checked, PluginError> {
+        let looking = |path: &Path| PluginError::io(format!("opening {}", path.display()));
+        let metadata = fs::metadata(dir).map_err(looking(dir))?;
+        manifest::check_trust(dir, &metadata, &self.config.owners)?;
+        let file = File::open(&plugin.path).map_err(looking(&plugin.path))?;
+        let metadata = file.metadata().map_err(looking(&plugin.path))?;
+        if !metadata.is_file() {
+            return Err(PluginError::NotAPlugin {
+                path: plugin.path.clone(),
+                why: "no regular file".to_owned(),
+            });
+        }
+        manifest::check_trust(&plugin.path, &metadata, &self.config.owners)?;
+        let (manifest, bytes) = manifest::read(&plugin.path, &file)?;
+        manifest::check(&plugin.path, &manifest, plugin.kind, &plugin.name)?;
+        let staged = stage::copy(&file, &self.stage_dir()?)?;
+        Ok(Checked {
+            manifest,
+            bytes,
+            staged,
+        })
+    }
+
+    fn stage_dir(&self) -> Result<PathBuf, PluginError> {
+        stage::directory(&[&self.config.exec_root, &self.config.data_root])
+    }
+
+    /// Maps the plugin and makes its driver.
+    fn start(
+        &self,
+        checked: &Checked,
+        settings: &DriverSettings,
+        isolation: Isolation,
+    ) -> Result<Arc<dyn Backend>, PluginError> {
+        let Manifest { kind, name, .. } = &checked.manifest;
+        let options = match &settings.options {
+            Value::Null => Value::Object(serde_json::Map::new()),
+            options => options.clone(),
+        };
+        let config = DriverConfig {
+            name: name.clone(),
+            root: make_dir(&self.config.data_root, *kind, name)?,
+            run: make_dir(&self.config.exec_root, *kind, name)?,
+            tag: self.config.tag.clone(),
+            options,
+        };
+        let (backend, manifest): (Arc<dyn Backend>, _) = match isolation {
+            Isolation::None => {
+                let library = Library::load(&checked.staged).map_err(|e| PluginError::Refused {
+                    path: checked.staged.clone(),
+                    why: e.to_string(),
+                })?;
+                let manifest = library.manifest().to_vec();
+                (
+                    Arc::new(InProcess::create(&library, *kind, &config)?),
+                    manifest,
+                )
+            }
+            Isolation::Process => {
+                let host = self.config.driver_host.clone();
+                let (driver, manifest) =
+                    Isolated::create(host, checked.staged.clone(), *kind, &config)?;
+                (Arc::new(driver), manifest)
+            }
+        };
+        if manifest != checked.bytes {
+            return Err(PluginError::Refused {
+                path: checked.staged.clone(),
+                why: "exports another manifest than its file holds".to_owned(),
+            });
+        }
+        Ok(backend)
+    }
+}
+
+/// The files of a directory that are plugins by name; a directory that is not there has none.
+fn discover(dir: &PluginDir) -> Vec<Found> {
+    let Ok(entries) = fs::read_dir(&dir.path) else {
+        return Vec::new();
+    };
+    let mut found: Vec<_> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let (kind, name) = manifest::kind_and_name(entry.file_name().to_str()?)?;
+            Some(Found {
+                kind,
+                name,
+                path: entry.path(),
+                shipped: dir.shipped,
+            })
+        })
+        .collect();
+    found.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+    found
+}
+
+fn origin_of(
+    path: Option<&Path>,
+    manifest: Option<Manifest>,
+    isolation: Option<Isolation>,
+) -> Origin {
+    let (version, capabilities) =
+        manifest.map_or_else(Default::default, |m| (m.version, m.capabilities));
+    Origin {
+        version,
+        source: path.map(Path::to_owned),
+        isolation: isolation.unwrap_or(Isolation::Process),
+        capabilities,
+    }
+}
+
+/// A directory of the driver's own.
+fn make_dir(root: &Path, kind: Kind, name: &str) -> Result<PathBuf, PluginError> {
+    let dir = root.join(kind.as_str()).join(name);
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(&dir)
+        .map_err(PluginError::io(format!("making {}", dir.display())))?;
+    Ok(dir)
+}
+
+/// A backend that is not registered yet.
+struct Unregistered<'a>(&'a Arc<dyn Backend>);
+
+impl gantry_driver_api::Invoke for Unregistered<'_> {
+    fn invoke(
+        &self,
+        method: &str,
+        call: &Call<'_>,
+        request: &[u8],
+        reply: &mut Vec<u8>,
+    ) -> DriverResult<()> {
+        self.0.invoke(method, call, request, reply)
+    }
+}
+
+fn reconcile(backend: &Arc<dyn Backend>, live: Reconcile) -> DriverResult<()> {
+    Remote(Unregistered(backend)).reconcile(&Call::new("reload").with_timeout(DRAIN), live)
+}
