@@ -1,1 +1,297 @@
-//! Networks on a Linux bridge with veth pairs.
+//! Networks on a Linux bridge, containers attached by veth pairs.
+//!
+//! One bridge per network, made when the network is. An endpoint's inner link is born inside the sandbox and joined to
+//! the bridge in one message to the kernel; nothing is ever moved between namespaces. Addresses inside, routes, NAT
+//! and ports are core's.
+//!
+//! Invariants:
+//! - Every link that this driver makes is named after the engine's tag, or (a bridge whose name the user chose) noted
+//!   in the driver's directory before it is made; a bridge that was there before is used and never removed.
+//! - Removing a network answers at once; the kernel takes its time with the link on a thread of its own. A new network
+//!   that wants the name waits for it.
+//!
+//! It keeps no list of endpoints that must survive: link names follow from endpoint IDs.
+
+mod kernel;
+mod names;
+mod options;
+mod removal;
+mod state;
+
+use std::net::{IpAddr, SocketAddr};
+
+use gantry_plugin_sdk::network::{
+    EndpointRef, EndpointSpec, FirewallIntent, JoinPlan, NetworkInfo, NetworkPlan, NetworkRef,
+    NetworkSpec, PortLease, Scope, SetExternal,
+};
+use gantry_plugin_sdk::sys::netlink::Mac;
+use gantry_plugin_sdk::{
+    Call, Driver, DriverConfig, DriverError, DriverResult, ErrorCode, Log, Network, Reconcile,
+};
+
+use ipnet::IpNet;
+use kernel::Kernel;
+use names::Names;
+use options::Options;
+use removal::Removals;
+use state::{Bridge, State};
+
+/// The driver.
+#[derive(Debug)]
+pub struct BridgeNetwork {
+    names: Names,
+    state: State,
+    kernel: Kernel,
+    removals: Removals,
+    log: Log,
+}
+
+impl BridgeNetwork {
+    /// A driver for the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When netlink or the driver's directory cannot be used.
+    pub fn new(config: DriverConfig, log: Log) -> DriverResult<Self> {
+        Ok(Self {
+            names: Names::new(&config.tag),
+            state: State::open(config.root)?,
+            kernel: Kernel::open()?,
+            removals: Removals::new(log.clone()),
+            log,
+        })
+    }
+
+    fn bridge(&self, id: &str) -> DriverResult<Bridge> {
+        self.state
+            .get(id)
+            .ok_or_else(|| DriverError::not_found(format!("network {id} is not known")))
+    }
+
+    /// The bridge of a network, made or found, with its addresses on it and up.
+    fn ensure(&self, spec: &NetworkSpec, options: Options) -> DriverResult<Bridge> {
+        let known = self.state.noted(&spec.id);
+        let link = options
+            .link
+            .clone()
+            .or_else(|| known.as_ref().map(|note| note.link.clone()))
+            .unwrap_or_else(|| self.names.bridge(&spec.id));
+        if let Some(other) = self.state.owner(&link).filter(|owner| *owner != spec.id) {
+            return Err(DriverError::new(
+                ErrorCode::PermissionDenied,
+                format!(
+                    "cannot create network {}: bridge name {link} is in use by network {other}",
+                    spec.id
+                ),
+            ));
+        }
+        self.removals.wait_for(&link);
+        let found = self.kernel.index(&link)?;
+        // A link that is there at first sight is somebody else's.
+        let ours = known.map_or(found.is_none(), |note| note.ours);
+        self.state.note(&spec.id, &link, ours)?;
+        let gateways = spec
+            .subnets
+            .iter()
+            .filter_map(|s| IpNet::new(s.gateway?, s.net.prefix_len()).ok())
+            .collect();
+        let mut bridge = Bridge {
+            index: found.unwrap_or(0),
+            link,
+            gateways,
+            subnets: spec.subnets.iter().map(|s| s.net).collect(),
+            internal: spec.internal,
+            options,
+        };
+        bridge.index = self.kernel.ensure_bridge(&spec.id, &bridge)?;
+        self.state.set(&spec.id, bridge.clone());
+        Ok(bridge)
+    }
+
+    fn attach(
+        &self,
+        call: &Call<'_>,
+        spec: &EndpointSpec,
+        bridge: &Bridge,
+        plan: &JoinPlan,
+    ) -> DriverResult<()> {
+        let Some(netns) = call.fds.first() else {
+            return Err(DriverError::invalid("join needs the sandbox's namespace"));
+        };
+        let outer = self.names.veth(&spec.id);
+        let mac = plan.mac.parse::<Mac>().ok();
+        let veth = kernel::Veth {
+            outer: &outer,
+            inner: &plan.link,
+            mac,
+            netns: *netns,
+        };
+        match self.kernel.attach(bridge, &veth) {
+            Err(e) if e.code == ErrorCode::NotFound => {
+                // Somebody removed the bridge under us.
+                self.log
+                    .warn(format!("bridge {} is gone, making it again", bridge.link));
+                let index = self.kernel.ensure_bridge(&spec.network, bridge)?;
+                let bridge = Bridge {
+                    index,
+                    ..bridge.clone()
+                };
+                self.state.set(&spec.network, bridge.clone());
+                self.kernel.attach(&bridge, &veth)
+            }
+            result => result,
+        }
+    }
+}
+
+impl Driver for BridgeNetwork {
+    fn reconcile(&self, _: &Call<'_>, live: Reconcile) -> DriverResult<()> {
+        let veths: Vec<String> = live
+            .endpoints
+            .iter()
+            .map(|id| self.names.veth(id))
+            .collect();
+        let kept = self.state.retain(&live.live);
+        for link in self.kernel.links()? {
+            let orphan = if self.names.is_veth(&link.name) {
+                !veths.contains(&link.name)
+            } else {
+                let made_here = self.names.is_bridge(&link.name);
+                (made_here || kept.orphans.contains(&link.name)) && !kept.live.contains(&link.name)
+            };
+            if orphan {
+                self.log
+                    .info(format!("removing leftover link {}", link.name));
+                self.removals.begin(&link.name);
+            }
+        }
+        Ok(())
+    }
+
+    fn drain(&self, _: &Call<'_>) -> DriverResult<()> {
+        self.removals.finish();
+        Ok(())
+    }
+
+    fn shutdown(&self, _: &Call<'_>) -> DriverResult<()> {
+        self.removals.finish();
+        Ok(())
+    }
+}
+
+impl Network for BridgeNetwork {
+    fn info(&self, _: &Call<'_>, (): ()) -> DriverResult<NetworkInfo> {
+        Ok(NetworkInfo {
+            scope: Scope::Local,
+            own_namespace: true,
+            addressed: true,
+            singleton: false,
+        })
+    }
+
+    fn validate(&self, _: &Call<'_>, spec: NetworkSpec) -> DriverResult<()> {
+        Options::parse(&spec.options).map(drop)
+    }
+
+    fn create_network(&self, _: &Call<'_>, spec: NetworkSpec) -> DriverResult<NetworkPlan> {
+        let options = Options::parse(&spec.options)?;
+        let bridge = self.ensure(&spec, options)?;
+        Ok(NetworkPlan {
+            firewall: vec![FirewallIntent::Bridge {
+                link: bridge.link,
+                subnets: bridge.subnets,
+                masquerade: bridge.options.masquerade && !bridge.internal,
+                internal: bridge.internal,
+                icc: bridge.options.icc,
+            }],
+        })
+    }
+
+    fn delete_network(&self, _: &Call<'_>, network: NetworkRef) -> DriverResult<()> {
+        if let Some(note) = self.state.noted(&network.id)
+            && note.ours
+        {
+            self.removals.begin(&note.link);
+        }
+        self.state.forget(&network.id)
+    }
+
+    fn create_endpoint(&self, _: &Call<'_>, spec: EndpointSpec) -> DriverResult<()> {
+        self.bridge(&spec.network)?;
+        match spec.mac.as_deref().map(str::parse::<Mac>) {
+            Some(Err(())) => Err(DriverError::invalid(format!(
+                "invalid MAC address: {}",
+                spec.mac.unwrap_or_default()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn delete_endpoint(&self, _: &Call<'_>, _: EndpointRef) -> DriverResult<()> {
+        Ok(())
+    }
+
+    fn join(&self, call: &Call<'_>, spec: EndpointSpec) -> DriverResult<JoinPlan> {
+        let bridge = self.bridge(&spec.network)?;
+        let mac = match spec.mac.as_deref().and_then(|m| m.parse().ok()) {
+            Some(mac) => mac,
+            None => names::mac(&spec.addresses, &spec.id),
+        };
+        let gateways = if bridge.internal {
+            Vec::new()
+        } else {
+            bridge.gateways.iter().map(IpNet::addr).collect()
+        };
+        let plan = JoinPlan {
+            link: bridge.options.inner_link(&spec),
+            mac: mac.to_string(),
+            addresses: spec.addresses.clone(),
+            gateways,
+            routes: Vec::new(),
+            mtu: bridge.options.mtu,
+        };
+        self.attach(call, &spec, &bridge, &plan)?;
+        Ok(plan)
+    }
+
+    fn leave(&self, call: &Call<'_>, endpoint: EndpointRef) -> DriverResult<()> {
+        // Without a namespace the kernel is taking the pair away already.
+        if call.fds.is_empty() {
+            return Ok(());
+        }
+        self.kernel.delete(&self.names.veth(&endpoint.id))
+    }
+
+    fn set_external(
+        &self,
+        _: &Call<'_>,
+        request: SetExternal,
+    ) -> DriverResult<Vec<FirewallIntent>> {
+        let bridge = self.bridge(&request.endpoint.network)?;
+        let target = |lease: &PortLease| {
+            request
+                .endpoint
+                .addresses
+                .iter()
+                .map(IpNet::addr)
+                .find(|ip: &IpAddr| ip.is_ipv4() == lease.host.is_ipv4())
+                .map(|ip| SocketAddr::new(ip, lease.container_port))
+        };
+        Ok(request
+            .ports
+            .iter()
+            .filter_map(|lease| {
+                Some(FirewallIntent::Publish {
+                    protocol: lease.protocol,
+                    host: lease.host,
+                    target: target(lease)?,
+                    link: bridge.link.clone(),
+                })
+            })
+            .collect())
+    }
+}
+
+gantry_plugin_sdk::plugin! { kind: network, driver: BridgeNetwork, name: "bridge" }
+
+#[cfg(test)]
+mod tests;

@@ -185,15 +185,17 @@ impl Change {
         Self::set(message)
     }
 
-    /// Lets a bridge port send frames back out of the port they came in by.
+    /// Sets a bridge port's modes: `hairpin` lets it send frames back out of the port they came in by, `isolated` keeps
+    /// it from exchanging frames with other isolated ports.
     #[must_use]
-    pub fn hairpin(index: u32) -> Self {
+    pub fn port_modes(index: u32, hairpin: bool, isolated: bool) -> Self {
         let mut message = link(index);
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(
-                true,
-            )])),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![
+                InfoBridgePort::HairpinMode(hairpin),
+                InfoBridgePort::Isolated(isolated),
+            ])),
         ]));
         Self::set(message)
     }
