@@ -43,6 +43,7 @@
 
 mod glue;
 mod log;
+pub mod tree;
 
 pub use gantry_driver_api::*;
 /// Turns a driver into a plugin; see the [crate's description](crate).

@@ -1,0 +1,56 @@
+//! What drivers do with directory trees.
+
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::{fs, io};
+
+use gantry_driver_api::storage::Usage;
+
+/// What the tree at `root` occupies on its file system; files with several names count once. What vanishes meanwhile
+/// does not count.
+///
+/// # Errors
+/// When a directory cannot be read.
+pub fn measure(root: &Path) -> io::Result<Usage> {
+    let mut usage = Usage::default();
+    let mut linked = HashSet::new();
+    let mut pending = vec![root.to_owned()];
+    // Other file systems are mounted over the tree, not part of it.
+    let device = fs::symlink_metadata(root)?.dev();
+    while let Some(path) = pending.pop() {
+        let metadata = match fs::symlink_metadata(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        let twice = !metadata.is_dir() && metadata.nlink() > 1 && !linked.insert(metadata.ino());
+        if metadata.dev() != device || twice {
+            continue;
+        }
+        usage.bytes += metadata.blocks() * 512;
+        usage.inodes += 1;
+        if metadata.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                pending.push(entry?.path());
+            }
+        }
+    }
+    Ok(usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_count_once() {
+        let dir = std::env::temp_dir().join(format!("gantry-tree-{}", std::process::id()));
+        fs::create_dir_all(dir.join("sub")).unwrap();
+        fs::write(dir.join("a"), vec![1; 100_000]).unwrap();
+        fs::hard_link(dir.join("a"), dir.join("sub/b")).unwrap();
+        let usage = measure(&dir).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(usage.inodes, 3);
+        assert!((100_000..200_000).contains(&usage.bytes), "{}", usage.bytes);
+    }
+}
