@@ -1,0 +1,142 @@
+//! What every command works with: global flags, configuration, and the client.
+
+use std::cell::OnceCell;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::client::Client;
+use crate::client::host::Host;
+use crate::client::version::ApiVersion;
+use crate::config::Config;
+
+/// Flags before the command.
+#[derive(Args, Debug)]
+pub(crate) struct Globals {
+    /// Location of client config files
+    #[arg(long, value_name = "string")]
+    pub(crate) config: Option<PathBuf>,
+    /// Name of the context to use to connect to the daemon (overrides DOCKER_HOST env var and default context set
+    /// with "docker context use")
+    #[arg(long, short, value_name = "string")]
+    pub(crate) context: Option<String>,
+    /// Enable debug mode
+    #[arg(long = "debug", short = 'D')]
+    pub(crate) _debug: bool,
+    /// Daemon socket to connect to
+    #[arg(long, short = 'H', value_name = "list")]
+    pub(crate) host: Vec<String>,
+    /// Set the logging level ("debug", "info", "warn", "error", "fatal")
+    #[arg(long = "log-level", short = 'l', value_name = "string")]
+    pub(crate) _log_level: Option<String>,
+    /// Use TLS; implied by --tlsverify
+    #[arg(long)]
+    pub(crate) tls: bool,
+    /// Trust certs signed only by this CA
+    #[arg(long, value_name = "string")]
+    pub(crate) tlscacert: Option<PathBuf>,
+    /// Path to TLS certificate file
+    #[arg(long, value_name = "string")]
+    pub(crate) tlscert: Option<PathBuf>,
+    /// Path to TLS key file
+    #[arg(long, value_name = "string")]
+    pub(crate) tlskey: Option<PathBuf>,
+    /// Use TLS and verify the remote
+    #[arg(long)]
+    pub(crate) tlsverify: bool,
+    /// Print version information and quit
+    #[arg(long, short = 'v')]
+    pub(crate) version: bool,
+    #[arg(trailing_var_arg = true, hide = true)]
+    pub(crate) command: Vec<String>,
+}
+
+/// The program as it was called.
+pub(crate) struct App {
+    /// `gantry`, or `docker` when called so.
+    pub(crate) program: &'static str,
+    globals: Globals,
+    config: OnceCell<Config>,
+    client: OnceCell<Client>,
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+impl App {
+    pub(crate) fn new(program: &'static str, globals: Globals) -> Self {
+        Self {
+            program,
+            globals,
+            config: OnceCell::new(),
+            client: OnceCell::new(),
+        }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        self.config
+            .get_or_init(|| Config::load(self.globals.config.as_deref()))
+    }
+
+    /// The daemon's client; connects on first use.
+    pub(crate) fn client(&self) -> Result<&Client> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let pinned = match variable("DOCKER_API_VERSION") {
+            Some(text) => match ApiVersion::parse(&text) {
+                Some(version) => Some(version),
+                None => bail!("DOCKER_API_VERSION is not a version: {text}"),
+            },
+            None => None,
+        };
+        let client = Client::new(self.host()?, self.config().headers(), pinned);
+        Ok(self.client.get_or_init(|| client))
+    }
+
+    /// The name of the context in use, as `version` and `info` print it.
+    pub(crate) fn context_name(&self) -> String {
+        self.context().unwrap_or_else(|| "default".into())
+    }
+
+    fn context(&self) -> Option<String> {
+        if let Some(name) = &self.globals.context {
+            return Some(name.clone());
+        }
+        if !self.globals.host.is_empty()
+            || variable("GANTRY_HOST")
+                .or_else(|| variable("DOCKER_HOST"))
+                .is_some()
+        {
+            return None;
+        }
+        variable("DOCKER_CONTEXT")
+            .or_else(|| self.config().text("currentContext").map(str::to_owned))
+    }
+
+    fn host(&self) -> Result<Host> {
+        let globals = &self.globals;
+        let tls = globals.tls || globals.tlsverify || variable("DOCKER_TLS_VERIFY").is_some();
+        match &globals.host[..] {
+            [] => {}
+            [host] if globals.context.is_none() => return Host::parse(host, tls),
+            [_] => bail!("conflicting options: cannot specify both --host and --context"),
+            _ => bail!("specify only one -H"),
+        }
+        if let Some(name) = self.context().filter(|name| name != "default") {
+            let Some((host, context_tls)) = self.config().context_host(&name) else {
+                bail!(
+                    "Failed to initialize: unable to resolve docker endpoint: context {name:?}: context not found: open {}: no such file or directory",
+                    self.config().directory().join("contexts/meta").display()
+                );
+            };
+            return Host::parse(&host, tls || context_tls);
+        }
+        match variable("GANTRY_HOST").or_else(|| variable("DOCKER_HOST")) {
+            Some(host) => Host::parse(&host, tls),
+            None => Ok(Host::default_socket()),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+use std::path::Path;
+
+use anyhow::{Result, anyhow, bail};
+use clap::Args;
+use serde_json::Value;
+
+use super::pull::pull;
+use crate::app::App;
+use crate::client::Client;
+use crate::error::{Exit, is_not_found, path_error};
+use crate::format::outln;
+use crate::opts::body::CreateBody;
+use crate::opts::flags::ContainerFlags;
+use crate::opts::mounts::parse_mount;
+use crate::progress::Target;
+use crate::reference::Reference;
+
+/// Flags of `run` and `create` that are not about the container's configuration.
+#[derive(Args, Debug)]
+pub(crate) struct CreateFlags {
+    /// Skip image verification (default true)
+    #[arg(long = "disable-content-trust", default_value = "true", action = clap::ArgAction::Set, hide = true)]
+    pub(crate) _disable_content_trust: bool,
+    /// Assign a name to the container
+    #[arg(long, value_name = "string")]
+    pub(crate) name: Option<String>,
+    /// Set platform if server is multi-platform capable
+    #[arg(long, value_name = "string")]
+    pub(crate) platform: Option<String>,
+    /// Pull image before running ("always", "missing", "never") (default "missing")
+    #[arg(long, value_name = "string")]
+    pub(crate) pull: Option<String>,
+    /// Suppress the pull output
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    /// Bind mount Docker API socket and required auth
+    #[arg(long)]
+    pub(crate) use_api_socket: bool,
+}
+
+/// Flags of `create`.
+#[derive(Args, Debug)]
+pub(crate) struct Create {
+    #[command(flatten)]
+    container: ContainerFlags,
+    #[command(flatten)]
+    create: CreateFlags,
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE")]
+    command: Vec<String>,
+}
+
+impl Create {
+    pub(crate) async fn execute(self, app: &App) -> Result<()> {
+        let (image, command) = self
+            .command
+            .split_first()
+            .map_or(("", &[][..]), |(image, rest)| (image.as_str(), rest));
+        let body = CreateBody::new(&self.container, image, command).and_then(|mut body| {
+            self.create.complete(app, &mut body)?;
+            Ok(body)
+        });
+        let body = body.map_err(|error| failure(app.program, "create", &error))?;
+        let id = create(app, &self.create, self.container.cidfile.as_deref(), &body).await;
+        outln!(
+            "{}",
+            id.map_err(|error| failure(app.program, "create", &error))?
+        )
+    }
+}
+
+impl CreateFlags {
+    /// Adds what depends on the user's configuration rather than on the command line.
+    pub(crate) fn complete(&self, app: &App, body: &mut CreateBody) -> Result<()> {
+        if !matches!(
+            self.pull.as_deref(),
+            None | Some("always" | "missing" | "never" | "")
+        ) {
+            bail!(
+                "invalid pull option: '{}': must be one of \"always\", \"missing\" or \"never\"",
+                self.pull.as_deref().unwrap_or_default()
+            );
+        }
+        if app.config().member("proxies").is_some() {
+            let host = app.client()?.host().to_string();
+            for (name, value) in app.config().proxy_environment(&host) {
+                let is_set = |entry: &String| entry.split('=').next() == Some(&name);
+                if !body.config.env.iter().any(is_set) {
+                    body.config.env.push(format!("{name}={value}"));
+                }
+            }
+        }
+        if self.use_api_socket {
+            let mount =
+                parse_mount("type=bind,source=/var/run/docker.sock,target=/var/run/docker.sock");
+            body.host_config
+                .mounts
+                .push(mount.map_err(|error| anyhow!(error))?);
+        }
+        Ok(())
+    }
+}
+
+/// Creates a container, pulling its image if that is wanted, and returns its ID.
+pub(crate) async fn create(
+    app: &App,
+    flags: &CreateFlags,
+    cidfile: Option<&str>,
+    body: &CreateBody,
+) -> Result<String> {
+    let cidfile = cidfile.filter(|path| !path.is_empty()).map(Path::new);
+    if let Some(path) = cidfile
+        && path.exists()
+    {
+        bail!(
+            "container ID file found, make sure the other container isn't running or delete {}",
+            path.display()
+        );
+    }
+    let image = &body.config.image;
+    // What does not parse may still be an image's ID; the daemon knows.
+    let reference = Reference::parse(image).ok().map(Reference::or_latest);
+    let target = if flags.quiet {
+        Target::Nowhere
+    } else {
+        Target::Stderr
+    };
+    let policy = flags.pull.as_deref().unwrap_or("missing");
+    if let ("always", Some(reference)) = (policy, &reference) {
+        pull(app, reference, flags.platform.as_deref(), target).await?;
+    }
+    let client = app.client()?;
+    let created = match request(client, flags, body).await {
+        Err(error) if is_not_found(&error) && !matches!(policy, "never" | "always") => {
+            let Some(reference) = &reference else {
+                return Err(error);
+            };
+            if !flags.quiet {
+                eprintln!("Unable to find image '{}' locally", reference.familiar());
+            }
+            pull(app, reference, flags.platform.as_deref(), target).await?;
+            request(client, flags, body).await?
+        }
+        created => created?,
+    };
+    for warning in created["Warnings"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
+        eprintln!("WARNING: {warning}");
+    }
+    let id = created["Id"].as_str().unwrap_or_default().to_owned();
+    if let Some(path) = cidfile {
+        std::fs::write(path, &id).map_err(|error| {
+            path_error(
+                "failed to write the container ID to the file:",
+                path,
+                &error,
+            )
+        })?;
+    }
+    Ok(id)
+}
+
+async fn request(client: &Client, flags: &CreateFlags, body: &CreateBody) -> Result<Value> {
+    let request = client
+        .post("/containers/create")
+        .maybe("name", flags.name.as_deref())
+        .maybe("platform", flags.platform.as_deref())
+        .json(body)?;
+    Ok(request.value().await?)
+}
+
+/// What `run` and `create` end with when they fail: the shell's codes for a command that cannot be run, else 125.
+pub(crate) fn failure(program: &str, command: &str, error: &anyhow::Error) -> anyhow::Error {
+    let text = format!("{error:#}");
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let code = if has(&[
+        "executable file not found",
+        "no such file or directory",
+        "system cannot find the file specified",
+    ]) {
+        127
+    } else if has(&["permission denied", "is a directory"]) {
+        126
+    } else {
+        125
+    };
+    Exit::with(
+        code,
+        format!("{program}: {text}\n\nRun '{program} {command} --help' for more information"),
+    )
+}

@@ -1,0 +1,108 @@
+use anyhow::{Result, anyhow};
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::client::hijack::{Ended, Wanted};
+use crate::client::segment;
+use crate::error::Exit;
+use crate::opts::values::{environment, parse_env};
+use crate::session::Session;
+use crate::terminal;
+
+/// Flags of `exec`.
+#[derive(Args, Debug)]
+pub(crate) struct Exec {
+    /// Detached mode: run command in the background
+    #[arg(long, short)]
+    pub(crate) detach: bool,
+    /// Override the key sequence for detaching a container
+    #[arg(long, value_name = "string")]
+    pub(crate) detach_keys: Option<String>,
+    /// Set environment variables
+    #[arg(long, short, value_name = "list", value_parser = parse_env)]
+    pub(crate) env: Vec<String>,
+    /// Read in a file of environment variables
+    #[arg(long, value_name = "list")]
+    pub(crate) env_file: Vec<String>,
+    /// Keep STDIN open even if not attached
+    #[arg(long, short)]
+    pub(crate) interactive: bool,
+    /// Give extended privileges to the command
+    #[arg(long)]
+    pub(crate) privileged: bool,
+    /// Allocate a pseudo-TTY
+    #[arg(long, short)]
+    pub(crate) tty: bool,
+    /// Username or UID (format: "<name|uid>[:<group|gid>]")
+    #[arg(long, short, value_name = "string")]
+    pub(crate) user: Option<String>,
+    /// Working directory inside the container
+    #[arg(long, short, value_name = "string")]
+    pub(crate) workdir: Option<String>,
+    #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_name = "CONTAINER")]
+    command: Vec<String>,
+}
+
+impl Exec {
+    pub(crate) async fn execute(self, app: &App) -> Result<()> {
+        terminal::check_tty(self.interactive && !self.detach, self.tty)?;
+        let client = app.client()?;
+        let (container, command) = self
+            .command
+            .split_first()
+            .ok_or_else(|| anyhow!("no container specified"))?;
+        let keys = self
+            .detach_keys
+            .as_deref()
+            .or_else(|| app.config().text("detachKeys"));
+        let attached = !self.detach;
+        let mut body = json!({
+            "User": self.user.as_deref().unwrap_or_default(),
+            "Privileged": self.privileged,
+            "Tty": self.tty,
+            "AttachStdin": attached && self.interactive,
+            "AttachStdout": attached,
+            "AttachStderr": attached,
+            "DetachKeys": keys.unwrap_or_default(),
+            "Env": environment(&self.env_file, &self.env)?,
+            "WorkingDir": self.workdir.as_deref().unwrap_or_default(),
+            "Cmd": command,
+        });
+        let mut start = json!({"Detach": self.detach, "Tty": self.tty});
+        if let (true, Some((rows, columns))) = (attached && self.tty, terminal::size()) {
+            body["ConsoleSize"] = json!([rows, columns]);
+            start["ConsoleSize"] = json!([rows, columns]);
+        }
+        let created: Value = client
+            .post(format!("/containers/{}/exec", segment(container)))
+            .json(&body)?
+            .fetch()
+            .await?;
+        let id = created["Id"]
+            .as_str()
+            .filter(|id| !id.is_empty())
+            .ok_or_else(|| anyhow!("exec ID empty"))?;
+        let path = format!("/exec/{}", segment(id));
+        let start = client.post(format!("{path}/start")).json(&start)?;
+        if self.detach {
+            return Ok(start.done().await?);
+        }
+        let wanted = Wanted {
+            stdin: self.interactive,
+            stdout: true,
+            stderr: true,
+            tty: self.tty,
+        };
+        let session = Session::begin(start.hijack().await?, wanted, keys)?;
+        session.restore_on_signals()?;
+        if session.finish(client, self.tty.then_some(&path)).await? == Ended::Detached {
+            return Ok(());
+        }
+        let ended = client.get(format!("{path}/json")).value().await?;
+        match ended["ExitCode"].as_i64().unwrap_or(0) {
+            0 => Ok(()),
+            code => Err(Exit::silent(code as i32)),
+        }
+    }
+}

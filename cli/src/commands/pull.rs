@@ -1,0 +1,79 @@
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::app::App;
+use crate::auth;
+use crate::format::outln;
+use crate::progress::{Target, show};
+use crate::reference::Reference;
+
+/// Flags of `pull`.
+#[derive(Args, Debug)]
+pub(crate) struct Pull {
+    /// Download all tagged images in the repository
+    #[arg(long, short)]
+    pub(crate) all_tags: bool,
+    /// Skip image verification (default true)
+    #[arg(long = "disable-content-trust", default_value = "true", action = clap::ArgAction::Set, hide = true)]
+    pub(crate) _disable_content_trust: bool,
+    /// Set platform if server is multi-platform capable
+    #[arg(long, value_name = "string")]
+    pub(crate) platform: Option<String>,
+    /// Suppress verbose output
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    image: String,
+}
+
+impl Pull {
+    pub(crate) async fn execute(self, app: &App) -> Result<()> {
+        let mut reference = Reference::parse(&self.image)?;
+        if self.all_tags && !reference.is_name_only() {
+            bail!("tag can't be used with --all-tags/-a");
+        }
+        if !self.all_tags && reference.is_name_only() {
+            reference = reference.or_latest();
+            if !self.quiet {
+                outln!("Using default tag: latest")?;
+            }
+        }
+        let target = if self.quiet {
+            Target::Nowhere
+        } else {
+            Target::Stdout
+        };
+        pull(app, &reference, self.platform.as_deref(), target).await?;
+        let tag = reference
+            .tag
+            .as_ref()
+            .map(|tag| format!(":{tag}"))
+            .unwrap_or_default();
+        let digest = reference
+            .digest
+            .as_ref()
+            .map(|digest| format!("@{digest}"))
+            .unwrap_or_default();
+        outln!("{}{tag}{digest}", reference.name())
+    }
+}
+
+/// Has the daemon pull an image; all its tags if `reference` names none.
+pub(crate) async fn pull(
+    app: &App,
+    reference: &Reference,
+    platform: Option<&str>,
+    target: Target,
+) -> Result<()> {
+    let credentials = auth::lookup(app.config(), reference.credential_key());
+    let reply = app
+        .client()?
+        .post("/images/create")
+        .query("fromImage", reference.familiar_name())
+        .maybe("tag", reference.digest.as_ref().or(reference.tag.as_ref()))
+        .maybe("platform", platform)
+        .header("X-Registry-Auth", auth::header(&credentials))
+        .send()
+        .await?;
+    show(reply, target, |_| {}).await
+}

@@ -1,0 +1,87 @@
+use anyhow::{Result, bail};
+use clap::Args;
+use serde_json::Value;
+
+use crate::app::App;
+use crate::auth;
+use crate::format::outln;
+use crate::progress::{Target, show};
+use crate::reference::Reference;
+
+/// Flags of `push`.
+#[derive(Args, Debug)]
+pub(crate) struct Push {
+    /// Push all tags of an image to the repository
+    #[arg(long, short)]
+    pub(crate) all_tags: bool,
+    /// Skip image signing (default true)
+    #[arg(long = "disable-content-trust", default_value = "true", action = clap::ArgAction::Set, hide = true)]
+    pub(crate) _disable_content_trust: bool,
+    /// Push a platform-specific manifest as a single-platform image to the registry.
+    #[arg(long, value_name = "string")]
+    pub(crate) platform: Option<String>,
+    /// Suppress verbose output
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    #[arg(value_name = "NAME[:TAG]")]
+    image: String,
+}
+
+impl Push {
+    pub(crate) async fn execute(self, app: &App) -> Result<()> {
+        let mut reference = Reference::parse(&self.image)?;
+        if self.all_tags && !reference.is_name_only() {
+            bail!("tag can't be used with --all-tags/-a");
+        }
+        if !self.all_tags && reference.is_name_only() {
+            reference = reference.or_latest();
+            if !self.quiet {
+                outln!("Using default tag: latest")?;
+            }
+        }
+        let platform = self.platform.as_deref().map(platform_json).transpose()?;
+        let credentials = auth::lookup(app.config(), reference.credential_key());
+        // Slashes in the name are part of the path here.
+        let reply = app
+            .client()?
+            .post(format!("/images/{}/push", reference.familiar_name()))
+            .maybe("tag", reference.tag.as_ref())
+            .maybe("platform", platform)
+            .header("X-Registry-Auth", auth::header(&credentials))
+            .send()
+            .await?;
+        let target = if self.quiet {
+            Target::Nowhere
+        } else {
+            Target::Stdout
+        };
+        show(reply, target, |_: &Value| {}).await?;
+        if self.quiet {
+            outln!("{}", full_name(&reference))?;
+        }
+        Ok(())
+    }
+}
+
+fn full_name(reference: &Reference) -> String {
+    let tag = reference
+        .tag
+        .as_ref()
+        .map(|tag| format!(":{tag}"))
+        .unwrap_or_default();
+    format!("{}{tag}", reference.name())
+}
+
+/// `os[/arch[/variant]]` in the API's form.
+pub(crate) fn platform_json(text: &str) -> Result<String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    if parts.len() > 3 || parts.iter().any(|part| part.is_empty()) {
+        bail!("invalid platform: {text:?} is an invalid OS component");
+    }
+    let names = ["os", "architecture", "variant"];
+    let members = names
+        .iter()
+        .zip(&parts)
+        .map(|(name, part)| ((*name).to_owned(), Value::from(*part)));
+    Ok(Value::Object(members.collect()).to_string())
+}

@@ -1,0 +1,33 @@
+use anyhow::Result;
+use clap::Args;
+
+use crate::app::App;
+use crate::client::name_path;
+use crate::reference::Reference;
+
+/// `tag`.
+#[derive(Args, Debug)]
+pub(crate) struct Tag {
+    source: String,
+    target: String,
+}
+
+impl Tag {
+    pub(crate) async fn execute(self, app: &App) -> Result<()> {
+        let target = Reference::parse(&self.target)
+            .map_err(|error| {
+                anyhow::anyhow!(
+                    "Error parsing reference: {:?} is not a valid repository/tag: {error}",
+                    self.target
+                )
+            })?
+            .or_latest();
+        app.client()?
+            .post(format!("/images/{}/tag", name_path(&self.source)))
+            .query("repo", target.familiar_name())
+            .maybe("tag", target.tag.as_ref())
+            .done()
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,509 @@
+//! The body of `POST /containers/create`, made from the flags as Docker's client makes it.
+
+use anyhow::{Result, anyhow, bail};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::devices::{DeviceMapping, DeviceRequest, Throttle, Weight, devices};
+use super::flags::ContainerFlags;
+use super::limits::{RestartPolicy, Ulimit, restart_policy};
+use super::mounts::{Mount, tmpfs, volumes};
+use super::network::{endpoints, mac};
+use super::ports::ports;
+use super::values::{environment, key_values, labels};
+
+/// What `create` sends. Members at their zero value are left out: the API reads both alike.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct CreateBody {
+    #[serde(flatten)]
+    pub(crate) config: Config,
+    pub(crate) host_config: HostConfig,
+    networking_config: NetworkingConfig,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkingConfig {
+    endpoints_config: Map<String, Value>,
+}
+
+fn unset<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// The container's own, image-like configuration.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Config {
+    #[serde(skip_serializing_if = "unset")]
+    hostname: String,
+    #[serde(skip_serializing_if = "unset")]
+    domainname: String,
+    #[serde(skip_serializing_if = "unset")]
+    user: String,
+    pub(crate) attach_stdin: bool,
+    pub(crate) attach_stdout: bool,
+    pub(crate) attach_stderr: bool,
+    #[serde(skip_serializing_if = "unset")]
+    exposed_ports: Map<String, Value>,
+    pub(crate) tty: bool,
+    open_stdin: bool,
+    pub(crate) stdin_once: bool,
+    #[serde(skip_serializing_if = "unset")]
+    pub(crate) env: Vec<String>,
+    #[serde(skip_serializing_if = "unset")]
+    cmd: Vec<String>,
+    #[serde(skip_serializing_if = "unset")]
+    healthcheck: Option<Health>,
+    pub(crate) image: String,
+    #[serde(skip_serializing_if = "unset")]
+    volumes: Map<String, Value>,
+    #[serde(skip_serializing_if = "unset")]
+    working_dir: String,
+    #[serde(skip_serializing_if = "unset")]
+    entrypoint: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "unset")]
+    labels: Map<String, Value>,
+    #[serde(skip_serializing_if = "unset")]
+    stop_signal: String,
+    #[serde(skip_serializing_if = "unset")]
+    stop_timeout: Option<i64>,
+}
+
+#[derive(Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Health {
+    #[serde(skip_serializing_if = "unset")]
+    test: Vec<String>,
+    #[serde(skip_serializing_if = "unset")]
+    interval: i64,
+    #[serde(skip_serializing_if = "unset")]
+    timeout: i64,
+    #[serde(skip_serializing_if = "unset")]
+    start_period: i64,
+    #[serde(skip_serializing_if = "unset")]
+    start_interval: i64,
+    #[serde(skip_serializing_if = "unset")]
+    retries: i64,
+}
+
+/// What the host is to do for the container.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct HostConfig {
+    #[serde(skip_serializing_if = "unset")]
+    pub(crate) binds: Vec<String>,
+    #[serde(rename = "ContainerIDFile", skip_serializing_if = "unset")]
+    container_id_file: String,
+    log_config: LogConfig,
+    network_mode: String,
+    #[serde(skip_serializing_if = "unset")]
+    port_bindings: Map<String, Value>,
+    restart_policy: Option<RestartPolicy>,
+    pub(crate) auto_remove: bool,
+    #[serde(skip_serializing_if = "unset")]
+    volume_driver: String,
+    #[serde(skip_serializing_if = "unset")]
+    volumes_from: Vec<String>,
+    #[serde(skip_serializing_if = "unset")]
+    pub(crate) console_size: Option<[u16; 2]>,
+    #[serde(skip_serializing_if = "unset")]
+    annotations: Map<String, Value>,
+    #[serde(skip_serializing_if = "unset")]
+    cap_add: Vec<String>,
+    #[serde(skip_serializing_if = "unset")]
+    cap_drop: Vec<String>,
+    #[serde(skip_serializing_if = "unset")]
+    cgroupns_mode: String,
+    dns: Vec<String>,
+    dns_options: Vec<String>,
+    dns_search: Vec<String>,
+    #[serde(skip_serializing_if = "unset")]
+    extra_hosts: Vec<String>,
+    #[serde(skip_serializing_if = "unset")]
+    group_add: Vec<String>,
+    #[serde(skip_serializing_if = "unset")]
+    ipc_mode: String,
+    #[serde(skip_serializing_if = "unset")]
+    links: Vec<String>,
+    #[serde(skip_serializing_if = "unset")]
+    oom_score_adj: i64,
+    #[serde(skip_serializing_if = "unset")]
+    pid_mode: String,
+    #[serde(skip_serializing_if = "unset")]
+    privileged: bool,
+    #[serde(skip_serializing_if = "unset")]
+    publish_all_ports: bool,
+    #[serde(skip_serializing_if = "unset")]
+    readonly_rootfs: bool,
+    #[serde(skip_serializing_if = "unset")]
+    security_opt: Vec<String>,
+    #[serde(skip_serializing_if = "unset")]
+    storage_opt: Map<String, Value>,
+    #[serde(skip_serializing_if = "unset")]
+    tmpfs: Map<String, Value>,
+    #[serde(rename = "UTSMode", skip_serializing_if = "unset")]
+    uts_mode: String,
+    #[serde(skip_serializing_if = "unset")]
+    userns_mode: String,
+    #[serde(skip_serializing_if = "unset")]
+    shm_size: i64,
+    #[serde(skip_serializing_if = "unset")]
+    sysctls: Map<String, Value>,
+    #[serde(skip_serializing_if = "unset")]
+    runtime: String,
+    #[serde(skip_serializing_if = "unset")]
+    isolation: String,
+    #[serde(skip_serializing_if = "unset")]
+    pub(crate) mounts: Vec<Mount>,
+    /// Empty means no masked paths, absent the daemon's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    masked_paths: Option<[String; 0]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    readonly_paths: Option<[String; 0]>,
+    #[serde(skip_serializing_if = "unset")]
+    init: Option<bool>,
+    #[serde(flatten)]
+    resources: Resources,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct LogConfig {
+    r#type: String,
+    config: Map<String, Value>,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Resources {
+    #[serde(skip_serializing_if = "unset")]
+    cpu_shares: i64,
+    #[serde(skip_serializing_if = "unset")]
+    memory: i64,
+    #[serde(skip_serializing_if = "unset")]
+    nano_cpus: i64,
+    #[serde(skip_serializing_if = "unset")]
+    cgroup_parent: String,
+    #[serde(skip_serializing_if = "unset")]
+    blkio_weight: u16,
+    #[serde(skip_serializing_if = "unset")]
+    blkio_weight_device: Vec<Weight>,
+    #[serde(skip_serializing_if = "unset")]
+    blkio_device_read_bps: Vec<Throttle>,
+    #[serde(skip_serializing_if = "unset")]
+    blkio_device_write_bps: Vec<Throttle>,
+    #[serde(rename = "BlkioDeviceReadIOps", skip_serializing_if = "unset")]
+    blkio_device_read_iops: Vec<Throttle>,
+    #[serde(rename = "BlkioDeviceWriteIOps", skip_serializing_if = "unset")]
+    blkio_device_write_iops: Vec<Throttle>,
+    #[serde(skip_serializing_if = "unset")]
+    cpu_period: i64,
+    #[serde(skip_serializing_if = "unset")]
+    cpu_quota: i64,
+    #[serde(skip_serializing_if = "unset")]
+    cpu_realtime_period: i64,
+    #[serde(skip_serializing_if = "unset")]
+    cpu_realtime_runtime: i64,
+    #[serde(skip_serializing_if = "unset")]
+    cpuset_cpus: String,
+    #[serde(skip_serializing_if = "unset")]
+    cpuset_mems: String,
+    #[serde(skip_serializing_if = "unset")]
+    devices: Vec<DeviceMapping>,
+    #[serde(skip_serializing_if = "unset")]
+    device_cgroup_rules: Vec<String>,
+    #[serde(skip_serializing_if = "unset")]
+    device_requests: Vec<DeviceRequest>,
+    #[serde(skip_serializing_if = "unset")]
+    memory_reservation: i64,
+    #[serde(skip_serializing_if = "unset")]
+    memory_swap: i64,
+    #[serde(skip_serializing_if = "unset")]
+    memory_swappiness: Option<i64>,
+    #[serde(skip_serializing_if = "unset")]
+    oom_kill_disable: bool,
+    #[serde(skip_serializing_if = "unset")]
+    pids_limit: i64,
+    #[serde(skip_serializing_if = "unset")]
+    ulimits: Vec<Ulimit>,
+    #[serde(skip_serializing_if = "unset")]
+    cpu_count: i64,
+    #[serde(skip_serializing_if = "unset")]
+    cpu_percent: i64,
+    #[serde(rename = "IOMaximumIOps", skip_serializing_if = "unset")]
+    io_maximum_iops: u64,
+    #[serde(rename = "IOMaximumBandwidth", skip_serializing_if = "unset")]
+    io_maximum_bandwidth: i64,
+}
+
+fn text(flag: Option<&String>) -> String {
+    flag.cloned().unwrap_or_default()
+}
+
+impl CreateBody {
+    /// Reads `flags`, and the files they name. `command` is the image and what to run in it.
+    pub(crate) fn new(flags: &ContainerFlags, image: &str, command: &[String]) -> Result<Self> {
+        let ports = ports(&flags.publish, &flags.expose)?;
+        let (binds, anonymous) = volumes(&flags.volume)?;
+        if flags
+            .mac_address
+            .as_ref()
+            .is_some_and(|address| !address.is_empty() && mac(address).is_err())
+        {
+            bail!(
+                "{} is not a valid mac address",
+                text(flags.mac_address.as_ref())
+            );
+        }
+        check_namespaces(flags)?;
+        let restart = restart_policy(flags.restart.as_deref().unwrap_or("no"))?;
+        if flags.rm && !restart.is_none() {
+            bail!("conflicting options: cannot specify both --restart and --rm");
+        }
+        let attached = |stream: &str| flags.attach.iter().any(|wanted| wanted == stream);
+        let by_default = flags.attach.is_empty();
+        let attach_stdin = attached("stdin") || flags.interactive;
+        let config = Config {
+            hostname: text(flags.hostname.as_ref()),
+            domainname: text(flags.domainname.as_ref()),
+            user: text(flags.user.as_ref()),
+            attach_stdin,
+            attach_stdout: by_default || attached("stdout"),
+            attach_stderr: by_default || attached("stderr"),
+            exposed_ports: ports.exposed,
+            tty: flags.tty,
+            open_stdin: flags.interactive,
+            stdin_once: flags.interactive && attach_stdin,
+            env: environment(&flags.env_file, &flags.env)?,
+            cmd: command.to_vec(),
+            healthcheck: health(flags)?,
+            image: image.into(),
+            volumes: anonymous
+                .into_iter()
+                .map(|path| (path, json!({})))
+                .collect(),
+            working_dir: text(flags.workdir.as_ref()),
+            entrypoint: flags.entrypoint.clone().map(|path| vec![path]),
+            labels: key_values(&labels(&flags.label_file, &flags.label)?),
+            stop_signal: text(flags.stop_signal.as_ref()),
+            stop_timeout: flags.stop_timeout,
+        };
+        let mut host_config = host_config(flags, restart)?;
+        host_config.binds = binds;
+        host_config.port_bindings = ports.bindings;
+        Ok(Self {
+            config,
+            host_config,
+            networking_config: NetworkingConfig {
+                endpoints_config: endpoints(flags)?,
+            },
+        })
+    }
+}
+
+fn host_config(flags: &ContainerFlags, restart: RestartPolicy) -> Result<HostConfig> {
+    let log_driver = text(flags.log_driver.as_ref());
+    if log_driver == "none" && !flags.log_opt.is_empty() {
+        bail!("invalid logging opts for driver {log_driver}");
+    }
+    let (security_opt, unconfined) = security_options(&flags.security_opt)?;
+    if let Some(option) = flags
+        .storage_opt
+        .iter()
+        .find(|option| !option.contains('='))
+    {
+        bail!("invalid storage option: {option}");
+    }
+    Ok(HostConfig {
+        container_id_file: text(flags.cidfile.as_ref()),
+        log_config: LogConfig {
+            r#type: log_driver,
+            config: key_values(&flags.log_opt),
+        },
+        network_mode: flags
+            .network
+            .first()
+            .map_or_else(|| "default".into(), |network| network.target.clone()),
+        restart_policy: Some(restart),
+        auto_remove: flags.rm,
+        volume_driver: text(flags.volume_driver.as_ref()),
+        volumes_from: flags.volumes_from.clone(),
+        annotations: key_values(&flags.annotation),
+        cap_add: flags.cap_add.clone(),
+        cap_drop: flags.cap_drop.clone(),
+        cgroupns_mode: text(flags.cgroupns.as_ref()),
+        dns: flags.dns.clone(),
+        dns_options: flags.dns_option.clone(),
+        dns_search: flags.dns_search.clone(),
+        extra_hosts: flags.add_host.clone(),
+        group_add: flags.group_add.clone(),
+        ipc_mode: text(flags.ipc.as_ref()),
+        links: flags.link.clone(),
+        oom_score_adj: flags.oom_score_adj.unwrap_or(0),
+        pid_mode: text(flags.pid.as_ref()),
+        privileged: flags.privileged,
+        publish_all_ports: flags.publish_all,
+        readonly_rootfs: flags.read_only,
+        security_opt,
+        storage_opt: key_values(&flags.storage_opt),
+        tmpfs: tmpfs(&flags.tmpfs),
+        uts_mode: text(flags.uts.as_ref()),
+        userns_mode: text(flags.userns.as_ref()),
+        shm_size: flags.shm_size.unwrap_or(0),
+        sysctls: key_values(&flags.sysctl),
+        runtime: text(flags.runtime.as_ref()),
+        isolation: text(flags.isolation.as_ref()),
+        mounts: flags.mount.clone(),
+        masked_paths: unconfined.then_some([]),
+        readonly_paths: unconfined.then_some([]),
+        init: flags.init,
+        resources: resources(flags)?,
+        ..HostConfig::default()
+    })
+}
+
+fn resources(flags: &ContainerFlags) -> Result<Resources> {
+    if let Some(swappiness) = flags.memory_swappiness
+        && !(-1..=100).contains(&swappiness)
+    {
+        bail!("invalid value: {swappiness}. Valid memory swappiness range is 0-100");
+    }
+    let (devices, cdi) = devices(&flags.device)?;
+    let mut ulimits: Vec<Ulimit> = Vec::new();
+    for ulimit in &flags.ulimit {
+        ulimits.retain(|earlier| earlier.name != ulimit.name);
+        ulimits.push(ulimit.clone());
+    }
+    ulimits.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Resources {
+        cpu_shares: flags.cpu_shares.unwrap_or(0),
+        memory: flags.memory.unwrap_or(0),
+        nano_cpus: flags.cpus.unwrap_or(0),
+        cgroup_parent: text(flags.cgroup_parent.as_ref()),
+        blkio_weight: flags.blkio_weight.unwrap_or(0),
+        blkio_weight_device: flags.blkio_weight_device.clone(),
+        blkio_device_read_bps: flags.device_read_bps.clone(),
+        blkio_device_write_bps: flags.device_write_bps.clone(),
+        blkio_device_read_iops: flags.device_read_iops.clone(),
+        blkio_device_write_iops: flags.device_write_iops.clone(),
+        cpu_period: flags.cpu_period.unwrap_or(0),
+        cpu_quota: flags.cpu_quota.unwrap_or(0),
+        cpu_realtime_period: flags.cpu_rt_period.unwrap_or(0),
+        cpu_realtime_runtime: flags.cpu_rt_runtime.unwrap_or(0),
+        cpuset_cpus: text(flags.cpuset_cpus.as_ref()),
+        cpuset_mems: text(flags.cpuset_mems.as_ref()),
+        devices,
+        device_cgroup_rules: flags.device_cgroup_rule.clone(),
+        device_requests: flags.gpus.iter().cloned().chain(cdi).collect(),
+        memory_reservation: flags.memory_reservation.unwrap_or(0),
+        memory_swap: flags.memory_swap.unwrap_or(0),
+        memory_swappiness: flags.memory_swappiness,
+        oom_kill_disable: flags.oom_kill_disable,
+        pids_limit: flags.pids_limit.unwrap_or(0),
+        ulimits,
+        cpu_count: flags.cpu_count.unwrap_or(0),
+        cpu_percent: flags.cpu_percent.unwrap_or(0),
+        io_maximum_iops: flags.io_maxiops.unwrap_or(0),
+        io_maximum_bandwidth: flags.io_maxbandwidth.unwrap_or(0),
+    })
+}
+
+fn check_namespaces(flags: &ContainerFlags) -> Result<()> {
+    let valid = |mode: Option<&String>, words: &[&str], container: bool| {
+        mode.is_none_or(|mode| {
+            words.contains(&mode.as_str())
+                || container
+                    && mode
+                        .strip_prefix("container:")
+                        .is_some_and(|name| !name.is_empty())
+        })
+    };
+    if !valid(flags.pid.as_ref(), &["", "private", "host"], true) {
+        bail!("--pid: invalid PID mode");
+    }
+    if !valid(flags.uts.as_ref(), &["", "private", "host"], false) {
+        bail!("--uts: invalid UTS mode");
+    }
+    if !valid(flags.userns.as_ref(), &["", "host"], false) {
+        bail!("--userns: invalid USER mode");
+    }
+    if !valid(flags.cgroupns.as_ref(), &["", "private", "host"], false) {
+        bail!("--cgroupns: invalid CGROUP mode");
+    }
+    Ok(())
+}
+
+fn health(flags: &ContainerFlags) -> Result<Option<Health>> {
+    let command = flags.health_cmd.as_deref().unwrap_or_default();
+    let retries = flags.health_retries.unwrap_or(0);
+    let health = Health {
+        test: if command.is_empty() {
+            Vec::new()
+        } else {
+            vec!["CMD-SHELL".into(), command.into()]
+        },
+        interval: flags.health_interval,
+        timeout: flags.health_timeout,
+        start_period: flags.health_start_period,
+        start_interval: flags.health_start_interval,
+        retries,
+    };
+    if flags.no_healthcheck {
+        if health != Health::default() {
+            bail!("--no-healthcheck conflicts with --health-* options");
+        }
+        return Ok(Some(Health {
+            test: vec!["NONE".into()],
+            ..Health::default()
+        }));
+    }
+    for (name, value) in [
+        ("interval", health.interval),
+        ("timeout", health.timeout),
+        ("retries", health.retries),
+        ("start-period", health.start_period),
+        ("start-interval", health.start_interval),
+    ] {
+        if value < 0 {
+            bail!("--health-{name} cannot be negative");
+        }
+    }
+    Ok((health != Health::default()).then_some(health))
+}
+
+/// Reads seccomp profiles from their files and takes out `systempaths=unconfined`, which is the client's to honour.
+fn security_options(options: &[String]) -> Result<(Vec<String>, bool)> {
+    let mut sent = Vec::new();
+    let mut unconfined = false;
+    for option in options {
+        let bare = option == "no-new-privileges";
+        let pair = option
+            .split_once('=')
+            .or_else(|| if bare { None } else { option.split_once(':') });
+        match pair {
+            Some(("systempaths", "unconfined")) if option.contains('=') => unconfined = true,
+            Some(("seccomp", file)) if !matches!(file, "builtin" | "unconfined" | "") => {
+                sent.push(format!("seccomp={}", seccomp_profile(file)?));
+            }
+            Some(("no-new-privileges", _)) => sent.push(option.clone()),
+            Some((_, value)) if !value.is_empty() => sent.push(option.clone()),
+            None if bare => sent.push(option.clone()),
+            _ => bail!("invalid --security-opt: {option:?}"),
+        }
+    }
+    Ok((sent, unconfined))
+}
+
+fn seccomp_profile(file: &str) -> Result<String> {
+    let bytes = std::fs::read(file).map_err(|error| {
+        anyhow!(
+            "opening seccomp profile ({file}) failed: open {file}: {}",
+            crate::error::os_text(&error)
+        )
+    })?;
+    let profile: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| anyhow!("compacting json for seccomp profile ({file}) failed: {error}"))?;
+    Ok(profile.to_string())
+}

@@ -1,0 +1,10 @@
+//! From flags to the API's objects.
+
+pub(crate) mod body;
+pub(crate) mod devices;
+pub(crate) mod flags;
+pub(crate) mod limits;
+pub(crate) mod mounts;
+pub(crate) mod network;
+pub(crate) mod ports;
+pub(crate) mod values;

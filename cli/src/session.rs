@@ -1,0 +1,148 @@
+//! A user's terminal or pipes connected to a process in a container.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::client::hijack::{Ended, Hijacked, Pumps, Wanted};
+use crate::client::{Client, Reply, segment};
+use crate::error::ApiError;
+use crate::terminal::detach::{DEFAULT_KEYS, parse_keys};
+use crate::terminal::{self, RawMode, signals};
+
+/// Streams being copied, and the terminal's mode while they are.
+pub(crate) struct Session {
+    pumps: Pumps,
+    raw: Option<RawMode>,
+}
+
+impl Session {
+    /// Connects our streams. `keys` is the user's choice of detach keys.
+    pub(crate) fn begin(hijacked: Hijacked, wanted: Wanted, keys: Option<&str>) -> Result<Self> {
+        let interactive = wanted.tty && wanted.stdin;
+        let raw = if interactive {
+            RawMode::enable()?
+        } else {
+            None
+        };
+        let keys = interactive.then(|| {
+            keys.and_then(|keys| parse_keys(keys).ok())
+                .unwrap_or_else(|| DEFAULT_KEYS.to_vec())
+        });
+        Ok(Self {
+            pumps: hijacked.start(wanted, keys)?,
+            raw,
+        })
+    }
+
+    /// Makes signals that would end us restore the terminal first. Not for those that pass signals on.
+    pub(crate) fn restore_on_signals(&self) -> Result<()> {
+        self.raw
+            .as_ref()
+            .map_or(Ok(()), RawMode::restore_on_signals)
+    }
+
+    /// Waits for the end; meanwhile the size of our terminal is passed on to `resize`.
+    pub(crate) async fn finish(mut self, client: &Client, resize: Option<&str>) -> Result<Ended> {
+        let ended = tokio::select! {
+            ended = self.pumps.finished() => ended,
+            never = follow_size(client, resize) => match never {},
+        };
+        drop(self.raw.take());
+        match ended {
+            // A reader of our output that has had enough is no error of ours to tell of.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                Err(crate::error::Exit::silent(141))
+            }
+            ended => Ok(ended?),
+        }
+    }
+
+    /// Gives up on a process that did not start.
+    pub(crate) fn abandon(self) {
+        self.pumps.close();
+    }
+}
+
+/// Tells the daemon our terminal's size now and whenever it changes.
+async fn follow_size(client: &Client, path: Option<&str>) -> std::convert::Infallible {
+    let (Some(path), true) = (path, terminal::stdout_is_terminal()) else {
+        return std::future::pending().await;
+    };
+    let Ok(mut changes) = signals::window_changes() else {
+        return std::future::pending().await;
+    };
+    // The process may not be there yet.
+    for attempt in 1..=10u32 {
+        if resize(client, path, 0).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10) * attempt).await;
+    }
+    loop {
+        changes.recv().await;
+        // It may just have ended; the streams will tell.
+        let _ = resize(client, path, 0).await;
+    }
+}
+
+/// Sets the size of the terminal at `path`; `extra` rows make a change where there was none, so that it is drawn anew.
+pub(crate) async fn resize(client: &Client, path: &str, extra: u16) -> Result<(), ApiError> {
+    let Some((rows, columns)) = terminal::size() else {
+        return Ok(());
+    };
+    client
+        .post(format!("{path}/resize"))
+        .query("h", (rows + extra).to_string())
+        .query("w", columns.to_string())
+        .done()
+        .await
+}
+
+/// Passes signals on to a container. Never returns.
+pub(crate) async fn forward_signals(client: &Client, id: &str) -> Result<std::convert::Infallible> {
+    let mut arrivals = signals::catch()?;
+    while let Some(name) = arrivals.recv().await {
+        // A container that is gone needs no signal.
+        let _ = client
+            .post(format!("/containers/{}/kill", segment(id)))
+            .query("signal", name)
+            .done()
+            .await;
+    }
+    std::future::pending().await
+}
+
+/// Begins to wait for a container; the reply's headers say that the daemon is watching.
+pub(crate) async fn begin_wait(
+    client: &Client,
+    id: &str,
+    condition: &str,
+) -> Result<Reply, ApiError> {
+    client
+        .post(format!("/containers/{}/wait", segment(id)))
+        .maybe("condition", Some(condition))
+        .send()
+        .await
+}
+
+/// The exit code that a wait ends with.
+pub(crate) async fn exit_code(reply: Reply) -> Result<i32> {
+    use http_body_util::BodyExt;
+    let bytes = reply
+        .into_body()
+        .collect()
+        .await
+        .map_err(ApiError::from)?
+        .to_bytes();
+    let value: serde_json::Value =
+        serde_json::from_slice(&bytes).map_err(|error| ApiError::Reply(error.to_string()))?;
+    if let Some(message) = value["Error"]["Message"]
+        .as_str()
+        .filter(|message| !message.is_empty())
+    {
+        eprintln!("Error waiting for container: {message}");
+        return Ok(125);
+    }
+    Ok(value["StatusCode"].as_i64().unwrap_or(125) as i32)
+}
