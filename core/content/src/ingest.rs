@@ -129,7 +129,29 @@ impl Ingest {
         Ok(())
     }
 
-    /// Throws away what has come.
+    /// Hands out what is there already, in pieces, until `each` returns `false`.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn replay(&mut self, mut each: impl FnMut(&[u8]) -> bool) -> Result<()> {
+        self.file.seek(SeekFrom::Start(0)).map_err(|e| self.io(e))?;
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            let count = self.file.read(&mut buffer).map_err(|e| self.io(e))?;
+            if count == 0 || !each(&buffer[..count]) {
+                break;
+            }
+        }
+        self.file.seek(SeekFrom::End(0)).map_err(|e| self.io(e))?;
+        Ok(())
+    }
+
+    /// Gives the blob up and removes what has come.
+    pub fn discard(mut self) {
+        self.keep = false;
+    }
+
+    /// Throws away what has come, and begins anew.
     ///
     /// # Errors
     /// [`Error::Io`].

@@ -2,14 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use gantry_model::container::{HealthConfig, StringSet};
 use gantry_model::{Digest, Platform, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Error, Result};
-
-/// A JSON object without members, which Docker uses as a set's value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Empty {}
 
 /// What an image asks of containers made from it. The JSON is Docker's, absent and `null` meaning the same.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -26,7 +23,7 @@ pub struct ContainerDefaults {
         deserialize_with = "or_default",
         skip_serializing_if = "BTreeMap::is_empty"
     )]
-    pub exposed_ports: BTreeMap<String, Empty>,
+    pub exposed_ports: StringSet,
     /// `NAME=value`.
     #[serde(deserialize_with = "or_default")]
     pub env: Vec<String>,
@@ -38,7 +35,7 @@ pub struct ContainerDefaults {
     pub cmd: Option<Vec<String>>,
     /// The probe, with durations in nanoseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub healthcheck: Option<Healthcheck>,
+    pub healthcheck: Option<HealthConfig>,
     /// Windows only; kept because it is shown.
     #[serde(
         deserialize_with = "or_default",
@@ -50,7 +47,7 @@ pub struct ContainerDefaults {
         deserialize_with = "or_default",
         skip_serializing_if = "BTreeMap::is_empty"
     )]
-    pub volumes: BTreeMap<String, Empty>,
+    pub volumes: StringSet,
     /// Where the command starts; empty for `/`.
     #[serde(deserialize_with = "or_default")]
     pub working_dir: String,
@@ -72,34 +69,6 @@ pub struct ContainerDefaults {
     /// Shell of shell-form instructions.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub shell: Vec<String>,
-}
-
-/// A health probe, in Docker's form.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Healthcheck {
-    /// `["NONE"]`, `["CMD", ...]` or `["CMD-SHELL", line]`; empty to inherit.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
-    pub test: Vec<String>,
-    /// Nanoseconds between probes.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_zero")]
-    pub interval: i64,
-    /// Nanoseconds until a probe has failed.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_zero")]
-    pub timeout: i64,
-    /// Nanoseconds in which failures do not count.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_zero")]
-    pub start_period: i64,
-    /// Nanoseconds between probes during the start period.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_zero")]
-    pub start_interval: i64,
-    /// Failures in a row that make it unhealthy.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "is_zero")]
-    pub retries: i64,
-}
-
-fn is_zero(value: &i64) -> bool {
-    *value == 0
 }
 
 fn or_default<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>

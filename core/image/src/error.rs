@@ -26,6 +26,14 @@ pub enum Error {
         /// The registry's words.
         message: String,
     },
+    /// The registry has no such repository.
+    #[error("repository {name} not found: {message}")]
+    RepositoryUnknown {
+        /// The repository.
+        name: String,
+        /// The registry's words.
+        message: String,
+    },
     /// The registry does not let us in, or has no such repository: it does not tell which.
     #[error(
         "pull access denied for {name}, repository does not exist or may require 'docker login': {message}"
@@ -83,6 +91,7 @@ impl Error {
         match self {
             Self::NoSuchImage(_)
             | Self::ManifestUnknown { .. }
+            | Self::RepositoryUnknown { .. }
             | Self::AccessDenied { .. }
             | Self::NoPlatform(_)
             | Self::WrongPlatform(_) => ErrorCode::NotFound,

@@ -16,13 +16,26 @@
 //! It does not know containers ([`ImageUse`] tells it what it must not remove), performs no mounts and holds no
 //! credentials.
 
+mod archive;
 mod config;
 mod error;
+mod extract;
+mod filter;
+mod install;
+mod layers;
+mod manifest;
 mod progress;
+mod pull;
+mod query;
+mod record;
+mod remove;
+mod rootfs;
 mod service;
+mod turns;
 mod types;
+mod unpack;
 
-pub use config::{ContainerDefaults, Empty, Healthcheck, History, ImageConfig, RootFs, chain_ids};
+pub use config::{ContainerDefaults, History, ImageConfig, RootFs, chain_ids};
 pub use error::{Error, Result};
 pub use progress::{Detail, Message, Progress, Silent};
 pub use service::{EventEncoder, ImageService};

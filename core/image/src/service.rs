@@ -1,8 +1,10 @@
 //! The service and its public face; each method's work is in the module of its name.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use gantry_content::ContentStore;
 use gantry_driver_api::MountPlan;
@@ -10,8 +12,12 @@ use gantry_driver_api::registry::{AuthReply, Credentials};
 use gantry_driver_api::storage::Usage;
 use gantry_driver_registry::DriverRegistry;
 use gantry_model::{ImageId, Reference};
-use gantry_store::Store;
+use gantry_store::{Store, Table};
+use parking_lot::Mutex;
 
+use crate::layers::Pins;
+use crate::record::{ImageRecord, LayerRecord, ReferenceRecord};
+use crate::turns::Turns;
 use crate::{
     ContainerRoot, GraphDriver, HistoryEntry, Image, ImageEvent, ImageInspect, ImageSummary,
     ImageUse, ImportOptions, ListQuery, LoadOptions, Loaded, Progress, PullOptions, Pulled,
@@ -33,6 +39,19 @@ pub(crate) struct Shared {
     pub(crate) content: ContentStore,
     pub(crate) drivers: Arc<DriverRegistry>,
     pub(crate) encode_event: EventEncoder,
+    pub(crate) images: Table<ImageRecord>,
+    pub(crate) layers: Table<LayerRecord>,
+    pub(crate) references: Table<ReferenceRecord>,
+    /// Layers of images that are on their way.
+    pub(crate) pins: Mutex<Pins>,
+    /// One installation of an image at a time: the second finds what the first has made.
+    pub(crate) pulls: Turns,
+    /// Held from reading names to committing their change.
+    pub(crate) naming: Mutex<()>,
+    /// Whether layers are left that only containers needed, those of images removed by force.
+    pub(crate) orphans: AtomicBool,
+    /// Registries that have been found to speak plain HTTP.
+    pub(crate) plain_http: Mutex<HashSet<String>>,
 }
 
 impl std::fmt::Debug for ImageService {
@@ -61,6 +80,14 @@ impl ImageService {
                 content,
                 drivers,
                 encode_event,
+                images: store.table("images"),
+                layers: store.table("layers"),
+                references: store.table("references"),
+                pins: Mutex::default(),
+                pulls: Turns::default(),
+                naming: Mutex::default(),
+                orphans: AtomicBool::new(false),
+                plain_http: Mutex::default(),
             }),
         })
     }
@@ -77,15 +104,15 @@ impl ImageService {
         options: &PullOptions,
         progress: &dyn Progress,
     ) -> Result<Pulled> {
-        unimplemented!()
+        crate::pull::pull(&self.shared, reference, options, progress)
     }
 
     /// Checks credentials against the registry `domain` (`docker.io`, `127.0.0.1:5000`).
     ///
     /// # Errors
     /// [`crate::Error::Driver`] with `Unauthenticated` when they are wrong.
-    pub fn authenticate(&self, domain: &str, credentials: Credentials) -> Result<AuthReply> {
-        unimplemented!()
+    pub fn authenticate(&self, domain: &str, credentials: &Credentials) -> Result<AuthReply> {
+        crate::pull::authenticate(&self.shared, domain, credentials)
     }
 
     /// Reads an archive of images: docker-archive (with `manifest.json`) or OCI layout, plain, gzip or zstd.
@@ -128,7 +155,7 @@ impl ImageService {
     /// # Errors
     /// [`crate::Error::Invalid`] for unknown filters or values.
     pub fn list(&self, query: &ListQuery) -> Result<Vec<ImageSummary>> {
-        unimplemented!()
+        self.shared.list(query)
     }
 
     /// The image that a name, identifier, short identifier or digest reference means.
@@ -136,7 +163,7 @@ impl ImageService {
     /// # Errors
     /// [`crate::Error::NoSuchImage`] (also when a short identifier is ambiguous), [`crate::Error::Reference`].
     pub fn find(&self, name: &str) -> Result<ImageId> {
-        unimplemented!()
+        self.shared.find(name)
     }
 
     /// As [`ImageService::find`], with the configuration that containers are made from.
@@ -144,7 +171,7 @@ impl ImageService {
     /// # Errors
     /// As [`ImageService::find`].
     pub fn get(&self, name: &str) -> Result<Image> {
-        unimplemented!()
+        self.shared.get(name)
     }
 
     /// All that is known of an image.
@@ -152,7 +179,7 @@ impl ImageService {
     /// # Errors
     /// As [`ImageService::find`].
     pub fn inspect(&self, name: &str) -> Result<ImageInspect> {
-        unimplemented!()
+        self.shared.inspect(name)
     }
 
     /// How an image came to be, newest step first.
@@ -160,7 +187,7 @@ impl ImageService {
     /// # Errors
     /// As [`ImageService::find`].
     pub fn history(&self, name: &str) -> Result<Vec<HistoryEntry>> {
-        unimplemented!()
+        self.shared.history(name)
     }
 
     /// Gives the image `source` the name `target` (`:latest` where it has no tag), taking it from another image if
@@ -169,7 +196,7 @@ impl ImageService {
     /// # Errors
     /// As [`ImageService::find`]; [`crate::Error::Invalid`] for a target with a digest.
     pub fn tag(&self, source: &str, target: &Reference) -> Result<()> {
-        unimplemented!()
+        crate::remove::tag(&self.shared, source, target)
     }
 
     /// Removes a name, and the image with its last name, as Docker does. `uses` are all containers.
@@ -177,7 +204,29 @@ impl ImageService {
     /// # Errors
     /// [`crate::Error::Conflict`]; as [`ImageService::find`].
     pub fn remove(&self, name: &str, force: bool, uses: &[ImageUse]) -> Result<Vec<Removed>> {
-        unimplemented!()
+        crate::remove::remove(&self.shared, name, force, uses)
+    }
+
+    /// Removes images without a name, with `all` also those that no container uses. `query` narrows the choice. Returns
+    /// what was removed and the bytes of layers freed.
+    ///
+    /// # Errors
+    /// As [`ImageService::list`] and [`ImageService::remove`].
+    pub fn prune(
+        &self,
+        all: bool,
+        query: &ListQuery,
+        uses: &[ImageUse],
+    ) -> Result<(Vec<Removed>, u64)> {
+        crate::remove::prune(&self.shared, all, query, uses)
+    }
+
+    /// Bytes of all layers, unpacked: `LayersSize` of `system df`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Store`].
+    pub fn layers_size(&self) -> Result<u64> {
+        self.shared.unpacked_bytes()
     }
 
     /// Makes a container's writable root file system on top of an image, with a quota of `size` bytes if given.
@@ -191,7 +240,7 @@ impl ImageService {
         image: &ImageId,
         size: Option<u64>,
     ) -> Result<ContainerRoot> {
-        unimplemented!()
+        self.shared.prepare_container(container, image, size)
     }
 
     /// What to mount for a container made before.
@@ -199,7 +248,7 @@ impl ImageService {
     /// # Errors
     /// [`crate::Error::Driver`], with `NotFound` when it is gone.
     pub fn container_mounts(&self, driver: &str, container: &str) -> Result<MountPlan> {
-        unimplemented!()
+        self.shared.container_mounts(driver, container)
     }
 
     /// The directory of a container's own changes, where the driver has such a thing.
@@ -207,7 +256,7 @@ impl ImageService {
     /// # Errors
     /// As [`ImageService::container_mounts`].
     pub fn container_upper(&self, driver: &str, container: &str) -> Result<Option<PathBuf>> {
-        unimplemented!()
+        self.shared.container_upper(driver, container)
     }
 
     /// What inspect shows as a container's `GraphDriver`.
@@ -215,7 +264,7 @@ impl ImageService {
     /// # Errors
     /// As [`ImageService::container_mounts`].
     pub fn container_graph_driver(&self, driver: &str, container: &str) -> Result<GraphDriver> {
-        unimplemented!()
+        self.shared.container_graph_driver(driver, container)
     }
 
     /// What a container has written.
@@ -223,7 +272,7 @@ impl ImageService {
     /// # Errors
     /// As [`ImageService::container_mounts`].
     pub fn container_usage(&self, driver: &str, container: &str) -> Result<Usage> {
-        unimplemented!()
+        self.shared.container_usage(driver, container)
     }
 
     /// Bytes of all layers of an image, unpacked.
@@ -231,7 +280,7 @@ impl ImageService {
     /// # Errors
     /// [`crate::Error::NoSuchImage`].
     pub fn size(&self, image: &ImageId) -> Result<u64> {
-        unimplemented!()
+        Ok(self.shared.image(image)?.size)
     }
 
     /// Removes a container's root file system; an absent one is no error.
@@ -239,7 +288,7 @@ impl ImageService {
     /// # Errors
     /// [`crate::Error::Driver`].
     pub fn remove_container(&self, driver: &str, container: &str) -> Result<()> {
-        unimplemented!()
+        self.shared.remove_container(driver, container)
     }
 
     /// Once at start, before anything else: tells every storage driver which snapshots are wanted (those of images and
@@ -248,6 +297,6 @@ impl ImageService {
     /// # Errors
     /// [`crate::Error::Driver`]; drivers that are missing are skipped.
     pub fn reconcile(&self, containers: &[(String, String)]) -> Result<()> {
-        unimplemented!()
+        self.shared.reconcile(containers)
     }
 }

@@ -24,6 +24,8 @@ pub struct Settings {
     pub max_downloads: usize,
     /// Attempts at a layer without progress before the pull fails.
     pub max_attempts: u32,
+    /// Wait before the second attempt; doubled for each further one.
+    pub retry_base: std::time::Duration,
 }
 
 impl Default for Settings {
@@ -34,6 +36,7 @@ impl Default for Settings {
             certs_dirs: vec!["/etc/docker/certs.d".into()],
             max_downloads: 3,
             max_attempts: 5,
+            retry_base: std::time::Duration::from_millis(500),
         }
     }
 }

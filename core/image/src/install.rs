@@ -1,0 +1,413 @@
+//! Installing an image: its layers become snapshots, then its record is committed.
+//!
+//! Workers fetch and unpack layers in parallel, each as one stream from the network to the directory where the storage
+//! driver takes a layer's parent late; commits follow in order from the bottom. A storage driver that must know the
+//! parent first gets its layers one after the other, from blobs that are fetched in parallel meanwhile.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use gantry_driver_api::Kind;
+use gantry_model::{Digest, ImageId, Reference, Timestamp};
+use gantry_store::Batch;
+
+use crate::config::{ImageConfig, chain_ids};
+use crate::layers::{Active, Layers};
+use crate::record::{Descriptor, ImageRecord, LayerRecord, ReferenceRecord, layer_key};
+use crate::service::Shared;
+use crate::unpack::{ChunkSender, chunks, unpack};
+use crate::{Error, Result};
+
+/// How often progress of unpacking is told.
+const TICK: Duration = Duration::from_millis(100);
+
+/// One layer of an image.
+#[derive(Debug, Clone)]
+pub(crate) struct LayerPlan {
+    pub(crate) blob: Descriptor,
+    pub(crate) diff_id: Digest,
+    pub(crate) chain: Digest,
+    pub(crate) parent: Option<Digest>,
+}
+
+/// Where a layer has got to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Phase {
+    /// Its snapshot is there.
+    Exists,
+    Queued,
+    /// More layers come before it than are worked on at once.
+    Waiting,
+    Unpacking {
+        done: u64,
+        of: u64,
+    },
+    Complete,
+}
+
+/// Where the layers' blobs come from, and who is told of progress.
+pub(crate) trait BlobSource: Sync {
+    /// Brings the blob into the content store and its bytes to `tee`; see [`crate::pull::fetch::Fetcher::fetch`].
+    fn fetch(&self, layer: &LayerPlan, tee: Option<&ChunkSender>) -> Result<bool>;
+    fn report(&self, layer: &LayerPlan, phase: Phase);
+    fn cancelled(&self) -> bool;
+    /// The operation has failed: fetches under way should end.
+    fn abort(&self);
+}
+
+/// An image about to be installed. Its blobs are leased.
+pub(crate) struct Install<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) id: ImageId,
+    pub(crate) config: ImageConfig,
+    /// Bottom first, one for each diff ID.
+    pub(crate) layers: Vec<Descriptor>,
+    pub(crate) manifest: Option<Digest>,
+    /// Everything that belongs to the image in the content store.
+    pub(crate) blobs: Vec<Digest>,
+    pub(crate) parent: Option<ImageId>,
+    pub(crate) workers: usize,
+    pub(crate) source: &'a dyn BlobSource,
+}
+
+/// What a worker hands over: an unpacked layer with its size, or a fetched one.
+type Worked<'a> = Result<Option<(Active<'a>, u64)>>;
+
+impl Install<'_> {
+    /// Installs the image under `names` (each with what it stood for where it came from) and returns whether any name
+    /// means another image than before.
+    pub(crate) fn run(
+        &self,
+        names: &[(Reference, Option<Digest>)],
+        event: (Timestamp, serde_json::Value),
+    ) -> Result<bool> {
+        let plans = self.plans()?;
+        let chain: Vec<Digest> = plans.iter().map(|plan| plan.chain.clone()).collect();
+        let existing = self.shared.images.get(self.id.as_str())?;
+        let driver = match &existing {
+            Some(record) if self.shared.drivers.storage(&record.driver).is_ok() => {
+                record.driver.clone()
+            }
+            _ => self.shared.drivers.default_name(Kind::Storage),
+        };
+        let layers = Layers::open(self.shared, driver)?;
+        let _pin = self.shared.pin(&layers.name, &chain);
+        let made = self.install_layers(&layers, &plans)?;
+        self.record(&layers.name, &plans, made, existing, names, event)
+    }
+
+    fn plans(&self) -> Result<Vec<LayerPlan>> {
+        let diff_ids = &self.config.rootfs.diff_ids;
+        if diff_ids.len() != self.layers.len() {
+            return Err(Error::Malformed(format!(
+                "invalid image: {} layers, but {} diff IDs in its configuration",
+                self.layers.len(),
+                diff_ids.len()
+            )));
+        }
+        let chain = chain_ids(diff_ids);
+        Ok(self
+            .layers
+            .iter()
+            .enumerate()
+            .map(|(at, blob)| LayerPlan {
+                blob: blob.clone(),
+                diff_id: diff_ids[at].clone(),
+                chain: chain[at].clone(),
+                parent: at.checked_sub(1).map(|below| chain[below].clone()),
+            })
+            .collect())
+    }
+
+    /// Makes the snapshots that are missing and returns the size of each, by its place.
+    fn install_layers(&self, layers: &Layers, plans: &[LayerPlan]) -> Result<HashMap<usize, u64>> {
+        let mut missing = Vec::new();
+        for (at, plan) in plans.iter().enumerate() {
+            let known = self
+                .shared
+                .layers
+                .contains(&layer_key(&layers.name, &plan.chain))?;
+            if known && layers.contains(&plan.chain)? {
+                self.source.report(plan, Phase::Exists);
+            } else {
+                self.source.report(plan, Phase::Queued);
+                missing.push(at);
+            }
+        }
+        for at in missing.iter().skip(self.workers) {
+            self.source.report(&plans[*at], Phase::Waiting);
+        }
+        if missing.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let next = AtomicUsize::new(0);
+        let (sender, results) = mpsc::channel();
+        std::thread::scope(|scope| {
+            for _ in 0..self.workers.min(missing.len()) {
+                let (next, missing, sender) = (&next, &missing, sender.clone());
+                std::thread::Builder::new()
+                    .name("layer".into())
+                    .spawn_scoped(scope, move || {
+                        while let Some(at) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                            let worked = self.work(layers, &plans[*at]);
+                            if sender.send((*at, worked)).is_err() {
+                                break;
+                            }
+                        }
+                    })
+                    .map_err(|error| Error::io("starting a thread", error))?;
+            }
+            drop(sender);
+            let result = self.commit_in_order(layers, plans, &missing, &results);
+            if result.is_err() {
+                self.source.abort();
+                next.store(missing.len(), Ordering::Relaxed);
+            }
+            drop(results);
+            result
+        })
+    }
+
+    /// A worker's part of one layer.
+    fn work<'l>(&self, layers: &'l Layers, plan: &LayerPlan) -> Worked<'l> {
+        if self.source.cancelled() {
+            return Err(Error::Cancelled);
+        }
+        if layers.info.late_parent {
+            return self.unpack_layer(layers, plan, None).map(Some);
+        }
+        if !self.shared.content.contains(&plan.blob.digest) {
+            self.source.fetch(plan, None)?;
+        }
+        Ok(None)
+    }
+
+    /// Unpacks a layer, fetching it on the way if it is not there.
+    fn unpack_layer<'l>(
+        &self,
+        layers: &'l Layers,
+        plan: &LayerPlan,
+        parent: Option<&Digest>,
+    ) -> Result<(Active<'l>, u64)> {
+        if !self.shared.content.contains(&plan.blob.digest) {
+            let active = layers.begin(parent)?;
+            if let Some(size) = self.stream(layers, plan, &active)? {
+                return Ok((active, size));
+            }
+        }
+        let active = layers.begin(parent)?;
+        let file = self.shared.content.open_blob(&plan.blob.digest)?;
+        let counted = Counted {
+            inner: file,
+            done: 0,
+            told: Instant::now(),
+            report: |done| {
+                self.source.report(
+                    plan,
+                    Phase::Unpacking {
+                        done,
+                        of: plan.blob.size,
+                    },
+                );
+            },
+            cancelled: || self.source.cancelled(),
+        };
+        let unpacked = unpack(counted, &active.target, layers.style());
+        let size = self.check(plan, unpacked)?;
+        Ok((active, size))
+    }
+
+    /// Fetches and unpacks at once; `None` when the blob turned out to be there.
+    fn stream(
+        &self,
+        layers: &Layers,
+        plan: &LayerPlan,
+        active: &Active<'_>,
+    ) -> Result<Option<u64>> {
+        let (sender, reader) = chunks();
+        std::thread::scope(|scope| {
+            let unpacker = std::thread::Builder::new()
+                .name("unpack".into())
+                .spawn_scoped(scope, || unpack(reader, &active.target, layers.style()))
+                .map_err(|error| Error::io("starting a thread", error))?;
+            let fetched = self.source.fetch(plan, Some(&sender));
+            if fetched.is_err() {
+                // So that the unpacker does not take what came for the whole.
+                let _ = sender.send(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            drop(sender);
+            let unpacked = unpacker
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("the unpacker panicked")));
+            match fetched {
+                Ok(false) => Ok(None),
+                Ok(true) => {
+                    let of = plan.blob.size;
+                    self.source.report(plan, Phase::Unpacking { done: of, of });
+                    self.check(plan, unpacked).map(Some)
+                }
+                // The tee breaks when the unpacker gives up: then its reason is the reason.
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => {
+                    self.check(plan, unpacked).map(Some)
+                }
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    fn check(
+        &self,
+        plan: &LayerPlan,
+        unpacked: io::Result<(crate::extract::Extracted, Digest)>,
+    ) -> Result<u64> {
+        let (extracted, diff_id) = unpacked.map_err(|error| {
+            if self.source.cancelled() {
+                return Error::Cancelled;
+            }
+            match error.kind() {
+                io::ErrorKind::StorageFull => {
+                    Error::Layer(format!("write: no space left on device ({error})"))
+                }
+                _ => Error::Layer(error.to_string()),
+            }
+        })?;
+        if diff_id != plan.diff_id {
+            return Err(Error::Layer(format!(
+                "layer {} unpacks to {diff_id}, not to the {} of the image's configuration",
+                plan.blob.digest, plan.diff_id
+            )));
+        }
+        Ok(extracted.bytes)
+    }
+
+    fn commit_in_order<'l>(
+        &self,
+        layers: &'l Layers,
+        plans: &[LayerPlan],
+        missing: &[usize],
+        results: &mpsc::Receiver<(usize, Worked<'l>)>,
+    ) -> Result<HashMap<usize, u64>> {
+        let mut early: HashMap<usize, Option<(Active<'l>, u64)>> = HashMap::new();
+        let mut sizes = HashMap::new();
+        for at in missing {
+            let worked = loop {
+                if let Some(worked) = early.remove(at) {
+                    break worked;
+                }
+                let (index, worked) = results
+                    .recv()
+                    .map_err(|_| Error::Layer("a worker has panicked".into()))?;
+                early.insert(index, worked?);
+            };
+            let plan = &plans[*at];
+            let (active, size) = match worked {
+                Some(unpacked) => unpacked,
+                None => self.unpack_layer(layers, plan, plan.parent.as_ref())?,
+            };
+            let parent = plan.parent.as_ref().filter(|_| layers.info.late_parent);
+            active.commit(&plan.chain, parent)?;
+            self.source.report(plan, Phase::Complete);
+            sizes.insert(*at, size);
+        }
+        Ok(sizes)
+    }
+
+    /// Commits everything that tells of the image, after its blobs have become durable.
+    fn record(
+        &self,
+        driver: &str,
+        plans: &[LayerPlan],
+        made: HashMap<usize, u64>,
+        existing: Option<ImageRecord>,
+        names: &[(Reference, Option<Digest>)],
+        event: (Timestamp, serde_json::Value),
+    ) -> Result<bool> {
+        let shared = self.shared;
+        shared.content.sync()?;
+        let mut batch = Batch::new();
+        let mut total = 0;
+        for (at, plan) in plans.iter().enumerate() {
+            let key = layer_key(driver, &plan.chain);
+            match made.get(&at) {
+                Some(size) => {
+                    total += size;
+                    let record = LayerRecord {
+                        diff_id: plan.diff_id.clone(),
+                        blob: plan.blob.clone(),
+                        size: *size,
+                    };
+                    batch.put(&shared.layers, &key, &record)?;
+                }
+                None => total += shared.layers.get(&key)?.map_or(0, |record| record.size),
+            }
+        }
+        let _guard = shared.naming.lock();
+        let mut changed = existing.is_none();
+        let mut record = existing.unwrap_or_else(|| ImageRecord {
+            driver: driver.into(),
+            created: self.config.created,
+            size: total,
+            chain: plans.iter().map(|plan| plan.chain.clone()).collect(),
+            labels: self.config.config.labels.clone(),
+            parent: self.parent.clone(),
+            last_tagged: Timestamp::zero(),
+            manifest: self.manifest.clone(),
+            blobs: Vec::new(),
+        });
+        record.driver = driver.into();
+        record.manifest = self.manifest.clone().or(record.manifest);
+        // Of a layer that was there before, the blob that is kept is the one that its record names.
+        let held = |digest: &&Digest| shared.content.contains(digest);
+        for digest in self.blobs.iter().chain([&self.id]).filter(held) {
+            if !record.blobs.contains(digest) {
+                record.blobs.push(digest.clone());
+            }
+        }
+        for (name, target) in names {
+            let key = name.to_string();
+            let before = shared.references.get(&key)?;
+            if before.as_ref().map(|b| &b.image) != Some(&self.id) {
+                changed = true;
+                record.last_tagged = Timestamp::now();
+            }
+            let reference = ReferenceRecord {
+                image: self.id.clone(),
+                target: target.clone(),
+            };
+            batch.put(&shared.references, &key, &reference)?;
+        }
+        batch.put(&shared.images, self.id.as_str(), &record)?;
+        batch.event(event.0, event.1);
+        shared.store.commit(batch).wait()?;
+        Ok(changed)
+    }
+}
+
+/// Counts what is read, and tells now and then.
+struct Counted<R, F, C> {
+    inner: R,
+    done: u64,
+    told: Instant,
+    report: F,
+    cancelled: C,
+}
+
+impl<R: Read, F: FnMut(u64), C: Fn() -> bool> Read for Counted<R, F, C> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.done += count as u64;
+        if count == 0 {
+            (self.report)(self.done);
+        } else if self.told.elapsed() >= TICK {
+            self.told = Instant::now();
+            (self.report)(self.done);
+            if (self.cancelled)() {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        }
+        Ok(count)
+    }
+}

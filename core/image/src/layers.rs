@@ -1,0 +1,229 @@
+//! Snapshots of layers: which are there, making new ones, removing those that no image needs.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use gantry_driver_api::storage::{
+    Commit, Prepare, SnapshotKey, SnapshotState, StorageInfo, WhiteoutStyle,
+};
+use gantry_driver_api::{Call, ErrorCode, Mount, MountPlan, Storage};
+use gantry_model::Digest;
+use gantry_store::Batch;
+
+use crate::record::layer_key;
+use crate::service::Shared;
+use crate::{Error, Result};
+
+/// Prefix of the keys of layers that are being unpacked; no container has such an identifier.
+const UNPACKING: &str = "unpack-";
+
+/// The storage driver that an operation works with.
+#[derive(Clone)]
+pub(crate) struct Layers {
+    pub(crate) name: String,
+    pub(crate) driver: Arc<dyn Storage>,
+    pub(crate) info: StorageInfo,
+}
+
+/// A layer being unpacked: removed when dropped, unless it was committed.
+pub(crate) struct Active<'a> {
+    layers: &'a Layers,
+    key: String,
+    pub(crate) target: PathBuf,
+    committed: bool,
+}
+
+impl Layers {
+    pub(crate) fn open(shared: &Shared, name: String) -> Result<Self> {
+        let driver = shared.drivers.storage(&name)?;
+        let info = driver.info(&Call::new("info"), ())?;
+        Ok(Self { name, driver, info })
+    }
+
+    pub(crate) fn style(&self) -> WhiteoutStyle {
+        self.info.whiteouts
+    }
+
+    /// Whether the snapshot of a chain is there, whole.
+    pub(crate) fn contains(&self, chain: &Digest) -> Result<bool> {
+        let key = SnapshotKey {
+            key: chain.to_string(),
+        };
+        match self.driver.stat(&Call::new("stat"), key) {
+            Ok(info) => Ok(info.state == SnapshotState::Committed),
+            Err(error) if error.code == ErrorCode::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Prepares a directory to unpack a layer into; without `parent` where the driver takes it at commit.
+    pub(crate) fn begin(&self, parent: Option<&Digest>) -> Result<Active<'_>> {
+        let key = format!("{UNPACKING}{}", random()?);
+        let request = Prepare {
+            key: key.clone(),
+            parent: parent.map(Digest::to_string),
+            size: None,
+        };
+        let plan = self.driver.prepare(&Call::new("unpack"), request)?;
+        let target = writable(&plan);
+        let mut active = Active {
+            layers: self,
+            key,
+            target: PathBuf::new(),
+            committed: false,
+        };
+        active.target = target.ok_or_else(|| {
+            Error::Layer(format!(
+                "storage driver {} offers no directory to unpack into",
+                self.name
+            ))
+        })?;
+        Ok(active)
+    }
+}
+
+impl Active<'_> {
+    /// Makes the layer durable under its chain ID. A layer that somebody else has committed meanwhile is as good.
+    pub(crate) fn commit(mut self, chain: &Digest, parent: Option<&Digest>) -> Result<()> {
+        let request = Commit {
+            name: chain.to_string(),
+            key: self.key.clone(),
+            parent: parent.map(Digest::to_string),
+        };
+        self.layers.driver.commit(&Call::new("commit"), request)?;
+        self.committed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        if self.committed {
+            return;
+        }
+        let key = SnapshotKey {
+            key: self.key.clone(),
+        };
+        if let Err(error) = self.layers.driver.remove(&Call::new("abandon"), key) {
+            tracing::warn!(key = self.key, %error, "an unfinished layer cannot be removed");
+        }
+    }
+}
+
+/// The directory in which a plan's changes go.
+fn writable(plan: &MountPlan) -> Option<PathBuf> {
+    if let Some(directory) = plan.directory() {
+        return Some(directory.into());
+    }
+    match plan.mounts.as_slice() {
+        [Mount::Overlay { upper, .. }] => upper.clone(),
+        _ => None,
+    }
+}
+
+fn random() -> Result<String> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::io("reading random bytes", std::io::Error::other(error)))?;
+    Ok(hex::encode(bytes))
+}
+
+/// Layers in use by operations that have no record yet; held by [`Pin`]s.
+#[derive(Default)]
+pub(crate) struct Pins(HashMap<String, usize>);
+
+/// Keeps layers from being removed while an image is on its way.
+pub(crate) struct Pin<'a> {
+    shared: &'a Shared,
+    keys: Vec<String>,
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        let mut pins = self.shared.pins.lock();
+        for key in &self.keys {
+            if let Some(count) = pins.0.get_mut(key) {
+                *count -= 1;
+                if *count == 0 {
+                    pins.0.remove(key);
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Pins layers, there or not. After that, what [`Layers::contains`] says stays true.
+    pub(crate) fn pin(&self, driver: &str, chain: &[Digest]) -> Pin<'_> {
+        let keys: Vec<String> = chain.iter().map(|id| layer_key(driver, id)).collect();
+        let mut pins = self.pins.lock();
+        for key in &keys {
+            *pins.0.entry(key.clone()).or_default() += 1;
+        }
+        Pin { shared: self, keys }
+    }
+
+    /// Removes layers that no image needs, topmost first, and returns their chain IDs. Those under a container or under
+    /// an operation on its way stay.
+    pub(crate) fn collect_layers(&self) -> Result<Vec<Digest>> {
+        let pins = self.pins.lock();
+        let mut needed: HashSet<String> = pins.0.keys().cloned().collect();
+        self.images.for_each("", |_, record| {
+            needed.extend(record.chain.iter().map(|id| layer_key(&record.driver, id)));
+            true
+        })?;
+        let mut candidates: Vec<String> = Vec::new();
+        self.layers.for_each("", |key, _| {
+            if !needed.contains(key) {
+                candidates.push(key.to_owned());
+            }
+            true
+        })?;
+        let mut removed = Vec::new();
+        // A layer can go when those above it are gone: go round until nothing moves.
+        loop {
+            let before = candidates.len();
+            let mut left = Vec::new();
+            for key in candidates {
+                match self.remove_layer(&key)? {
+                    Some(chain) => removed.push(chain),
+                    None => left.push(key),
+                }
+            }
+            candidates = left;
+            if candidates.is_empty() || candidates.len() == before {
+                self.orphans
+                    .store(!candidates.is_empty(), Ordering::Relaxed);
+                return Ok(removed);
+            }
+        }
+    }
+
+    /// Removes one layer; `None` when something stands on it or its driver is missing.
+    fn remove_layer(&self, key: &str) -> Result<Option<Digest>> {
+        let Some((driver, chain)) = key.split_once('/') else {
+            return Ok(None);
+        };
+        let (Ok(storage), Ok(chain)) = (self.drivers.storage(driver), chain.parse::<Digest>())
+        else {
+            return Ok(None);
+        };
+        let snapshot = SnapshotKey {
+            key: chain.to_string(),
+        };
+        match storage.remove(&Call::new("remove"), snapshot) {
+            Ok(()) => {}
+            Err(error) if error.code == ErrorCode::Conflict => return Ok(None),
+            Err(error) => {
+                tracing::warn!(key, %error, "a layer cannot be removed");
+                return Ok(None);
+            }
+        }
+        let mut batch = Batch::new();
+        batch.delete(&self.layers, key);
+        self.store.commit(batch).detach();
+        Ok(Some(chain))
+    }
+}

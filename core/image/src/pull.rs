@@ -1,0 +1,343 @@
+//! Pull: resolve, choose a platform, fetch, install.
+
+mod endpoint;
+pub(crate) mod fetch;
+mod resolve;
+mod retry;
+
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use gantry_driver_api::registry::{AuthReply, Credentials};
+use gantry_driver_api::{Call, DriverError, Kind};
+use gantry_model::{Digest, Platform, Reference};
+
+use crate::config::{ImageConfig, MAX_CONFIG};
+use crate::install::{BlobSource, Install, LayerPlan, Phase};
+use crate::manifest::{self, Document, MAX_MANIFEST, Manifest};
+use crate::service::Shared;
+use crate::unpack::ChunkSender;
+use crate::{Error, Message, Progress, PullOptions, Pulled, Result};
+use fetch::Fetcher;
+use resolve::Resolver;
+
+/// How long what a failed pull has fetched is kept for the next one.
+const LEASE: Duration = Duration::from_secs(24 * 3600);
+
+/// Where a reference led.
+struct Found {
+    /// Digest of what the reference names: an index or a manifest.
+    target: Digest,
+    manifest: Manifest,
+    manifest_digest: Digest,
+    /// Both documents.
+    documents: Vec<Digest>,
+    /// Whether an index had a choice of platforms.
+    chosen: bool,
+}
+
+pub(crate) fn pull(
+    shared: &Shared,
+    reference: &Reference,
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<Pulled> {
+    let reference = reference.clone().with_default_tag();
+    let registry = shared
+        .drivers
+        .registry(&shared.drivers.default_name(Kind::Registry))?;
+    let mut resolver = Resolver {
+        shared,
+        registry: registry.as_ref(),
+        reference: &reference,
+        progress,
+        endpoints: shared.endpoints(reference.domain(), &options.credentials),
+    };
+    let wanted = options.platform.clone().unwrap_or_else(Platform::host);
+    if let Some(pulled) = unchanged(&mut resolver, options)? {
+        announce(&reference, progress);
+        conclude(&reference, &pulled, progress);
+        return Ok(pulled);
+    }
+    let found = find(&mut resolver, &wanted)?;
+    announce(&reference, progress);
+    let abort = AtomicBool::new(false);
+    let fetcher = Fetcher {
+        shared,
+        registry: registry.as_ref(),
+        endpoints: resolver.endpoints,
+        repository: reference.path().into(),
+        progress,
+        abort: &abort,
+    };
+    let pulled = bring(&fetcher, &reference, &found, options, &wanted)?;
+    conclude(&reference, &pulled, progress);
+    Ok(pulled)
+}
+
+/// Asks whether the name still stands for what is here.
+fn unchanged(resolver: &mut Resolver<'_>, options: &PullOptions) -> Result<Option<Pulled>> {
+    let shared = resolver.shared;
+    let reference = resolver.reference;
+    let name = canonical(reference);
+    let Some(record) = shared.references.get(&name.to_string())? else {
+        return Ok(None);
+    };
+    let (Some(target), Ok(image)) = (record.target, shared.image(&record.image)) else {
+        return Ok(None);
+    };
+    let wanted = options.platform.clone().unwrap_or_else(Platform::host);
+    let config = ImageConfig::parse(&shared.content.read(&record.image, MAX_CONFIG)?)?;
+    if !manifest::acceptable(&wanted).contains(&config.platform().normalized())
+        || shared.drivers.storage(&image.driver).is_err()
+    {
+        return Ok(None);
+    }
+    let current = match reference.digest() {
+        Some(digest) => Some(digest.clone()),
+        None => resolver.head(&tag_or_digest(reference)),
+    };
+    Ok((current.as_ref() == Some(&target)).then_some(Pulled {
+        id: record.image,
+        digest: target,
+        newer: false,
+    }))
+}
+
+/// The name under which a pull is recorded: a digest makes a tag beside it meaningless.
+pub(crate) fn canonical(reference: &Reference) -> Reference {
+    match reference.digest() {
+        Some(digest) => reference.with_digest(digest.clone()),
+        None => reference.clone(),
+    }
+}
+
+fn tag_or_digest(reference: &Reference) -> String {
+    match (reference.digest(), reference.tag()) {
+        (Some(digest), _) => digest.to_string(),
+        (None, tag) => tag.unwrap_or("latest").into(),
+    }
+}
+
+fn announce(reference: &Reference, progress: &dyn Progress) {
+    let id = match reference.digest() {
+        Some(_) => canonical(reference).to_string(),
+        None => tag_or_digest(reference),
+    };
+    progress.report(Message::about(
+        &id,
+        format!("Pulling from {}", reference.path()),
+    ));
+}
+
+fn conclude(reference: &Reference, pulled: &Pulled, progress: &dyn Progress) {
+    progress.report(Message::status(format!("Digest: {}", pulled.digest)));
+    let name = reference.familiar();
+    progress.report(Message::status(if pulled.newer {
+        format!("Status: Downloaded newer image for {name}")
+    } else {
+        format!("Status: Image is up to date for {name}")
+    }));
+}
+
+/// Fetches what the reference names and, where that is an index, the manifest for the platform.
+fn find(resolver: &mut Resolver<'_>, wanted: &Platform) -> Result<Found> {
+    let content = &resolver.shared.content;
+    let (reply, target) = resolver.fetch(&tag_or_digest(resolver.reference))?;
+    let mut documents = vec![target.clone()];
+    let keep = |bytes: &[u8], digest: &Digest| -> Result<()> {
+        if !content.contains(digest) {
+            let mut ingest = content.begin_unnamed()?;
+            ingest.write(bytes)?;
+            ingest.finish_as(digest)?;
+        }
+        Ok(())
+    };
+    match manifest::parse(&reply.bytes, &reply.media_type)? {
+        Document::Manifest(manifest) => {
+            keep(&reply.bytes, &target)?;
+            Ok(Found {
+                manifest_digest: target.clone(),
+                target,
+                manifest,
+                documents,
+                chosen: false,
+            })
+        }
+        Document::Index(entries) => {
+            keep(&reply.bytes, &target)?;
+            let entry = manifest::choose(&entries, wanted)?;
+            if entry.size > MAX_MANIFEST {
+                return Err(Error::Malformed("the image manifest is too large".into()));
+            }
+            let (bytes, media_type) = if content.contains(&entry.digest) {
+                (
+                    content.read(&entry.digest, MAX_MANIFEST)?,
+                    entry.media_type.clone(),
+                )
+            } else {
+                let (reply, _) = resolver.fetch(entry.digest.as_str())?;
+                keep(&reply.bytes, &entry.digest)?;
+                (reply.bytes, reply.media_type)
+            };
+            documents.push(entry.digest.clone());
+            match manifest::parse(&bytes, &media_type)? {
+                Document::Manifest(manifest) => Ok(Found {
+                    target,
+                    manifest,
+                    manifest_digest: entry.digest.clone(),
+                    documents,
+                    chosen: true,
+                }),
+                Document::Index(_) => Err(Error::Malformed(
+                    "an index within an index is not supported".into(),
+                )),
+            }
+        }
+    }
+}
+
+/// Fetches configuration and layers, and installs the image.
+fn bring(
+    fetcher: &Fetcher<'_>,
+    reference: &Reference,
+    found: &Found,
+    options: &PullOptions,
+    wanted: &Platform,
+) -> Result<Pulled> {
+    let shared = fetcher.shared;
+    let id = found.manifest.config.digest.clone();
+    let mut blobs = found.documents.clone();
+    blobs.push(id.clone());
+    blobs.extend(found.manifest.layers.iter().map(|l| l.digest.clone()));
+    let lease = shared
+        .content
+        .lease(&format!("pull/{id}"), blobs.clone(), LEASE)?;
+    if !shared.content.contains(&id) {
+        fetcher.fetch(&found.manifest.config, None, None)?;
+    }
+    let config = ImageConfig::parse(&shared.content.read(&id, MAX_CONFIG)?)?;
+    check_platform(&config, reference, options, wanted, found.chosen)?;
+    let install = Install {
+        shared,
+        id: id.clone(),
+        config,
+        layers: found.manifest.layers.clone(),
+        manifest: Some(found.manifest_digest.clone()),
+        blobs,
+        parent: None,
+        workers: shared.settings.max_downloads.max(1),
+        source: &Remote { fetcher },
+    };
+    let _turn = shared
+        .pulls
+        .lock(id.as_str(), || fetcher.progress.cancelled())?;
+    let mut names = vec![(canonical(reference), Some(found.target.clone()))];
+    if reference.digest().is_none() {
+        names.push((
+            reference.with_digest(found.target.clone()),
+            Some(found.target.clone()),
+        ));
+    }
+    let event = shared.image_event(
+        "pull",
+        reference.familiar(),
+        reference.familiar_name(),
+        install.config.config.labels.clone(),
+    );
+    let newer = install.run(&names, event)?;
+    lease.release();
+    Ok(Pulled {
+        id,
+        digest: found.target.clone(),
+        newer,
+    })
+}
+
+fn check_platform(
+    config: &ImageConfig,
+    reference: &Reference,
+    options: &PullOptions,
+    wanted: &Platform,
+    chosen: bool,
+) -> Result<()> {
+    if config.os != "linux" && !config.os.is_empty() {
+        return Err(Error::WrongPlatform(format!(
+            "image operating system \"{}\" cannot be used on this platform",
+            config.os
+        )));
+    }
+    let platform = config.platform().normalized();
+    if options.platform.is_some() && !chosen && !manifest::acceptable(wanted).contains(&platform) {
+        return Err(Error::WrongPlatform(format!(
+            "image with reference {} was found but its platform ({platform}) does not match the specified platform ({wanted})",
+            reference.familiar()
+        )));
+    }
+    Ok(())
+}
+
+/// Layers from a registry, with Docker's words for each step.
+struct Remote<'a> {
+    fetcher: &'a Fetcher<'a>,
+}
+
+impl BlobSource for Remote<'_> {
+    fn fetch(&self, layer: &LayerPlan, tee: Option<&ChunkSender>) -> Result<bool> {
+        self.fetcher
+            .fetch(&layer.blob, Some(layer.blob.digest.short()), tee)
+    }
+
+    fn report(&self, layer: &LayerPlan, phase: Phase) {
+        let id = layer.blob.digest.short();
+        self.fetcher.progress.report(match phase {
+            Phase::Exists => Message::step(id, "Already exists"),
+            Phase::Queued => Message::step(id, "Pulling fs layer"),
+            Phase::Waiting => Message::step(id, "Waiting"),
+            Phase::Unpacking { done, of } => Message::moving(id, "Extracting", done, of),
+            Phase::Complete => Message::step(id, "Pull complete"),
+        });
+    }
+
+    fn cancelled(&self) -> bool {
+        self.fetcher.progress.cancelled()
+    }
+
+    fn abort(&self) {
+        self.fetcher
+            .abort
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// Checks credentials at the servers of a registry; the first that can be reached decides.
+pub(crate) fn authenticate(
+    shared: &Shared,
+    domain: &str,
+    credentials: &Credentials,
+) -> Result<AuthReply> {
+    let registry = shared
+        .drivers
+        .registry(&shared.drivers.default_name(Kind::Registry))?;
+    let mut last = DriverError::internal("no registry to ask");
+    for endpoint in shared.endpoints(domain, credentials) {
+        // Mirrors are asked without credentials, so they cannot check any.
+        if endpoint.credentials != *credentials {
+            continue;
+        }
+        match registry.authenticate(&Call::new("login"), endpoint.clone()) {
+            Ok(reply) => {
+                shared.answered(&endpoint);
+                return Ok(reply);
+            }
+            Err(error) => {
+                let decided = !retry::is_transient(&error);
+                last = error;
+                if decided {
+                    break;
+                }
+            }
+        }
+    }
+    Err(last.into())
+}

@@ -1,0 +1,50 @@
+//! Trying again: which failures pass, and how long to wait.
+
+use std::time::Duration;
+
+use gantry_driver_api::{DriverError, ErrorCode};
+
+/// The longest wait between two attempts, whatever the server wishes.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// Whether another attempt may succeed.
+pub(super) fn is_transient(error: &DriverError) -> bool {
+    matches!(
+        error.code,
+        ErrorCode::Unavailable | ErrorCode::ResourceExhausted | ErrorCode::DeadlineExceeded
+    )
+}
+
+/// How long to wait before attempt number `attempt` (the second is 1): `base` doubled each time, between half and all
+/// of that at random so that many clients do not come back at once; at least what the server asked for.
+pub(super) fn wait(attempt: u32, base: Duration, error: &DriverError) -> Duration {
+    let doubled = base.saturating_mul(1 << (attempt - 1).min(10));
+    let mut random = [0; 2];
+    // Without randomness the wait is merely less random.
+    let _ = getrandom::fill(&mut random);
+    let share = f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX);
+    let jittered = doubled.mul_f64(0.5 + share / 2.0);
+    let wished = Duration::from_secs(error.retry_after.unwrap_or(0));
+    jittered.max(wished).min(MAX_WAIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_and_obey_the_server() {
+        let mut error = DriverError::new(ErrorCode::Unavailable, "x");
+        let base = Duration::from_millis(100);
+        for attempt in 1..6 {
+            let wait = wait(attempt, base, &error);
+            let full = base * (1 << (attempt - 1));
+            assert!(wait >= full / 2 && wait <= full, "{attempt}: {wait:?}");
+        }
+        assert!(wait(4_000_000, base, &error) <= MAX_WAIT);
+        error.retry_after = Some(7);
+        assert_eq!(wait(1, base, &error), Duration::from_secs(7));
+        error.retry_after = Some(86_400);
+        assert_eq!(wait(1, base, &error), MAX_WAIT);
+    }
+}
