@@ -85,6 +85,15 @@ impl Zygote {
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
+    /// Closes the socket and waits until the zygote has left. Monitors stay.
+    ///
+    /// # Errors
+    /// Those of `wait4(2)`.
+    pub fn close(self) -> io::Result<std::process::ExitStatus> {
+        let Self { socket, mut child } = self;
+        drop(socket);
+        child.wait()
+    }
     /// Sends a launch and returns the daemon's end of the first control connection (blocking), on which `Created` or
     /// `CreateFailed` follows. Its end before either means that the monitor was killed.
     ///
@@ -180,7 +189,11 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Resu
     send_parts(socket.as_fd(), &[IoSlice::new(bytes)], fds)
 }
 
-fn send_parts(
+/// As [`send`], of bytes that lie in several places.
+///
+/// # Errors
+/// Those of `sendmsg(2)`; never raises `SIGPIPE`.
+pub fn send_parts(
     socket: BorrowedFd<'_>,
     parts: &[IoSlice<'_>],
     fds: &[BorrowedFd<'_>],

@@ -415,7 +415,7 @@ pub struct Rlimit {
     pub hard: u64,
 }
 
-/// A process to run in a container that runs already.
+/// A process to run in a container that runs already, in the container's namespaces and cgroups.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ExecPlan {
@@ -423,8 +423,6 @@ pub struct ExecPlan {
     pub process: Process,
     /// `oom_score_adj` of it.
     pub oom_score_adj: Option<i32>,
-    /// The cgroups it joins; empty: those of the container.
-    pub cgroup: Option<Cgroup>,
     /// Rows and columns of its terminal.
     pub size: Option<(u16, u16)>,
 }

@@ -1,0 +1,135 @@
+//! An exec: a child of the monitor, born in the container's PID namespace, that joins all else and runs a program.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use gantry_monitor::plan::{Cgroup, ExecPlan, Namespace, Namespaces};
+use gantry_monitor::protocol::{Stage, from_bytes};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags};
+
+use crate::fault::{At, Step, plain};
+use crate::init::{control_terminal, open_terminal, report};
+use crate::process::{self, Labels, Prepared};
+use crate::sync::{self, Packet};
+use crate::sys;
+
+/// What the monitor hands to the child.
+#[derive(Debug)]
+pub(crate) struct Inherited<'a> {
+    /// The container's first process.
+    pub(crate) init: i32,
+    /// The container's namespaces.
+    pub(crate) namespaces: &'a Namespaces,
+    /// The container's cgroups.
+    pub(crate) cgroup: &'a Cgroup,
+    /// The encoded [`ExecPlan`].
+    pub(crate) plan: &'a [u8],
+    /// The child's end.
+    pub(crate) sync: OwnedFd,
+    /// Standard input, output and error; none with a terminal.
+    pub(crate) stdio: Option<[OwnedFd; 3]>,
+}
+
+/// Runs as the child; ends with its program, or with an exit after the failure was reported.
+pub(crate) fn run(inherited: &Inherited<'_>) -> ! {
+    let failure = match set_up(inherited) {
+        Ok(prepared) => prepared.exec(),
+        Err(failure) => failure,
+    };
+    report(inherited.sync.as_fd(), failure)
+}
+
+fn set_up(inherited: &Inherited<'_>) -> Step<Prepared> {
+    let plan: ExecPlan =
+        from_bytes(inherited.plan).map_err(|e| plain(Stage::Plan, format!("read plan: {e}")))?;
+    if let Some(score) = plan.oom_score_adj {
+        set_oom_score("self", score)?;
+    }
+    let labels = Labels::open(&plan.process)?;
+    join_cgroups(inherited.cgroup)?;
+    join_namespaces(inherited)?;
+    rustix::process::setsid().at(Stage::Setup, || "setsid".into())?;
+    rustix::process::umask(Mode::empty());
+    let what = || "set up standard streams".to_owned();
+    match &inherited.stdio {
+        Some([i, o, e]) => {
+            process::set_stdio([i.as_fd(), o.as_fd(), e.as_fd()]).at(Stage::Setup, what)?;
+        }
+        None => {
+            let (master, slave) = open_terminal(plan.size)?;
+            sync::send(inherited.sync.as_fd(), &Packet::Terminal(master));
+            let slave = slave.as_fd();
+            process::set_stdio([slave, slave, slave]).at(Stage::Setup, what)?;
+            control_terminal()?;
+        }
+    }
+    // As in a container's init: nothing may lead a path out of the container.
+    sys::close_all_but(labels.fds().chain([inherited.sync.as_raw_fd()]))
+        .at(Stage::Setup, || "close descriptors".into())?;
+    let prepared = process::prepare(plan.process, labels)?;
+    process::own_stdio(prepared.uid());
+    Ok(prepared)
+}
+
+/// Enters the v1 cgroups; the child was born in the v2 one.
+fn join_cgroups(cgroup: &Cgroup) -> Step<()> {
+    for tasks in open_tasks(cgroup)? {
+        rustix::io::write(&tasks, b"0").at(Stage::Cgroup, || "join cgroup".into())?;
+    }
+    Ok(())
+}
+
+/// The files through which a process enters the v1 cgroups by itself.
+pub(crate) fn open_tasks(cgroup: &Cgroup) -> Step<Vec<OwnedFd>> {
+    let open = |dir: &std::path::PathBuf| {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        rustix::fs::open(dir.join("tasks"), flags, Mode::empty())
+            .at(Stage::Cgroup, || format!("open cgroup {}", dir.display()))
+    };
+    cgroup.v1.iter().map(open).collect()
+}
+
+/// Enters the namespaces of the container's first process, all in one call.
+fn join_namespaces(inherited: &Inherited<'_>) -> Step<()> {
+    let what = || "join the container's namespaces".to_owned();
+    let pid = Pid::from_raw(inherited.init)
+        .ok_or_else(|| plain(Stage::Gone, "the container is not running"))?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).at(Stage::Gone, what)?;
+    let n = inherited.namespaces;
+    let mut kinds = libc::CLONE_NEWNS;
+    for (namespace, kind) in [
+        (&n.net, libc::CLONE_NEWNET),
+        (&n.ipc, libc::CLONE_NEWIPC),
+        (&n.uts, libc::CLONE_NEWUTS),
+        (&n.cgroup, libc::CLONE_NEWCGROUP),
+        (&n.user, libc::CLONE_NEWUSER),
+    ] {
+        if *namespace != Namespace::Host {
+            kinds |= kind;
+        }
+    }
+    sys::setns(pidfd.as_fd(), kinds).at(Stage::Namespace, what)?;
+    if n.user != Namespace::Host {
+        sys::set_groups(&[]).at(Stage::Namespace, what)?;
+        sys::set_ids(0, 0).at(Stage::Namespace, what)?;
+    }
+    Ok(())
+}
+
+/// Writes the `oom_score_adj` of the process with this name in `/proc`; lowering it needs a privilege that may be missing, which is not fatal.
+pub(crate) fn set_oom_score(name: &str, score: i32) -> Step<()> {
+    let path = format!("/proc/{name}/oom_score_adj");
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let write = || {
+        let fd = rustix::fs::open(path.as_str(), flags, Mode::empty())?;
+        rustix::io::write(&fd, score.to_string().as_bytes())
+    };
+    match write() {
+        Ok(_) | Err(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => Ok(()),
+        Err(e) => Err(crate::fault::failure(
+            Stage::Setup,
+            e,
+            format!("write {path}"),
+        )),
+    }
+}

@@ -1,0 +1,258 @@
+//! What the container's first process does between clone and exec: its root, its mounts, its devices, itself.
+
+mod copy_up;
+mod devices;
+mod mounts;
+mod root;
+mod terminal;
+mod tree;
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use gantry_monitor::plan::{Launch, Namespace, NamespaceKind, Plan, Propagation};
+use gantry_monitor::protocol::{Failure, MAX_MESSAGE, ProtocolError, Stage, from_bytes};
+use rustix::fs::OFlags;
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
+
+use crate::fault::{At, Step, plain};
+use crate::process::{self, Labels, Prepared};
+use crate::sync::{self, Packet};
+use crate::sys;
+use mounts::Context;
+pub(crate) use terminal::{
+    control as control_terminal, open as open_terminal, set_size as set_terminal_size,
+};
+
+/// An encoded plan, as it came.
+#[derive(Debug)]
+pub(crate) enum PlanBytes<'a> {
+    /// In the message.
+    Inline(&'a [u8]),
+    /// In a memfd.
+    File(OwnedFd),
+}
+
+impl PlanBytes<'_> {
+    fn decode(&self) -> Step<Plan> {
+        let bad = |e: ProtocolError| plain(Stage::Plan, format!("read plan: {e}"));
+        match self {
+            Self::Inline(bytes) => from_bytes(bytes).map_err(bad),
+            Self::File(fd) => {
+                let size = rustix::fs::fstat(fd).map_or(0, |s| s.st_size as usize);
+                if size > MAX_MESSAGE {
+                    return Err(bad(ProtocolError::TooLong(size)));
+                }
+                let mut bytes = vec![0; size];
+                let n = rustix::io::pread(fd, &mut bytes[..], 0)
+                    .at(Stage::Plan, || "read plan".into())?;
+                from_bytes(&bytes[..n]).map_err(bad)
+            }
+        }
+    }
+}
+
+/// What the monitor made for the init before it cloned it.
+#[derive(Debug)]
+pub(crate) struct Inherited<'a> {
+    /// The launch header.
+    pub(crate) launch: &'a Launch,
+    /// The encoded plan.
+    pub(crate) plan: PlanBytes<'a>,
+    /// The child's end.
+    pub(crate) sync: OwnedFd,
+    /// Standard input, output and error; none with a terminal.
+    pub(crate) stdio: Option<[OwnedFd; 3]>,
+    /// Namespaces to join by `setns`.
+    pub(crate) join: Vec<(NamespaceKind, OwnedFd)>,
+    /// The `tasks` files of the container's v1 cgroups.
+    pub(crate) tasks: Vec<OwnedFd>,
+}
+
+/// Runs as the container's first process; ends with its program, or with an exit after the failure was reported.
+pub(crate) fn run(inherited: &Inherited<'_>) -> ! {
+    let failure = match set_up(inherited) {
+        Err(failure) => failure,
+        Ok(prepared) => {
+            sync::send(inherited.sync.as_fd(), &Packet::Ready);
+            match sync::receive(inherited.sync.as_fd()) {
+                Some(Packet::Go) => prepared.exec(),
+                // The monitor is gone.
+                _ => sys::exit(1),
+            }
+        }
+    };
+    report(inherited.sync.as_fd(), failure)
+}
+
+/// Tells the monitor why and exits.
+pub(crate) fn report(sync: BorrowedFd<'_>, failure: Failure) -> ! {
+    sync::send(sync, &Packet::Failed(failure));
+    sys::exit(1)
+}
+
+fn set_up(inherited: &Inherited<'_>) -> Step<Prepared> {
+    let launch = inherited.launch;
+    let user_ns = launch.namespaces.user == Namespace::New;
+    if user_ns {
+        match sync::receive(inherited.sync.as_fd()) {
+            Some(Packet::Go) => {}
+            _ => sys::exit(1),
+        }
+        sys::set_ids(0, 0).at(Stage::Namespace, || {
+            "become root of the user namespace".into()
+        })?;
+    }
+    join(inherited)?;
+    let plan = inherited.plan.decode()?;
+    let labels = Labels::open(&plan.process)?;
+    rustix::process::setsid().at(Stage::Setup, || "setsid".into())?;
+    rustix::process::umask(rustix::fs::Mode::empty());
+    set_names(&plan)?;
+
+    isolate(&plan)?;
+    let root = tree::mount_root(&plan, &launch.socket_dir)?;
+    let context = Context {
+        root: &root,
+        cgroup: &launch.cgroup,
+        user_ns,
+    };
+    for mount in &plan.mounts {
+        mounts::mount(&context, mount)?;
+    }
+    devices::make(&context, &plan)?;
+    let slave = if launch.stdio.tty {
+        let (master, slave) = terminal::open_in(&root, launch.stdio.size)?;
+        sync::send(inherited.sync.as_fd(), &Packet::Terminal(master));
+        terminal::bind_console(&root, &slave)?;
+        Some(slave)
+    } else {
+        None
+    };
+    mounts::hide(&root, &plan)?;
+    sysctls(&root, &plan)?;
+    if plan.readonly_root {
+        mounts::make_read_only(root.as_fd(), false)
+            .at(Stage::Mount, || "make the root read-only".into())?;
+    }
+    pivot(&root, &plan)?;
+
+    let stdio = match (&slave, &inherited.stdio) {
+        (Some(slave), _) => [slave.as_fd(), slave.as_fd(), slave.as_fd()],
+        (None, Some([i, o, e])) => [i.as_fd(), o.as_fd(), e.as_fd()],
+        (None, None) => return Err(plain(Stage::Plan, "no standard streams")),
+    };
+    process::set_stdio(stdio).at(Stage::Setup, || "set up standard streams".into())?;
+    if slave.is_some() {
+        terminal::control()?;
+    }
+    drop((root, slave));
+    // What the monitor had open could lead a path of the plan's (/proc/self/fd/7) out of the container.
+    sys::close_all_but(labels.fds().chain([inherited.sync.as_raw_fd()]))
+        .at(Stage::Setup, || "close descriptors".into())?;
+    let prepared = process::prepare(plan.process, labels)?;
+    process::own_stdio(prepared.uid());
+    Ok(prepared)
+}
+
+/// Joins cgroups and namespaces. A new cgroup namespace is rooted where its maker is, so it comes after the cgroups.
+fn join(inherited: &Inherited<'_>) -> Step<()> {
+    for tasks in &inherited.tasks {
+        // Not cgroup.procs: moving only oneself needs no global lock (which costs a grace period, ~10 ms).
+        rustix::io::write(tasks, b"0").at(Stage::Cgroup, || "join cgroup".into())?;
+    }
+    if inherited.launch.namespaces.cgroup == Namespace::New {
+        sys::unshare(libc::CLONE_NEWCGROUP)
+            .at(Stage::Namespace, || "unshare cgroup namespace".into())?;
+    }
+    for (kind, fd) in &inherited.join {
+        sys::setns(fd.as_fd(), clone_flag(*kind))
+            .at(Stage::Namespace, || format!("join {kind:?} namespace"))?;
+    }
+    Ok(())
+}
+
+/// The `CLONE_NEW*` bit of a kind of namespace.
+pub(crate) fn clone_flag(kind: NamespaceKind) -> i32 {
+    match kind {
+        NamespaceKind::Pid => libc::CLONE_NEWPID,
+        NamespaceKind::Net => libc::CLONE_NEWNET,
+        NamespaceKind::Ipc => libc::CLONE_NEWIPC,
+        NamespaceKind::Uts => libc::CLONE_NEWUTS,
+        NamespaceKind::Cgroup => libc::CLONE_NEWCGROUP,
+        NamespaceKind::User => libc::CLONE_NEWUSER,
+    }
+}
+
+fn set_names(plan: &Plan) -> Step<()> {
+    if let Some(name) = &plan.hostname {
+        rustix::system::sethostname(name.as_bytes())
+            .at(Stage::Setup, || format!("sethostname {name}"))?;
+    }
+    if let Some(name) = &plan.domainname {
+        rustix::system::setdomainname(name.as_bytes())
+            .at(Stage::Setup, || format!("setdomainname {name}"))?;
+    }
+    Ok(())
+}
+
+/// Keeps what is mounted from here on out of the host's mount tree.
+fn isolate(plan: &Plan) -> Step<()> {
+    let change = match plan.rootfs_propagation {
+        None | Some(Propagation::Slave) => {
+            MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC
+        }
+        Some(Propagation::Private | Propagation::Unbindable) => {
+            MountPropagationFlags::PRIVATE | MountPropagationFlags::REC
+        }
+        // The mounts below stay peers of the host's until the root is changed; only what is attached to is cut off.
+        Some(Propagation::Shared) => MountPropagationFlags::PRIVATE,
+    };
+    rustix::mount::mount_change("/", change).at(Stage::Mount, || "set the propagation of /".into())
+}
+
+/// Makes the container's root the root and lets go of the host's.
+fn pivot(root: &root::Root, plan: &Plan) -> Step<()> {
+    let what = |step: &'static str| move || step.to_owned();
+    let shared = plan.rootfs_propagation == Some(Propagation::Shared);
+    let old = shared
+        .then(|| rustix::fs::open("/", root::DIRECTORY, rustix::fs::Mode::empty()))
+        .transpose()
+        .at(Stage::Mount, what("open /"))?;
+    rustix::process::fchdir(root.as_fd()).at(Stage::Mount, what("chdir to the root"))?;
+    rustix::process::pivot_root(".", ".").at(Stage::Mount, what("pivot_root"))?;
+    if let Some(old) = old {
+        // Or the unmount would reach the host.
+        rustix::process::fchdir(&old).at(Stage::Mount, what("chdir to the old root"))?;
+        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        rustix::mount::mount_change(".", slave).at(Stage::Mount, what("cut off the old root"))?;
+    }
+    rustix::mount::unmount(".", UnmountFlags::DETACH)
+        .at(Stage::Mount, what("unmount the old root"))?;
+    rustix::process::chdir("/").at(Stage::Mount, what("chdir /"))
+}
+
+/// Sets kernel parameters through the container's own `/proc`.
+fn sysctls(root: &root::Root, plan: &Plan) -> Step<()> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    for (name, value) in &plan.sysctls {
+        let what = || format!("write sysctl key {name}");
+        let path = if name.contains('/') {
+            name.clone()
+        } else {
+            name.replace('.', "/")
+        };
+        let fd = root
+            .open(&Path::new("/proc/sys").join(path), OFlags::WRONLY)
+            .at(Stage::Setup, what)?;
+        let magic = rustix::fs::fstatfs(&fd).at(Stage::Setup, what)?.f_type;
+        if magic as i64 != PROC_SUPER_MAGIC {
+            return Err(plain(
+                Stage::Setup,
+                format!("{}: /proc is not mounted", what()),
+            ));
+        }
+        rustix::io::write(&fd, value.as_bytes()).at(Stage::Setup, what)?;
+    }
+    Ok(())
+}

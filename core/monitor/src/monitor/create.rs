@@ -1,0 +1,270 @@
+//! From a launch to a container's first process at work, and the monitor around it.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use gantry_monitor::client::SOCKET_NAME;
+use gantry_monitor::plan::{FdRole, IdMap, Launch, Namespace, NamespaceKind, Namespaces, VERSION};
+use gantry_monitor::protocol::{Failure, Stage, from_bytes};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::exec::{open_tasks, set_oom_score};
+use crate::fault::{At, Step, failure, plain};
+use crate::init::{self, Inherited, PlanBytes, clone_flag};
+use crate::monitor::conn::Conn;
+use crate::monitor::log::Log;
+use crate::monitor::oom::Oom;
+use crate::monitor::streams::Streams;
+use crate::monitor::{Monitor, Phase};
+use crate::sync::{self, Packet};
+use crate::sys::{self, Fork};
+
+/// The first connection and the namespaces that came along.
+#[derive(Debug)]
+pub(crate) struct Control {
+    pub(crate) socket: OwnedFd,
+    namespaces: Vec<(NamespaceKind, OwnedFd)>,
+}
+
+/// Where the plan is: from this byte of the message on, or in a file.
+#[derive(Debug)]
+pub(crate) enum PlanAt {
+    Offset(usize),
+    File(OwnedFd),
+}
+
+type Parsed = (Launch, Control, PlanAt);
+
+/// Reads a launch's header and sorts its descriptors. A failure comes with the control connection, if there was one.
+pub(crate) fn parse(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<Parsed, (Failure, Option<OwnedFd>)> {
+    let bad = |why: &str| plain(Stage::Plan, format!("read launch: {why}"));
+    let parse_header = || -> Step<(Launch, usize)> {
+        let (len, rest) = bytes.split_first_chunk().ok_or_else(|| bad("too short"))?;
+        let len = u32::from_le_bytes(*len) as usize;
+        let header = rest.get(..len).ok_or_else(|| bad("too short"))?;
+        let launch: Launch = from_bytes(header).map_err(|e| bad(&e.to_string()))?;
+        if launch.version > VERSION || launch.version + 1 < VERSION {
+            return Err(bad(&format!("version {} is not known", launch.version)));
+        }
+        if launch.fds.len() != fds.len() {
+            return Err(bad("descriptors are missing"));
+        }
+        Ok((launch, 4 + len))
+    };
+    let (launch, offset) = match parse_header() {
+        Ok(parsed) => parsed,
+        // The control connection is the first of the descriptors that came; there is no header to tell better.
+        Err(failure) => return Err((failure, fds.into_iter().next())),
+    };
+    let (mut socket, mut namespaces, mut plan) = (None, Vec::new(), PlanAt::Offset(offset));
+    for (role, fd) in launch.fds.iter().zip(fds) {
+        match role {
+            FdRole::Control => socket = Some(fd),
+            FdRole::Plan => plan = PlanAt::File(fd),
+            FdRole::Namespace(kind) => namespaces.push((*kind, fd)),
+        }
+    }
+    match socket {
+        Some(socket) => Ok((launch, Control { socket, namespaces }, plan)),
+        None => Err((bad("no control connection"), None)),
+    }
+}
+
+/// Shows the container's short ID in the process's name (15 bytes at most).
+pub(crate) fn set_title(id: &str) {
+    let short: String = id
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(11)
+        .collect();
+    if let Ok(name) = CString::new(format!("gmon {short}").trim_end()) {
+        let _ = rustix::thread::set_name(&name);
+    }
+}
+
+/// Makes the container's first process and the monitor. `bytes` is the message; its memory is given back here.
+pub(crate) fn create(
+    launch: Launch,
+    control: Control,
+    plan: PlanAt,
+    bytes: Vec<u8>,
+) -> Step<Monitor> {
+    if launch.foreign.is_some() {
+        return Err(plain(Stage::Plan, "foreign runtimes are not supported"));
+    }
+    let Control { socket, namespaces } = control;
+    let mut conns = vec![Conn::new(1, socket)];
+    conns.reserve_exact(2);
+    let (streams, stdio) = Streams::open(&launch.stdio)?;
+    let (ours, theirs) = sync::pair().at(Stage::Monitor, || "open sync socket".into())?;
+    let inherited = Inherited {
+        launch: &launch,
+        plan: match plan {
+            PlanAt::Offset(offset) => PlanBytes::Inline(bytes.get(offset..).unwrap_or_default()),
+            PlanAt::File(fd) => PlanBytes::File(fd),
+        },
+        sync: theirs,
+        stdio,
+        join: joins(&launch.namespaces, namespaces)?,
+        tasks: open_tasks(&launch.cgroup)?,
+    };
+    let init = clone_init(inherited, &launch)?;
+    drop(bytes);
+    let finish = || -> Step<Monitor> {
+        prepare_init(init, &launch, &ours)?;
+        Ok(Monitor {
+            oom: Oom::open(launch.cgroup.memory.as_deref()),
+            log: Log::open(launch.log.as_ref())?,
+            listener: listen(&launch.socket_dir)
+                .at(Stage::Monitor, || "listen on monitor.sock".into())?,
+            signals: sys::child_signals().at(Stage::Monitor, || "signalfd".into())?,
+            in_pid_ns: launch.namespaces.pid != Namespace::New,
+            id: launch.id,
+            phase: Phase::Creating,
+            init,
+            started_at: 0,
+            sync: Some(ours),
+            namespaces: launch.namespaces,
+            cgroup: launch.cgroup,
+            socket_dir: launch.socket_dir,
+            exit_path: launch.exit_path,
+            streams,
+            conns,
+            next_conn: 2,
+            execs: Vec::new(),
+        })
+    };
+    finish().inspect_err(|_| {
+        let _ = sys::kill(init, libc::SIGKILL);
+        sys::wait(init);
+    })
+}
+
+/// The namespaces that the init joins by itself. A PID namespace is joined here: it is for children only.
+fn joins(
+    wanted: &Namespaces,
+    mut given: Vec<(NamespaceKind, OwnedFd)>,
+) -> Step<Vec<(NamespaceKind, OwnedFd)>> {
+    let mut joins = Vec::new();
+    for (namespace, kind) in each(wanted) {
+        let what = || format!("join {kind:?} namespace");
+        let fd = match namespace {
+            Namespace::Host | Namespace::New => continue,
+            Namespace::Fd => {
+                let at = given.iter().position(|(k, _)| *k == kind);
+                let at = at.ok_or_else(|| failure(Stage::Plan, Errno::BADF, what()))?;
+                given.swap_remove(at).1
+            }
+            Namespace::Path(path) => {
+                rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                    .at(Stage::Namespace, || {
+                        format!("{} {}", what(), path.display())
+                    })?
+            }
+        };
+        match kind {
+            NamespaceKind::Pid => {
+                sys::setns(fd.as_fd(), libc::CLONE_NEWPID).at(Stage::Namespace, what)?;
+            }
+            NamespaceKind::User => {
+                return Err(plain(
+                    Stage::Plan,
+                    "joining a user namespace is not supported",
+                ));
+            }
+            _ => joins.push((kind, fd)),
+        }
+    }
+    Ok(joins)
+}
+
+fn each(namespaces: &Namespaces) -> [(&Namespace, NamespaceKind); 6] {
+    [
+        (&namespaces.pid, NamespaceKind::Pid),
+        (&namespaces.net, NamespaceKind::Net),
+        (&namespaces.ipc, NamespaceKind::Ipc),
+        (&namespaces.uts, NamespaceKind::Uts),
+        (&namespaces.cgroup, NamespaceKind::Cgroup),
+        (&namespaces.user, NamespaceKind::User),
+    ]
+}
+
+/// Clones the init with its new namespaces, born in its v2 cgroup. Returns in the parent only.
+fn clone_init(inherited: Inherited<'_>, launch: &Launch) -> Step<i32> {
+    let mut flags = libc::CLONE_NEWNS as u64;
+    for (namespace, kind) in each(&launch.namespaces) {
+        // A new cgroup namespace is rooted where its first process is: the init unshares it once it is in place.
+        if *namespace == Namespace::New && kind != NamespaceKind::Cgroup {
+            flags |= clone_flag(kind) as u64;
+        }
+    }
+    let cgroup = open_cgroup2(launch.cgroup.v2.as_deref())?;
+    let forked = sys::clone3(flags, cgroup.as_ref().map(AsFd::as_fd))
+        .at(Stage::Namespace, || "clone the container's process".into())?;
+    match forked {
+        Fork::Child => init::run(&inherited),
+        Fork::Parent(pid) => Ok(pid),
+    }
+}
+
+/// The v2 cgroup's directory, to be born in.
+pub(crate) fn open_cgroup2(dir: Option<&Path>) -> Step<Option<OwnedFd>> {
+    dir.map(|dir| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(dir, flags, Mode::empty())
+            .at(Stage::Cgroup, || format!("open cgroup {}", dir.display()))
+    })
+    .transpose()
+}
+
+/// What only the parent may do for the init: ID maps, and the score by which the kernel chooses whom to kill.
+fn prepare_init(init: i32, launch: &Launch, sync: &OwnedFd) -> Step<()> {
+    if let Some(score) = launch.oom_score_adj {
+        set_oom_score(&init.to_string(), score)?;
+    }
+    if launch.namespaces.user == Namespace::New {
+        write_map(init, "uid_map", &launch.uid_map)?;
+        write_map(init, "gid_map", &launch.gid_map)?;
+        sync::send(sync.as_fd(), &Packet::Go);
+    }
+    Ok(())
+}
+
+fn write_map(init: i32, file: &str, map: &[IdMap]) -> Step<()> {
+    let path = format!("/proc/{init}/{file}");
+    let lines: String = map
+        .iter()
+        .map(|m| format!("{} {} {}\n", m.inside, m.outside, m.count))
+        .collect();
+    let write = || {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path.as_str(), flags, Mode::empty())?;
+        rustix::io::write(&fd, lines.as_bytes())
+    };
+    write()
+        .at(Stage::Namespace, || format!("write {file}"))
+        .map(drop)
+}
+
+/// Listens on `monitor.sock` in `dir`, for its owner only.
+fn listen(dir: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(dir, flags, Mode::empty())?;
+    match rustix::fs::unlinkat(&dir, SOCKET_NAME, rustix::fs::AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno),
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // The path that a socket address can hold is short; that of the directory may not be.
+    let path = format!("/proc/self/fd/{}/{SOCKET_NAME}", dir.as_raw_fd());
+    let old = rustix::process::umask(Mode::from_raw_mode(0o177));
+    let bound = rustix::net::bind(&socket, &SocketAddrUnix::new(path)?);
+    rustix::process::umask(old);
+    bound?;
+    rustix::net::listen(&socket, 64)?;
+    Ok(socket)
+}

@@ -1,0 +1,164 @@
+//! Execs: children of the monitor beside the container's first process.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use gantry_monitor::protocol::{Failure, Message, Stage};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags};
+
+use crate::exec::{self, Inherited};
+use crate::fault::{At, Step, failure, plain};
+use crate::monitor::create::open_cgroup2;
+use crate::monitor::{Monitor, Phase, finish};
+use crate::sync::{self, Packet};
+use crate::sys::{self, Fork};
+
+/// A running exec, or one that is about to run.
+#[derive(Debug)]
+pub(crate) struct Exec {
+    pub(crate) id: String,
+    pub(crate) pid: i32,
+    /// Until it execs.
+    pub(crate) sync: Option<OwnedFd>,
+    /// The master side: kept so that the exec outlives a daemon that held the other copy.
+    pub(crate) terminal: Option<OwnedFd>,
+    conn: u64,
+    seq: u64,
+    failed: bool,
+}
+
+impl Monitor {
+    /// Begins an exec. Its answer comes when it has execed or failed.
+    pub(crate) fn exec(
+        &mut self,
+        (conn, seq): (u64, u64),
+        id: String,
+        tty: bool,
+        plan: &[u8],
+        fds: Vec<OwnedFd>,
+    ) {
+        match self.try_exec(&id, tty, plan, fds) {
+            Ok((pid, sync)) => self.execs.push(Exec {
+                id,
+                pid,
+                sync: Some(sync),
+                terminal: None,
+                conn,
+                seq,
+                failed: false,
+            }),
+            Err(failure) => self.answer(conn, seq, Message::ExecFailed(failure), None),
+        }
+    }
+
+    fn try_exec(
+        &mut self,
+        id: &str,
+        tty: bool,
+        plan: &[u8],
+        fds: Vec<OwnedFd>,
+    ) -> Step<(i32, OwnedFd)> {
+        if self.phase != Phase::Running {
+            return Err(failure(
+                Stage::Gone,
+                Errno::SRCH,
+                "the container is not running".into(),
+            ));
+        }
+        if self.execs.iter().any(|e| e.id == id) {
+            return Err(failure(Stage::Plan, Errno::EXIST, format!("exec {id}")));
+        }
+        let stdio = match (tty, <[OwnedFd; 3]>::try_from(fds)) {
+            (true, _) => None,
+            (false, Ok(fds)) => Some(fds),
+            (false, Err(_)) => return Err(plain(Stage::Plan, "an exec needs three descriptors")),
+        };
+        self.enter_pid_ns()?;
+        let what = || "make the exec's process".to_owned();
+        let (ours, theirs) = sync::pair().at(Stage::Monitor, what)?;
+        let cgroup = open_cgroup2(self.cgroup.v2.as_deref())?;
+        let forked = sys::clone3(0, cgroup.as_ref().map(AsFd::as_fd));
+        match forked.at(Stage::Namespace, what)? {
+            Fork::Parent(pid) => Ok((pid, ours)),
+            Fork::Child => exec::run(&Inherited {
+                init: self.init,
+                namespaces: &self.namespaces,
+                cgroup: &self.cgroup,
+                plan,
+                sync: theirs,
+                stdio,
+            }),
+        }
+    }
+
+    /// From here on children are born in the container's PID namespace. The monitor itself stays where it is.
+    fn enter_pid_ns(&mut self) -> Step<()> {
+        if self.in_pid_ns {
+            return Ok(());
+        }
+        let what = || "join the container's PID namespace".to_owned();
+        let pid = Pid::from_raw(self.init).ok_or_else(|| plain(Stage::Gone, what()))?;
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).at(Stage::Gone, what)?;
+        sys::setns(pidfd.as_fd(), libc::CLONE_NEWPID).at(Stage::Namespace, what)?;
+        self.in_pid_ns = true;
+        Ok(())
+    }
+
+    /// Reads what an exec has to say before it execs.
+    pub(crate) fn exec_says(&mut self, pid: i32) {
+        let Some(exec) = self.execs.iter_mut().find(|e| e.pid == pid) else {
+            return;
+        };
+        while let Some(packet) = exec.sync.as_ref().and_then(|s| sync::receive(s.as_fd())) {
+            let (conn, seq) = (exec.conn, exec.seq);
+            match packet {
+                Packet::Terminal(master) => exec.terminal = Some(master),
+                Packet::Failed(failure) => {
+                    exec.failed = true;
+                    exec.sync = None;
+                    return self.answer(conn, seq, Message::ExecFailed(failure), None);
+                }
+                Packet::Ready | Packet::Go => {}
+                Packet::End => {
+                    exec.sync = None;
+                    let copy = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok();
+                    let fd = exec.terminal.as_ref().and_then(copy);
+                    return self.answer(conn, seq, Message::ExecStarted { pid }, fd);
+                }
+            }
+        }
+    }
+
+    /// A child that is not the container's first process is dead.
+    pub(crate) fn exec_ended(&mut self, pid: i32, status: i32) {
+        self.exec_says(pid);
+        let Some(at) = self.execs.iter().position(|e| e.pid == pid) else {
+            return;
+        };
+        let exec = self.execs.swap_remove(at);
+        if !exec.failed {
+            let (code, signal) = finish::decode(status);
+            let message = Message::ExecExited { code, signal };
+            self.answer(exec.conn, exec.seq, message, None);
+        }
+    }
+
+    /// Execs that are still there as the container ends die with it.
+    pub(crate) fn execs_gone(&mut self) {
+        for exec in std::mem::take(&mut self.execs) {
+            let message = if exec.sync.is_some() {
+                Message::ExecFailed(Failure {
+                    stage: Stage::Gone,
+                    errno: Errno::SRCH.raw_os_error(),
+                    message: "the container ended".into(),
+                })
+            } else {
+                let (code, signal) = (128 + libc::SIGKILL, Some(libc::SIGKILL));
+                Message::ExecExited { code, signal }
+            };
+            if !exec.failed {
+                self.answer(exec.conn, exec.seq, message, None);
+            }
+        }
+    }
+}
