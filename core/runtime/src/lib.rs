@@ -15,17 +15,37 @@
 //!
 //! It knows no images, volumes or networks: it is given a mount plan for the root and a network namespace.
 
+mod control;
+mod create;
 mod error;
+mod exec;
+mod lower;
 mod process;
 mod request;
 mod runtime;
+mod seccomp;
 pub mod spec;
+mod state;
+mod zygote;
 
 pub use error::{RuntimeError, StartError, StartErrorKind};
-pub use process::{ExecProcess, ExecStdio, Process};
+pub use exec::{ExecProcess, ExecStdio};
+pub use process::Process;
 pub use request::{
     Attach, Attached, ConsoleSize, CreateRequest, ExecRequest, ExitRecord, ExitStatus, LogTarget,
     Reconnected,
 };
 pub use runtime::{OciRuntime, Runtime, RuntimeConfig};
 pub use spec::{ContainerSpec, SpecError, SpecInput, UserSpec};
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use gantry_sys::host::HostFacts;
+
+    /// This machine.
+    pub(crate) fn host() -> HostFacts {
+        HostFacts::probe(Path::new("/proc"), Path::new("/sys")).unwrap()
+    }
+}

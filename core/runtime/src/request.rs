@@ -28,6 +28,8 @@ pub struct LogTarget {
     pub max_size: Option<u64>,
     /// How many files are kept, the current one included; at least 1.
     pub max_files: u32,
+    /// The JSON object of `attrs` in every line (`{"tag":"x"}`); empty for none.
+    pub attrs: String,
 }
 
 /// Everything [`crate::Runtime::create`] needs.
@@ -64,6 +66,9 @@ pub struct Attach {
     pub stdout: bool,
     /// Standard error.
     pub stderr: bool,
+    /// Begin with the unfinished lines that the log does not have yet: for one who has read the log up to
+    /// [`Attached::log_offset`].
+    pub partial: bool,
 }
 
 /// An open attachment.
@@ -74,6 +79,8 @@ pub struct Attached {
     pub stream: UnixStream,
     /// Size of the log file at the moment the attachment began: what lies before it was not and will not be sent here.
     pub log_offset: u64,
+    /// How often the log had been rotated by then.
+    pub log_rotations: u32,
 }
 
 /// A process to run inside a running container.

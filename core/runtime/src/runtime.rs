@@ -1,14 +1,23 @@
 //! The entrance: configuration, creation, recovery.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gantry_model::ContainerId;
+use gantry_monitor::client;
+use gantry_monitor::protocol::{Message, Request};
+use gantry_sys::cgroup::Group;
 use gantry_sys::host::HostFacts;
 
-use crate::spec::{ContainerSpec, SpecInput};
-use crate::{CreateRequest, Process, Reconnected, RuntimeError};
+use crate::control::{Control, unexpected};
+use crate::process::{blocking, cgroup};
+use crate::seccomp::Seccomp;
+use crate::spec::{self, ContainerSpec, SpecInput};
+use crate::state::Dir;
+use crate::zygote::Zygotes;
+use crate::{CreateRequest, Process, Reconnected, RuntimeError, create};
 
 /// A foreign OCI runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,10 +45,18 @@ pub struct RuntimeConfig {
     pub host: HostFacts,
 }
 
+/// What the parts of a runtime share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: RuntimeConfig,
+    pub(crate) zygotes: Zygotes,
+    pub(crate) seccomp: Seccomp,
+}
+
 /// Creates and finds containers. Cheap to share.
 #[derive(Debug)]
 pub struct Runtime {
-    config: RuntimeConfig,
+    shared: Arc<Shared>,
 }
 
 impl Runtime {
@@ -48,47 +65,121 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError::Zygote`], or `exec_root` cannot be made.
     pub async fn new(config: RuntimeConfig) -> Result<Arc<Self>, RuntimeError> {
-        Ok(Arc::new(Self { config }))
+        blocking(move || {
+            let dir = config.exec_root.join("containers");
+            let mut builder = std::fs::DirBuilder::new();
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o711);
+            builder
+                .recursive(true)
+                .create(&dir)
+                .map_err(|source| RuntimeError::Io { path: dir, source })?;
+            Ok(Arc::new(Self {
+                shared: Arc::new(Shared {
+                    zygotes: Zygotes::new(config.zygote.clone())?,
+                    seccomp: Seccomp::new(&config.host)?,
+                    config,
+                }),
+            }))
+        })
+        .await
     }
     /// The facts it was given.
     #[must_use]
     pub fn host(&self) -> &HostFacts {
-        &self.config.host
+        &self.shared.config.host
+    }
+    /// The zygote's process ID, for diagnosis.
+    #[must_use]
+    pub fn zygote_pid(&self) -> u32 {
+        self.shared.zygotes.pid()
     }
     /// Makes the OCI specification of a container: Docker's defaults, then `input`. Pure computation but for a look at
     /// the named devices.
     ///
     /// # Errors
     /// [`RuntimeError::Spec`] with Docker's wording.
-    pub fn build_spec(&self, _input: &SpecInput) -> Result<ContainerSpec, RuntimeError> {
-        Err(RuntimeError::Unsupported("not supported yet".into()))
+    pub fn build_spec(&self, input: &SpecInput) -> Result<ContainerSpec, RuntimeError> {
+        let context = spec::Context {
+            host: &self.shared.config.host,
+            seccomp: &self.shared.seccomp,
+            cgroup_parent: &self.shared.config.cgroup_parent,
+            sys: Path::new("/sys"),
+        };
+        Ok(spec::build(input, &context)?)
     }
     /// Sets a container up to the point before its program is executed.
     ///
     /// # Errors
     /// [`RuntimeError`]; nothing of the container is left then.
-    pub async fn create(&self, _request: CreateRequest) -> Result<Arc<Process>, RuntimeError> {
-        Err(RuntimeError::Unsupported("not supported yet".into()))
+    pub async fn create(&self, request: CreateRequest) -> Result<Arc<Process>, RuntimeError> {
+        create::create(&self.shared, request).await
     }
     /// Finds a container that this or an earlier engine created.
     ///
     /// # Errors
     /// Reading the runtime directory; a monitor that does not speak the protocol.
-    pub async fn reconnect(&self, _id: &ContainerId) -> Result<Reconnected, RuntimeError> {
-        Ok(Reconnected::Gone)
+    pub async fn reconnect(&self, id: &ContainerId) -> Result<Reconnected, RuntimeError> {
+        let dir = Dir::of(&self.shared.config.exec_root, id);
+        let Some(state) = dir.state() else {
+            return Ok(Reconnected::Gone);
+        };
+        if let Ok(socket) = client::connect(dir.path()) {
+            let control = Control::new(socket, None).map_err(|e| dir.failed(e))?;
+            match control.ask(Request::Info).await.map(|a| a.message) {
+                Ok(Message::Info(info)) => {
+                    let (pid, at) = (info.pid, info.started_at);
+                    return create::found(&self.shared, id, dir, state, control, pid, at)
+                        .map(Reconnected::Running);
+                }
+                Ok(other) => return Err(unexpected(other)),
+                // It left just now: then its record is there.
+                Err(RuntimeError::NotRunning) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(dir.exit().map_or(Reconnected::Gone, Reconnected::Exited))
     }
     /// Removes what is left of a container that does not run (cgroups, runtime files, exit record). Idempotent.
+    /// Processes of one whose monitor is gone are killed.
     ///
     /// # Errors
     /// Errors of the file systems; calling again goes on.
-    pub async fn forget(&self, _id: &ContainerId) -> Result<(), RuntimeError> {
-        Ok(())
+    pub async fn forget(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let dir = Dir::of(&self.shared.config.exec_root, id);
+        let shared = Arc::clone(&self.shared);
+        blocking(move || {
+            let Some(state) = dir.state() else {
+                return dir.remove();
+            };
+            if let Some(cgroups) = &shared.config.host.cgroups {
+                let group = Group::new(Arc::new(cgroups.clone()), &state.cgroup);
+                group
+                    .kill_all()
+                    .and_then(|()| group.remove())
+                    .map_err(cgroup)?;
+            }
+            dir.remove()
+        })
+        .await
     }
     /// Containers with a runtime directory, running or not: for the sweep after a crash.
     ///
     /// # Errors
     /// Reading `exec_root`.
     pub async fn known(&self) -> Result<Vec<ContainerId>, RuntimeError> {
-        Ok(Vec::new())
+        let path = self.shared.config.exec_root.join("containers");
+        blocking(move || {
+            let failed = |source: io::Error| RuntimeError::Io {
+                path: path.clone(),
+                source,
+            };
+            let mut ids = Vec::new();
+            for entry in std::fs::read_dir(&path).map_err(failed)? {
+                let name = entry.map_err(failed)?.file_name();
+                ids.extend(name.to_str().and_then(|n| n.parse().ok()));
+            }
+            Ok(ids)
+        })
+        .await
     }
 }

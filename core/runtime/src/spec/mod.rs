@@ -1,9 +1,20 @@
 //! From plain fields to an OCI runtime specification, with Docker's defaults.
 
+mod build;
+mod devices;
+pub(crate) mod foreign;
 mod input;
+mod mounts;
+pub(crate) mod process;
+pub(crate) mod resources;
+mod users;
+
+#[cfg(test)]
+mod tests;
 
 use oci_spec::runtime::Spec;
 
+pub(crate) use build::{Context, build};
 pub use input::{
     BlkioDevice, DeviceInput, MountInput, NamespaceMode, Namespaces, Propagation, Resources,
     SeccompChoice, ShmInput, SpecInput, TmpfsInput, Ulimit,

@@ -35,7 +35,7 @@ impl Group {
     pub fn path(&self) -> &Path {
         &self.path
     }
-    /// Its directories in the version 1 hierarchies.
+    /// Its directories in the version 1 hierarchies; none where those have no controllers.
     #[must_use]
     pub fn v1_dirs(&self) -> Vec<PathBuf> {
         let mounts: BTreeSet<&PathBuf> = self.cgroups.v1().values().collect();
