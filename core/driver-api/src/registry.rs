@@ -95,7 +95,8 @@ pub struct FetchBlob {
     pub at: Repository,
     /// The blob.
     pub digest: String,
-    /// Bytes to skip (`Range`).
+    /// Bytes to skip (`Range`): what is written begins here. Where the server ignores the range, the driver drops what
+    /// comes before.
     #[serde(default)]
     pub offset: u64,
 }
@@ -103,7 +104,7 @@ pub struct FetchBlob {
 /// How a fetch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FetchReply {
-    /// Offset from which bytes were really sent: 0 when the server ignored the range.
+    /// Offset from which the server really sent: 0 when it ignored the range.
     pub offset: u64,
     /// Bytes written.
     pub written: u64,

@@ -1,0 +1,244 @@
+//! Failures, classified, in the words of Docker's client.
+
+use std::error::Error as StdError;
+use std::io;
+
+use gantry_plugin_sdk::{DriverError, ErrorCode};
+use http::{HeaderMap, Method, StatusCode, Uri};
+use serde::Deserialize;
+
+use crate::auth::challenges;
+
+/// An error body of more bytes is not read.
+pub(crate) const MAX_ERROR: usize = 64 << 10;
+
+/// A request that got no answer.
+pub(crate) fn unsent(method: &Method, uri: &Uri, error: &(dyn StdError + 'static)) -> DriverError {
+    DriverError::new(
+        ErrorCode::Unavailable,
+        format!("{} \"{uri}\": {}", verb(method), cause(uri, error)),
+    )
+}
+
+/// As Go's HTTP client writes methods.
+pub(crate) fn verb(method: &Method) -> String {
+    let (first, rest) = method.as_str().split_at(1);
+    format!("{first}{}", rest.to_lowercase())
+}
+
+/// The innermost reason, in Go's words where they are well known.
+fn cause(uri: &Uri, error: &(dyn StdError + 'static)) -> String {
+    let host = uri.host().unwrap_or_default();
+    let default = if uri.scheme_str() == Some("http") {
+        80
+    } else {
+        443
+    };
+    let address = format!("{host}:{}", uri.port_u16().unwrap_or(default));
+    let mut at = Some(error);
+    let mut last = error.to_string();
+    let mut looking_up = false;
+    while let Some(error) = at {
+        last = error.to_string();
+        looking_up |= last == "dns error";
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return tls(host, error);
+        }
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            if let Some(inner) = io.get_ref() {
+                if let Some(error) = inner.downcast_ref::<rustls::Error>() {
+                    return tls(host, error);
+                }
+            } else {
+                let known = match io.kind() {
+                    io::ErrorKind::ConnectionRefused => "connect: connection refused",
+                    io::ErrorKind::HostUnreachable => "connect: no route to host",
+                    io::ErrorKind::NetworkUnreachable => "connect: network is unreachable",
+                    io::ErrorKind::TimedOut => "i/o timeout",
+                    io::ErrorKind::ConnectionReset => return "connection reset by peer".into(),
+                    io::ErrorKind::UnexpectedEof => return "EOF".into(),
+                    _ => "",
+                };
+                if !known.is_empty() {
+                    return format!("dial tcp {address}: {known}");
+                }
+            }
+        }
+        at = error.source();
+    }
+    if looking_up {
+        return format!("dial tcp: lookup {host}: no such host");
+    }
+    if last.contains("deadline has elapsed") || last.contains("timed out") {
+        return format!("dial tcp {address}: i/o timeout");
+    }
+    last
+}
+
+fn tls(host: &str, error: &rustls::Error) -> String {
+    use rustls::CertificateError as Certificate;
+    let x509 = |text: &str| format!("tls: failed to verify certificate: x509: {text}");
+    match error {
+        rustls::Error::InvalidMessage(_) => {
+            "http: server gave HTTP response to HTTPS client".into()
+        }
+        rustls::Error::InvalidCertificate(Certificate::UnknownIssuer) => {
+            x509("certificate signed by unknown authority")
+        }
+        rustls::Error::InvalidCertificate(
+            Certificate::Expired | Certificate::ExpiredContext { .. },
+        ) => x509("certificate has expired or is not yet valid"),
+        rustls::Error::InvalidCertificate(
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+        ) => x509(&format!("certificate is not valid for {host}")),
+        other => format!("tls: {other}"),
+    }
+}
+
+/// An answer that is no success.
+pub(crate) fn refused(
+    method: &Method,
+    uri: &Uri,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> DriverError {
+    let mut code = match status.as_u16() {
+        401 => ErrorCode::Unauthenticated,
+        403 => ErrorCode::PermissionDenied,
+        404 => ErrorCode::NotFound,
+        429 => ErrorCode::ResourceExhausted,
+        408 | 500..=599 => ErrorCode::Unavailable,
+        _ => ErrorCode::InvalidArgument,
+    };
+    // RFC 6750: the token is good, and not for this.
+    let scope = challenges(headers)
+        .iter()
+        .any(|challenge| challenge.parameter("error") == Some("insufficient_scope"));
+    let message = if status == StatusCode::UNAUTHORIZED && scope {
+        code = ErrorCode::PermissionDenied;
+        "denied: requested access to the resource is denied".into()
+    } else {
+        registry_message(body).unwrap_or_else(|| {
+            if status == StatusCode::UNAUTHORIZED {
+                "unauthorized: authentication required".into()
+            } else {
+                format!("unexpected status from {method} request to {uri}: {status}")
+            }
+        })
+    };
+    if message.starts_with("denied:") {
+        code = ErrorCode::PermissionDenied;
+    }
+    let mut error = DriverError::new(code, message);
+    if matches!(code, ErrorCode::ResourceExhausted | ErrorCode::Unavailable) {
+        error.retry_after = headers
+            .get(http::header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    }
+    error
+}
+
+#[derive(Deserialize)]
+struct Body {
+    #[serde(default)]
+    errors: Vec<Item>,
+    /// Token servers.
+    #[serde(default)]
+    details: Option<String>,
+    /// OAuth2 (RFC 6749).
+    #[serde(default)]
+    error_description: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+/// What the registry says of itself: `code in words: message`.
+fn registry_message(body: &[u8]) -> Option<String> {
+    let body: Body = serde_json::from_slice(body).ok()?;
+    let items: Vec<String> = body
+        .errors
+        .iter()
+        .map(|item| {
+            let code = item.code.to_lowercase().replace('_', " ");
+            let message = if item.message.is_empty() {
+                &code
+            } else {
+                &item.message
+            };
+            format!("{code}: {message}")
+        })
+        .collect();
+    match items.as_slice() {
+        [] => body
+            .details
+            .or(body.error_description)
+            .map(|text| format!("unauthorized: {text}")),
+        [one] => Some(one.clone()),
+        many => Some(format!("errors:\n{}\n", many.join("\n"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> DriverError {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| {
+                (
+                    http::HeaderName::from_static(name),
+                    http::HeaderValue::from_static(value),
+                )
+            })
+            .collect();
+        refused(
+            &Method::GET,
+            &Uri::from_static("https://r/v2/x/manifests/y"),
+            StatusCode::from_u16(status).unwrap(),
+            &headers,
+            body.as_bytes(),
+        )
+    }
+
+    #[test]
+    fn answers_are_classified() {
+        let unknown = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
+        let error = answer(404, &[], unknown);
+        assert_eq!(error.code, ErrorCode::NotFound);
+        assert_eq!(error.message, "manifest unknown: manifest unknown");
+        let error = answer(
+            401,
+            &[(
+                "www-authenticate",
+                r#"Bearer realm="https://a/t",error="insufficient_scope""#,
+            )],
+            "",
+        );
+        assert_eq!(error.code, ErrorCode::PermissionDenied);
+        let error = answer(429, &[("retry-after", "7")], "slow down");
+        assert_eq!(
+            (error.code, error.retry_after),
+            (ErrorCode::ResourceExhausted, Some(7))
+        );
+        let error = answer(503, &[], "<html>");
+        assert_eq!(error.code, ErrorCode::Unavailable);
+        assert!(
+            error.message.ends_with("503 Service Unavailable"),
+            "{error}"
+        );
+        let error = answer(401, &[], r#"{"details":"incorrect username or password"}"#);
+        assert_eq!(
+            error.message,
+            "unauthorized: incorrect username or password"
+        );
+        assert_eq!(answer(400, &[], "").code, ErrorCode::InvalidArgument);
+    }
+}
