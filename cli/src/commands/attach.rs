@@ -96,13 +96,13 @@ impl Attach {
 fn check_attachable(container: &Value) -> Result<()> {
     let state = &container["State"];
     if state["Running"] != true {
-        bail!("cannot attach to a stopped container, start it first");
+        bail!("You cannot attach to a stopped container, start it first");
     }
     if state["Paused"] == true {
-        bail!("cannot attach to a paused container, unpause it first");
+        bail!("You cannot attach to a paused container, unpause it first");
     }
     if state["Restarting"] == true {
-        bail!("cannot attach to a restarting container, wait until it is running");
+        bail!("You cannot attach to a restarting container, wait until it is running");
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ impl Commit {
             .client()?
             .post("/commit")
             .query("container", &self.container)
-            .maybe("repo", reference.as_ref().map(Reference::familiar_name))
+            .maybe("repo", reference.as_ref().map(Reference::name))
             .maybe(
                 "tag",
                 reference

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::pull::pull;
 use crate::app::App;
 use crate::client::Client;
+use crate::client::host::Host;
 use crate::error::{Exit, is_not_found, path_error};
 use crate::format::outln;
 use crate::opts::body::CreateBody;
@@ -59,12 +60,9 @@ impl Create {
             self.create.complete(app, &mut body)?;
             Ok(body)
         });
-        let body = body.map_err(|error| failure(app.program, "create", &error))?;
-        let id = create(app, &self.create, self.container.cidfile.as_deref(), &body).await;
-        outln!(
-            "{}",
-            id.map_err(|error| failure(app.program, "create", &error))?
-        )
+        let body = body.map_err(|error| misused(app.program, "create", &error))?;
+        let cidfile = self.container.cidfile.as_deref();
+        outln!("{}", create(app, &self.create, cidfile, &body).await?)
     }
 }
 
@@ -117,8 +115,11 @@ pub(crate) async fn create(
         );
     }
     let image = &body.config.image;
-    // What does not parse may still be an image's ID; the daemon knows.
-    let reference = Reference::parse(image).ok().map(Reference::or_latest);
+    let reference = if is_image_id(image) {
+        None
+    } else {
+        Some(Reference::parse(image)?.or_latest())
+    };
     let target = if flags.quiet {
         Target::Nowhere
     } else {
@@ -163,6 +164,15 @@ pub(crate) async fn create(
     Ok(id)
 }
 
+/// An ID is never pulled.
+fn is_image_id(image: &str) -> bool {
+    let digits = image.strip_prefix("sha256:").unwrap_or(image);
+    digits.len() == 64
+        && digits
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 async fn request(client: &Client, flags: &CreateFlags, body: &CreateBody) -> Result<Value> {
     let request = client
         .post("/containers/create")
@@ -172,23 +182,26 @@ async fn request(client: &Client, flags: &CreateFlags, body: &CreateBody) -> Res
     Ok(request.value().await?)
 }
 
-/// What `run` and `create` end with when they fail: the shell's codes for a command that cannot be run, else 125.
+/// How `run` and `create` end when their flags make no sense.
+pub(crate) fn misused(program: &str, command: &str, error: &anyhow::Error) -> anyhow::Error {
+    Exit::with(125, with_help(program, command, error))
+}
+
+/// How `run` ends when there was no container to run: with the shell's codes for a command that is not there or
+/// cannot be executed, else 125.
 pub(crate) fn failure(program: &str, command: &str, error: &anyhow::Error) -> anyhow::Error {
-    let text = format!("{error:#}");
+    let text = with_help(program, command, error);
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let code = if has(&[
-        "executable file not found",
-        "no such file or directory",
-        "system cannot find the file specified",
-    ]) {
+    let code = if has(&["executable file not found", "no such file or directory"]) {
         127
     } else if has(&["permission denied", "is a directory"]) {
         126
     } else {
         125
     };
-    Exit::with(
-        code,
-        format!("{program}: {text}\n\nRun '{program} {command} --help' for more information"),
-    )
+    Exit::with(code, text)
+}
+
+fn with_help(program: &str, command: &str, error: &anyhow::Error) -> String {
+    format!("{program}: {error:#}\n\nRun '{program} {command} --help' for more information")
 }

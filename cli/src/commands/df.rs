@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::format::time::ago;
-use crate::format::units::human_size;
+use crate::format::units::{human_size, human_size_4};
 use crate::format::{Fields, Layout, ellipsis, outln, plain_table, print_list, put, short_id};
 
 /// Flags of `system df`.
@@ -150,8 +150,11 @@ fn line(kind: &str, total: usize, active: usize, size: f64, reclaimable: f64) ->
         .set("Type", kind)
         .set("TotalCount", total.to_string())
         .set("Active", active.to_string())
-        .set("Size", human_size(size))
-        .set("Reclaimable", format!("{}{share}", human_size(reclaimable)))
+        .set("Size", human_size_4(size))
+        .set(
+            "Reclaimable",
+            format!("{}{share}", human_size_4(reclaimable)),
+        )
 }
 
 fn verbose(usage: &Value) -> Result<()> {

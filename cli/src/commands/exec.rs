@@ -68,6 +68,7 @@ impl Exec {
             "Env": environment(&self.env_file, &self.env)?,
             "WorkingDir": self.workdir.as_deref().unwrap_or_default(),
             "Cmd": command,
+            "Detach": self.detach,
         });
         let mut start = json!({"Detach": self.detach, "Tty": self.tty});
         if let (true, Some((rows, columns))) = (attached && self.tty, terminal::size()) {

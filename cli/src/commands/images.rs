@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::format::time::{ago, unix_local};
-use crate::format::units::human_size;
+use crate::format::units::{human_size, human_size_4};
 use crate::format::{Fields, Layout, print_list, short_id};
 use crate::opts::values::{Filter, filters_json, parse_filter};
 use crate::reference::Reference;
@@ -97,11 +97,7 @@ impl Images {
             .format(self.format.as_deref(), "imagesFormat", self.quiet);
         let digests = self.digests || format.contains(".Digest");
         let rows = images.as_array().into_iter().flatten().flat_map(|image| {
-            let mut names = names(image, digests);
-            if self.quiet {
-                names.truncate(1);
-            }
-            names
+            names(image, digests)
                 .into_iter()
                 .map(|name| row(image, &name, !self.no_trunc))
                 .collect::<Vec<_>>()
@@ -211,7 +207,7 @@ fn row(image: &Value, name: &Name, truncate: bool) -> Fields {
         )
         .set("CreatedAt", unix_local(created))
         .set("Size", human_size(size))
-        .set("VirtualSize", human_size(size))
+        .set("VirtualSize", human_size_4(size))
         .set(
             "Containers",
             if containers < 0 {

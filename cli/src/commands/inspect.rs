@@ -6,7 +6,7 @@ use super::push::platform_json;
 use crate::app::App;
 use crate::client::{Client, name_path, segment};
 use crate::error::{Exit, is_not_found};
-use crate::format::template::render;
+use crate::format::template::{check, render};
 use crate::format::{indented, put};
 
 /// Flags of `inspect`.
@@ -25,24 +25,26 @@ pub(crate) struct Inspect {
     names: Vec<String>,
 }
 
-/// What `inspect` knows, in the order in which it looks.
+/// What `--type` may name.
 const KINDS: &[&str] = &[
+    "config",
     "container",
     "image",
     "network",
-    "volume",
-    "service",
-    "task",
     "node",
     "plugin",
     "secret",
-    "config",
+    "service",
+    "task",
+    "volume",
 ];
+/// Where an object without a type is looked for, in this order.
+const SEARCHED: &[&str] = &["container", "image", "network", "volume", "plugin"];
 
 impl Inspect {
     pub(crate) async fn execute(self, app: &App) -> Result<()> {
         let kinds = match self.type_.as_deref() {
-            None | Some("") => KINDS,
+            None | Some("") => SEARCHED,
             Some(kind) => match KINDS.iter().position(|known| *known == kind) {
                 Some(at) => &KINDS[at..=at],
                 None => bail!(
@@ -59,7 +61,7 @@ impl Inspect {
                     other => return other,
                 }
             }
-            bail!("error: no such object: {name}")
+            bail!("Error: No such object: {name}")
         })
         .await
     }
@@ -105,6 +107,9 @@ pub(crate) async fn print(
     names: &[String],
     mut fetch: impl AsyncFnMut(&str) -> Result<Value>,
 ) -> Result<()> {
+    if let Some(template) = format.filter(|format| !matches!(*format, "" | "json")) {
+        check(template)?;
+    }
     let mut found = Vec::new();
     let mut errors = Vec::new();
     for name in names {

@@ -15,9 +15,8 @@ pub(crate) struct Logout {
 impl Logout {
     pub(crate) async fn execute(self, app: &App) -> Result<()> {
         let key = server_key(self.server.as_deref());
-        if auth::erase(app.config(), &key)? || !auth::stored_in_plain(app.config(), &key) {
-            return outln!("Removing login credentials for {key}");
-        }
-        outln!("Not logged in to {key}")
+        outln!("Removing login credentials for {key}")?;
+        auth::erase(app.config(), &key)?;
+        Ok(())
     }
 }

@@ -255,6 +255,10 @@ fn help(program: &str, words: &[String]) -> Result<()> {
             crate::argv::parse(entry.command(), &usage, &["--help".to_owned()]).map(drop)
         }
         None if words.is_empty() => print_overview(program, false),
+        None if !GROUPS.iter().any(|(name, _)| *name == words[0]) => Err(Exit::with(
+            1,
+            format!("unknown help topic: {}", words.join(" ")),
+        )),
         None => not_found(program, &[words, &["--help".to_owned()]].concat()),
     }
 }

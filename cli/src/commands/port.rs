@@ -26,14 +26,19 @@ impl Port {
         if let Some(wanted) = &self.port {
             let (port, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
             if port.parse::<u16>().is_err() {
-                bail!("invalid port '{wanted}'");
+                bail!(
+                    "Error: invalid port ({port}): strconv.ParseUint: parsing {port:?}: invalid syntax"
+                );
             }
             let bindings = ports
                 .and_then(|ports| ports.get(&format!("{port}/{protocol}")))
                 .unwrap_or(&Value::Null);
             lines.extend(addresses(bindings));
             if lines.is_empty() {
-                bail!("no public port '{wanted}' published for {}", self.container);
+                bail!(
+                    "Error: No public port '{wanted}' published for {}",
+                    self.container
+                );
             }
         } else {
             for (port, bindings) in ports.into_iter().flatten() {

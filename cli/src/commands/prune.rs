@@ -1,4 +1,4 @@
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 
 use anyhow::Result;
 use clap::Args;
@@ -11,30 +11,38 @@ use crate::format::put;
 use crate::format::units::{human_size_4, parse_size};
 use crate::opts::values::{Filter, filters_json, parse_filter};
 
-/// Asks before something is lost; no answer means no.
+/// Asks before something is lost; no answer means no, and that is the end.
 fn confirm(force: bool, warning: &str) -> Result<()> {
     if force {
         return Ok(());
     }
-    eprint!("WARNING! {warning}\nAre you sure you want to continue? [y/N] ");
-    std::io::stderr().flush()?;
+    put(&format!(
+        "WARNING! {warning}\nAre you sure you want to continue? [y/N] "
+    ))?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     if answer.trim().eq_ignore_ascii_case("y") {
         Ok(())
     } else {
-        Err(Exit::with(1, "operation cancelled"))
+        Err(Exit::silent(0))
     }
 }
 
 /// What one kind's prune removed, as text, and how many bytes that was.
-async fn prune(client: &Client, kind: &str, filters: &[Filter]) -> Result<(String, f64)> {
-    let path = match kind {
-        "build" => "/build/prune".to_owned(),
-        kind => format!("/{kind}s/prune"),
+async fn prune(
+    client: &Client,
+    kind: &str,
+    all: bool,
+    filters: &[Filter],
+) -> Result<(String, f64)> {
+    let path = if kind == "build" {
+        "/build/prune".to_owned()
+    } else {
+        format!("/{kind}s/prune")
     };
     let reply = client
         .post(path)
+        .flag("all", kind == "build" && all)
         .maybe("filters", Some(filters_json(filters)))
         .value()
         .await?;
@@ -94,7 +102,7 @@ pub(crate) struct ContainerPrune {
 impl ContainerPrune {
     pub(crate) async fn execute(self, app: &App) -> Result<()> {
         confirm(self.force, "This will remove all stopped containers.")?;
-        let (text, bytes) = prune(app.client()?, "container", &self.filter).await?;
+        let (text, bytes) = prune(app.client()?, "container", false, &self.filter).await?;
         put(&format!("{text}{}", reclaimed(bytes)))
     }
 }
@@ -123,7 +131,7 @@ impl ImagePrune {
         confirm(self.force, what)?;
         self.filter
             .push(filter("dangling", if self.all { "false" } else { "true" }));
-        let (text, bytes) = prune(app.client()?, "image", &self.filter).await?;
+        let (text, bytes) = prune(app.client()?, "image", false, &self.filter).await?;
         put(&format!("{text}{}", reclaimed(bytes)))
     }
 }
@@ -145,7 +153,7 @@ impl NetworkPrune {
             self.force,
             "This will remove all custom networks not used by at least one container.",
         )?;
-        let (text, _) = prune(app.client()?, "network", &self.filter).await?;
+        let (text, _) = prune(app.client()?, "network", false, &self.filter).await?;
         put(&text)
     }
 }
@@ -175,7 +183,7 @@ impl VolumePrune {
         if self.all {
             self.filter.push(filter("all", "true"));
         }
-        let (text, bytes) = prune(app.client()?, "volume", &self.filter).await?;
+        let (text, bytes) = prune(app.client()?, "volume", false, &self.filter).await?;
         put(&format!("{text}{}", reclaimed(bytes)))
     }
 }
@@ -290,7 +298,7 @@ impl SystemPrune {
             if matches!(kind, "volume" | "network") {
                 filters.retain(|filter| filter.name != "until" || kind == "network");
             }
-            let (text, bytes) = prune(client, kind, &filters).await?;
+            let (text, bytes) = prune(client, kind, self.all, &filters).await?;
             total += bytes;
             put(&text)?;
         }

@@ -89,7 +89,8 @@ impl Ps {
         let format = app
             .config()
             .format(self.format.as_deref(), "psFormat", self.quiet);
-        let size = self.size || !self.quiet && format.contains(".Size");
+        let size =
+            self.size || !self.quiet && (format.contains(".Size") || format.contains("json ."));
         let containers = app
             .client()?
             .get("/containers/json")

@@ -69,7 +69,7 @@ pub(crate) async fn pull(
     let reply = app
         .client()?
         .post("/images/create")
-        .query("fromImage", reference.familiar_name())
+        .query("fromImage", reference.name())
         .maybe("tag", reference.digest.as_ref().or(reference.tag.as_ref()))
         .maybe("platform", platform)
         .header("X-Registry-Auth", auth::header(&credentials))

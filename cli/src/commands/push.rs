@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::Value;
@@ -44,7 +46,7 @@ impl Push {
         // Slashes in the name are part of the path here.
         let reply = app
             .client()?
-            .post(format!("/images/{}/push", reference.familiar_name()))
+            .post(format!("/images/{}/push", reference.name()))
             .maybe("tag", reference.tag.as_ref())
             .maybe("platform", platform)
             .header("X-Registry-Auth", auth::header(&credentials))
@@ -78,10 +80,9 @@ pub(crate) fn platform_json(text: &str) -> Result<String> {
     if parts.len() > 3 || parts.iter().any(|part| part.is_empty()) {
         bail!("invalid platform: {text:?} is an invalid OS component");
     }
-    let names = ["os", "architecture", "variant"];
-    let members = names
-        .iter()
-        .zip(&parts)
-        .map(|(name, part)| ((*name).to_owned(), Value::from(*part)));
-    Ok(Value::Object(members.collect()).to_string())
+    let members: BTreeMap<&str, &str> = ["os", "architecture", "variant"]
+        .into_iter()
+        .zip(parts)
+        .collect();
+    Ok(serde_json::json!(members).to_string())
 }

@@ -2,7 +2,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::app::App;
-use crate::client::segment;
+use crate::client::name_path;
 use crate::error::{for_each, is_not_found};
 use crate::format::outln;
 
@@ -31,7 +31,7 @@ impl Rm {
                 bail!("container name cannot be empty");
             }
             let removed = client
-                .delete(format!("/containers/{}", segment(trimmed)))
+                .delete(format!("/containers/{}", name_path(trimmed)))
                 .flag("v", self.volumes)
                 .flag("link", self.link)
                 .flag("force", self.force)

@@ -1,7 +1,7 @@
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::create::{CreateFlags, create, failure};
+use super::create::{CreateFlags, create, failure, misused};
 use crate::app::App;
 use crate::client::hijack::{Ended, Wanted};
 use crate::client::{Client, segment};
@@ -34,8 +34,13 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) async fn execute(self, app: &App) -> Result<()> {
+        if self.detach && !self.container.attach.is_empty() {
+            bail!("conflicting options: cannot specify both --attach and --detach");
+        }
         let fail = |error: anyhow::Error| failure(app.program, "run", &error);
-        let body = self.body(app).map_err(fail)?;
+        let body = self
+            .body(app)
+            .map_err(|error| misused(app.program, "run", &error))?;
         terminal::check_tty(body.config.attach_stdin, body.config.tty)?;
         let client = app.client()?;
         let id = create(app, &self.create, self.container.cidfile.as_deref(), &body)
@@ -60,9 +65,6 @@ impl Run {
         self.create.complete(app, &mut body)?;
         let config = &mut body.config;
         if self.detach {
-            if !self.container.attach.is_empty() {
-                bail!("conflicting options: cannot specify both --attach and --detach");
-            }
             (
                 config.attach_stdin,
                 config.attach_stdout,
@@ -81,13 +83,12 @@ impl Run {
     /// Attaches and begins to wait before the start, so that nothing of a short life is missed.
     async fn start(&self, app: &App, client: &Client, id: &str, body: &CreateBody) -> Result<()> {
         let config = &body.config;
-        let output = config.attach_stdout || config.attach_stderr;
-        if !output {
+        if self.detach {
             outln!("{id}")?;
         }
         let path = format!("/containers/{}", segment(id));
         let wait = async {
-            if !output {
+            if self.detach {
                 return Ok(None);
             }
             let condition = if body.host_config.auto_remove {

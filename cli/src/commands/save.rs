@@ -51,8 +51,8 @@ pub(crate) fn check_output<'p>(output: Option<&'p str>, verb: &str) -> Result<Op
         .unwrap_or(Path::new("."));
     if !parent.is_dir() {
         bail!(
-            "failed to {verb} image: invalid output path: directory {:?} does not exist",
-            parent.display().to_string()
+            "failed to {verb} image: invalid output path: stat {}: no such file or directory",
+            parent.display()
         );
     }
     if path.is_dir() {

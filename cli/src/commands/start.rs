@@ -77,7 +77,7 @@ impl Start {
         if failed.is_empty() {
             return Ok(());
         }
-        bail!("failed to start containers: {}", failed.join(", "));
+        bail!("Error: failed to start containers: {}", failed.join(", "));
     }
 
     async fn attached(

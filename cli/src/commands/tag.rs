@@ -24,7 +24,7 @@ impl Tag {
             .or_latest();
         app.client()?
             .post(format!("/images/{}/tag", name_path(&self.source)))
-            .query("repo", target.familiar_name())
+            .query("repo", target.name())
             .maybe("tag", target.tag.as_ref())
             .done()
             .await?;

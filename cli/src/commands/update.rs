@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use crate::app::App;
 use crate::client::segment;
 use crate::error::for_each;
-use crate::format::outln;
 use crate::format::units::parse_size;
+use crate::format::{outln, put};
 use crate::opts::limits::{parse_cpus, parse_memory_swap, restart_policy};
 
 /// Flags of `update`.
@@ -65,7 +65,8 @@ impl Update {
     pub(crate) async fn execute(self, app: &App) -> Result<()> {
         let body = self.body()?;
         let client = app.client()?;
-        for_each(self.containers, async |name| {
+        let mut warnings = String::new();
+        let updated = for_each(self.containers, async |name| {
             let path = format!("/containers/{}/update", segment(&name));
             let answer = client.post(path).json(&body)?.value().await?;
             for warning in answer["Warnings"]
@@ -74,11 +75,13 @@ impl Update {
                 .flatten()
                 .filter_map(Value::as_str)
             {
-                eprintln!("{warning}");
+                warnings.push_str(&format!("{warning}\n"));
             }
             outln!("{name}")
         })
-        .await
+        .await;
+        put(&warnings)?;
+        updated
     }
 
     /// Only what is to change.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::client::segment;
-use crate::error::{for_each, is_not_found};
+use crate::error::for_each;
 use crate::format::units::human_size;
 use crate::format::{Fields, Layout, outln, print_list};
 use crate::opts::values::{Filter, filters_json, key_values, parse_filter, parse_label};
@@ -145,13 +145,12 @@ impl VolumeRm {
     pub(crate) async fn execute(self, app: &App) -> Result<()> {
         let client = app.client()?;
         for_each(self.volumes, async |name| {
-            let request = client
+            client
                 .delete(format!("/volumes/{}", segment(&name)))
-                .flag("force", self.force);
-            match request.done().await.map_err(anyhow::Error::from) {
-                Err(error) if !(self.force && is_not_found(&error)) => Err(error),
-                _ => outln!("{name}"),
-            }
+                .flag("force", self.force)
+                .done()
+                .await?;
+            outln!("{name}")
         })
         .await
     }

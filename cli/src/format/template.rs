@@ -7,6 +7,8 @@ use anyhow::{Result, anyhow};
 use gotmpl::{MissingKey, Template, TemplateError, Value as TValue};
 use serde_json::Value;
 
+use crate::error::Exit;
+
 /// Members that Docker's own types know under another name than the JSON they are printed as.
 const GO_NAMES: &[(&str, &str)] = &[
     ("ID", "Id"),
@@ -105,12 +107,19 @@ pub(crate) fn render(source: &str, data: &Value) -> Result<String> {
             }
             None => {
                 return Err(anyhow!(
-                    "template: :1:2: executing \"\" at <.{key}>: map has no entry for key {key:?}"
+                    "template parsing error: template: :1:2: executing \"\" at <.{key}>: map has no entry for key {key:?}"
                 ));
             }
         }
     }
     Err(anyhow!("template parsing error: too many unknown names"))
+}
+
+/// Refuses a template that does not parse, before anything is asked of the daemon.
+pub(crate) fn check(source: &str) -> Result<()> {
+    compile(source, MissingKey::Error)
+        .map(drop)
+        .map_err(|error| Exit::with(64, format!("template parsing error: {error}")))
 }
 
 /// A template that is rendered for every row of a list.
@@ -123,7 +132,11 @@ impl Row {
             .replace("\\t", "\t")
             .replace("\\n", "\n")
             .replace(".Label ", "call .Label ");
-        Ok(Self(compile(&source, MissingKey::Error)?))
+        let template = compile(&source, MissingKey::Error)
+            .map_err(|error| anyhow!("failed to parse template: {error}"))?;
+        Ok(Self(template.func("json", |args| {
+            string(escaped(&to_json(&argument(args, 0)?)))
+        })))
     }
 
     pub(crate) fn render(&self, data: &TValue) -> Result<String> {
@@ -186,18 +199,21 @@ fn compile(source: &str, missing: MissingKey) -> Result<Template> {
             string(text.chars().take(length).collect())
         })
         .parse(source)
-        .map_err(|error| anyhow!("template parsing error: {}", located(&error.to_string())))
+        .map_err(|error| anyhow!("{}", located(&error)))
 }
 
 fn execution(error: TemplateError) -> anyhow::Error {
-    anyhow!("template: :1:2: executing \"\": {error}")
+    anyhow!("template parsing error: template: :1:2: executing \"\": {error}")
 }
 
-/// Go names the (empty) template before the place.
-fn located(message: &str) -> String {
-    message
-        .strip_prefix("template: ")
-        .map_or_else(|| message.to_owned(), |rest| format!("template: :{rest}"))
+/// Go names the (empty) template and the line, but not the column, of what does not parse.
+fn located(error: &TemplateError) -> String {
+    match error {
+        TemplateError::Parse { line, message, .. } | TemplateError::Lex { line, message, .. } => {
+            format!("template: :{line}: {message}")
+        }
+        other => other.to_string(),
+    }
 }
 
 fn rename(source: &str, from: &str, to: &str) -> Option<String> {
@@ -254,6 +270,17 @@ fn title(text: &str) -> String {
             }
         })
         .collect()
+}
+
+/// Rows of a list are written with the characters escaped that mean something in HTML, as Go does by default.
+fn escaped(value: &Value) -> String {
+    let text = value.to_string();
+    if !value.is_object() {
+        return text;
+    }
+    text.replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
 }
 
 /// JSON as template data.

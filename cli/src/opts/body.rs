@@ -1,5 +1,7 @@
 //! The body of `POST /containers/create`, made from the flags as Docker's client makes it.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, anyhow, bail};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -228,14 +230,6 @@ struct Resources {
     pids_limit: i64,
     #[serde(skip_serializing_if = "unset")]
     ulimits: Vec<Ulimit>,
-    #[serde(skip_serializing_if = "unset")]
-    cpu_count: i64,
-    #[serde(skip_serializing_if = "unset")]
-    cpu_percent: i64,
-    #[serde(rename = "IOMaximumIOps", skip_serializing_if = "unset")]
-    io_maximum_iops: u64,
-    #[serde(rename = "IOMaximumBandwidth", skip_serializing_if = "unset")]
-    io_maximum_bandwidth: i64,
 }
 
 fn text(flag: Option<&String>) -> String {
@@ -257,6 +251,7 @@ impl CreateBody {
                 text(flags.mac_address.as_ref())
             );
         }
+        refuse_windows_flags(flags)?;
         check_namespaces(flags)?;
         let restart = restart_policy(flags.restart.as_deref().unwrap_or("no"))?;
         if flags.rm && !restart.is_none() {
@@ -309,13 +304,10 @@ fn host_config(flags: &ContainerFlags, restart: RestartPolicy) -> Result<HostCon
         bail!("invalid logging opts for driver {log_driver}");
     }
     let (security_opt, unconfined) = security_options(&flags.security_opt)?;
-    if let Some(option) = flags
-        .storage_opt
-        .iter()
-        .find(|option| !option.contains('='))
-    {
-        bail!("invalid storage option: {option}");
+    if !flags.storage_opt.iter().all(|option| option.contains('=')) {
+        bail!("invalid storage option");
     }
+    let (cap_add, cap_drop) = capabilities(&flags.cap_add, &flags.cap_drop);
     Ok(HostConfig {
         container_id_file: text(flags.cidfile.as_ref()),
         log_config: LogConfig {
@@ -331,8 +323,8 @@ fn host_config(flags: &ContainerFlags, restart: RestartPolicy) -> Result<HostCon
         volume_driver: text(flags.volume_driver.as_ref()),
         volumes_from: flags.volumes_from.clone(),
         annotations: key_values(&flags.annotation),
-        cap_add: flags.cap_add.clone(),
-        cap_drop: flags.cap_drop.clone(),
+        cap_add,
+        cap_drop,
         cgroupns_mode: text(flags.cgroupns.as_ref()),
         dns: flags.dns.clone(),
         dns_options: flags.dns_option.clone(),
@@ -403,11 +395,45 @@ fn resources(flags: &ContainerFlags) -> Result<Resources> {
         oom_kill_disable: flags.oom_kill_disable,
         pids_limit: flags.pids_limit.unwrap_or(0),
         ulimits,
-        cpu_count: flags.cpu_count.unwrap_or(0),
-        cpu_percent: flags.cpu_percent.unwrap_or(0),
-        io_maximum_iops: flags.io_maxiops.unwrap_or(0),
-        io_maximum_bandwidth: flags.io_maxbandwidth.unwrap_or(0),
     })
+}
+
+fn refuse_windows_flags(flags: &ContainerFlags) -> Result<()> {
+    let given = [
+        ("--cpu-count", flags.cpu_count.is_some()),
+        ("--cpu-percent", flags.cpu_percent.is_some()),
+        ("--io-maxbandwidth", flags.io_maxbandwidth.is_some()),
+        ("--io-maxiops", flags.io_maxiops.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((name, _)) => bail!(
+            "{name:?} is only supported on a Docker daemon running on windows, but the Docker daemon is running on linux"
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Capabilities in the kernel's spelling and in order; `ALL` says all, and what is added is not dropped.
+fn capabilities(add: &[String], drop: &[String]) -> (Vec<String>, Vec<String>) {
+    let normal = |names: &[String]| -> BTreeSet<String> {
+        let names: BTreeSet<String> = names
+            .iter()
+            .map(|name| name.trim().to_uppercase())
+            .map(|name| match name.as_str() {
+                "ALL" => name,
+                plain if plain.starts_with("CAP_") => name,
+                plain => format!("CAP_{plain}"),
+            })
+            .collect();
+        if names.contains("ALL") {
+            BTreeSet::from(["ALL".to_owned()])
+        } else {
+            names
+        }
+    };
+    let (add, drop) = (normal(add), normal(drop));
+    let drop = drop.difference(&add).cloned().collect();
+    (add.into_iter().collect(), drop)
 }
 
 fn check_namespaces(flags: &ContainerFlags) -> Result<()> {
@@ -490,7 +516,7 @@ fn security_options(options: &[String]) -> Result<(Vec<String>, bool)> {
             Some(("no-new-privileges", _)) => sent.push(option.clone()),
             Some((_, value)) if !value.is_empty() => sent.push(option.clone()),
             None if bare => sent.push(option.clone()),
-            _ => bail!("invalid --security-opt: {option:?}"),
+            _ => bail!("Invalid --security-opt: {option:?}"),
         }
     }
     Ok((sent, unconfined))

@@ -132,7 +132,7 @@ impl Mount {
                     .map_err(|_| format!("invalid value for {key}: {value}"))?;
                 self.tmpfs_options.get_or_insert_default().mode = mode.into();
             }
-            _ => return Err(format!("unknown option '{key}' in '{field}'")),
+            _ => return Err(format!("unexpected key '{key}' in '{field}'")),
         }
         Ok(())
     }

@@ -145,7 +145,7 @@ fn host_ip(text: &str) -> Result<String> {
 fn port_range(text: &str) -> Result<(u16, u16)> {
     let number = |text: &str| {
         text.parse::<u16>()
-            .map_err(|_| anyhow!("invalid port {text:?}"))
+            .map_err(|_| anyhow!("strconv.ParseUint: parsing {text:?}: invalid syntax"))
     };
     match text.split_once('-') {
         None => Ok((number(text)?, number(text)?)),

@@ -1,5 +1,6 @@
 //! Small values of flags, checked as Docker's client checks them.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -29,14 +30,11 @@ pub(crate) fn filters_json(filters: &[Filter]) -> String {
     if filters.is_empty() {
         return String::new();
     }
-    let mut all = serde_json::Map::new();
+    let mut all: BTreeMap<&str, BTreeMap<&str, bool>> = BTreeMap::new();
     for Filter { name, value } in filters {
-        let values = all
-            .entry(name.clone())
-            .or_insert_with(|| serde_json::json!({}));
-        values[value] = true.into();
+        all.entry(name).or_default().insert(value, true);
     }
-    serde_json::Value::Object(all).to_string()
+    serde_json::json!(all).to_string()
 }
 
 pub(crate) fn parse_ip(text: &str) -> Result<String, String> {
