@@ -77,6 +77,8 @@ pub(crate) fn find(
     for wanted in &user.groups {
         groups.push(named_group(wanted)?);
     }
+    // The primary group too: a process must not get rid of it (CVE-2022-36109).
+    groups.push(gid);
     groups.sort_unstable();
     groups.dedup();
     Ok(Found {
@@ -110,16 +112,16 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        assert_eq!(ids("", &[]), (0, 0, vec![10], "/root".into()));
-        assert_eq!(ids("web", &[]), (33, 34, vec![10, 29], "/srv".into()));
-        assert_eq!(ids("33", &[]), (33, 34, vec![10, 29], "/srv".into()));
+        assert_eq!(ids("", &[]), (0, 0, vec![0, 10], "/root".into()));
+        assert_eq!(ids("web", &[]), (33, 34, vec![10, 29, 34], "/srv".into()));
+        assert_eq!(ids("33", &[]), (33, 34, vec![10, 29, 34], "/srv".into()));
         assert_eq!(
             ids("web:audio", &["wheel"]),
-            (33, 29, vec![10], "/srv".into())
+            (33, 29, vec![10, 29], "/srv".into())
         );
-        assert_eq!(ids("1000", &["5", "5"]), (1000, 0, vec![5], "/".into()));
-        assert_eq!(ids("1000:2000", &[]), (1000, 2000, vec![], "/".into()));
-        assert_eq!(ids("7", &[]), (70, 71, vec![], "/seven".into()));
+        assert_eq!(ids("1000", &["5", "5"]), (1000, 0, vec![0, 5], "/".into()));
+        assert_eq!(ids("1000:2000", &[]), (1000, 2000, vec![2000], "/".into()));
+        assert_eq!(ids("7", &[]), (70, 71, vec![71], "/seven".into()));
     }
 
     #[test]
