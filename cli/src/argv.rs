@@ -18,7 +18,7 @@ pub(crate) struct Usage<'a> {
     /// `docker container ls`.
     pub(crate) path: String,
     /// What follows the path: `[OPTIONS] CONTAINER`.
-    pub(crate) arguments: &'a str,
+    pub(crate) arguments: String,
     pub(crate) about: &'a str,
     /// All the command's names, if it has several.
     pub(crate) aliases: Vec<String>,
@@ -91,7 +91,7 @@ fn help_template(usage: &Usage<'_>) -> String {
     let mut text = format!("Usage:  {}", usage.path);
     if !usage.arguments.is_empty() {
         text.push(' ');
-        text.push_str(usage.arguments);
+        text.push_str(&usage.arguments);
     }
     text.push_str("\n\n");
     text.push_str(usage.about);
@@ -282,7 +282,7 @@ mod tests {
         let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         let usage = Usage {
             path: "docker x".into(),
-            arguments: "[OPTIONS] IMAGE",
+            arguments: "[OPTIONS] IMAGE".into(),
             about: "",
             aliases: vec![],
             after: String::new(),

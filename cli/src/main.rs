@@ -7,6 +7,7 @@
 //! The program knows nothing of the engine but the API: it depends on none of the engine's crates.
 
 mod app;
+mod archive;
 mod argv;
 mod auth;
 mod client;
@@ -52,7 +53,7 @@ fn report(error: &anyhow::Error) -> u8 {
 fn run(program: &'static str, args: &[String]) -> anyhow::Result<()> {
     let usage = argv::Usage {
         path: program.into(),
-        arguments: "[OPTIONS] COMMAND [ARG...]",
+        arguments: "[OPTIONS] COMMAND [ARG...]".into(),
         about: "A client for container engines",
         aliases: Vec::new(),
         after: String::new(),

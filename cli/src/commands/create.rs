@@ -88,8 +88,15 @@ impl CreateFlags {
             }
         }
         if self.use_api_socket {
-            let mount =
-                parse_mount("type=bind,source=/var/run/docker.sock,target=/var/run/docker.sock");
+            let Host::Unix(socket) = app.client()?.host() else {
+                bail!(
+                    "the API socket can be mounted only where the daemon listens on a Unix socket"
+                );
+            };
+            let mount = parse_mount(&format!(
+                "type=bind,source={},target=/var/run/docker.sock",
+                socket.display()
+            ));
             body.host_config
                 .mounts
                 .push(mount.map_err(|error| anyhow!(error))?);

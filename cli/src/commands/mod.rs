@@ -4,6 +4,7 @@
 
 mod attach;
 mod commit;
+mod cp;
 mod create;
 mod df;
 mod dial_stdio;
@@ -81,7 +82,7 @@ impl Entry {
     pub(crate) fn usage(&self, program: &str, called: &[String]) -> Usage<'_> {
         Usage {
             path: format!("{program} {}", called.join(" ")),
-            arguments: self.arguments,
+            arguments: self.arguments.replace("{program}", program),
             about: self.about,
             aliases: self
                 .names
@@ -140,6 +141,7 @@ const ENTRIES: &[Entry] = entries! {
     ["info", "system info"], "[OPTIONS]", "Display system-wide information" => info::Info;
     ["attach", "container attach"], "[OPTIONS] CONTAINER", "Attach local standard input, output, and error streams to a running container" => attach::Attach;
     ["commit", "container commit"], "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]", "Create a new image from a container's changes" => commit::Commit;
+    ["cp", "container cp"], "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\t{program} cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH", "Copy files/folders between a container and the local filesystem" => cp::Cp;
     ["create", "container create"], "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container" => create::Create;
     ["diff", "container diff"], "CONTAINER", "Inspect changes to files or directories on a container's filesystem" => diff::Diff;
     ["events", "system events"], "[OPTIONS]", "Get real time events from the server" => events::Events;

@@ -120,7 +120,7 @@ impl NetworkCreate {
         let mut pools: Vec<(Subnet, Map<String, Value>)> = Vec::new();
         for text in &self.subnet {
             let subnet = Subnet::parse(text)?;
-            if let Some((other, _)) = pools.iter().find(|(other, _)| other.overlaps(&subnet)) {
+            if pools.iter().any(|(other, _)| other.overlaps(&subnet)) {
                 bail!("multiple overlapping subnet configuration is not supported");
             }
             let mut pool = Map::new();
@@ -179,8 +179,7 @@ pub(crate) fn map_flag(items: &[String]) -> Map<String, Value> {
     key_values(items)
 }
 
-struct Subnet<'a> {
-    text: &'a str,
+struct Subnet {
     address: IpAddr,
     prefix: u32,
 }
@@ -192,16 +191,12 @@ fn bits(address: IpAddr) -> (u128, u32) {
     }
 }
 
-impl<'a> Subnet<'a> {
-    fn parse(text: &'a str) -> Result<Self> {
+impl Subnet {
+    fn parse(text: &str) -> Result<Self> {
         let parsed = text.split_once('/').and_then(|(address, prefix)| {
             let address: IpAddr = address.parse().ok()?;
             let prefix: u32 = prefix.parse().ok()?;
-            (prefix <= bits(address).1).then_some(Self {
-                text,
-                address,
-                prefix,
-            })
+            (prefix <= bits(address).1).then_some(Self { address, prefix })
         });
         match parsed {
             Some(subnet) => Ok(subnet),

@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_template_that_does_not_parse_says_so() {
-        let error = render("{{.A", &json!({})).unwrap_err().to_string();
+        let error = check("{{.A").unwrap_err().to_string();
         assert!(
             error.starts_with("template parsing error: template: :1"),
             "{error}"
