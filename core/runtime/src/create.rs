@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::control::Control;
 use crate::lower::{self, Lowered, lower};
-use crate::process::{blocking, cgroup, start_error};
+use crate::process::{blocking, cgroup, clear, start_error};
 use crate::runtime::{OciRuntime, Shared};
 use crate::spec::foreign;
 use crate::state::{Dir, State};
@@ -109,12 +109,7 @@ fn create_error(failure: Failure) -> RuntimeError {
 
 /// Takes back what was made; what fails here is found again by [`crate::Runtime::known`].
 fn undo(group: &Group, dir: &Dir) {
-    let undone = group
-        .kill_all()
-        .and_then(|()| group.remove())
-        .map_err(cgroup)
-        .and_then(|()| dir.remove());
-    if let Err(e) = undone {
+    if let Err(e) = clear(group, dir) {
         tracing::warn!("cleaning up after a failed creation: {e}");
     }
 }

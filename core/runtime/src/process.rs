@@ -291,15 +291,8 @@ impl Process {
             }
         }
         let dir = self.dir.clone();
-        self.with_group(move |group| {
-            // Mostly nothing is left: a PID namespace takes all of it along.
-            if !group.pids()?.is_empty() {
-                group.kill_all()?;
-            }
-            group.remove()
-        })
-        .await?;
-        blocking(move || dir.remove()).await
+        let group = self.group.clone();
+        blocking(move || clear(&group, &dir)).await
     }
     /// Works on the cgroup, away from the reactor.
     async fn with_group<T: Send + 'static>(
@@ -309,6 +302,15 @@ impl Process {
         let group = self.group.clone();
         blocking(move || work(&group).map_err(cgroup)).await
     }
+}
+
+/// Takes a container's cgroup and files away. Mostly no process is left: a PID namespace takes all of them along.
+pub(crate) fn clear(group: &Group, dir: &Dir) -> Result<(), RuntimeError> {
+    if !group.pids().map_err(cgroup)?.is_empty() {
+        group.kill_all().map_err(cgroup)?;
+    }
+    group.remove().map_err(cgroup)?;
+    dir.remove()
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "serves map_err")]

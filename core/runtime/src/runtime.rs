@@ -12,7 +12,7 @@ use gantry_sys::cgroup::Group;
 use gantry_sys::host::HostFacts;
 
 use crate::control::{Control, unexpected};
-use crate::process::{blocking, cgroup};
+use crate::process::{blocking, clear};
 use crate::seccomp::Seccomp;
 use crate::spec::{self, ContainerSpec, SpecInput};
 use crate::state::Dir;
@@ -151,16 +151,27 @@ impl Runtime {
             let Some(state) = dir.state() else {
                 return dir.remove();
             };
-            if let Some(cgroups) = &shared.config.host.cgroups {
-                let group = Group::new(Arc::new(cgroups.clone()), &state.cgroup);
-                group
-                    .kill_all()
-                    .and_then(|()| group.remove())
-                    .map_err(cgroup)?;
+            match &shared.config.host.cgroups {
+                Some(cgroups) => clear(&Group::new(Arc::new(cgroups.clone()), &state.cgroup), &dir),
+                None => dir.remove(),
             }
-            dir.remove()
         })
         .await
+    }
+    /// Removes what containers share on the host when the last one is gone: the engine's parent cgroup. For a
+    /// shutdown; with containers left nothing happens, and the next container makes it again.
+    pub async fn tidy(&self) {
+        let shared = Arc::clone(&self.shared);
+        let done = blocking(move || {
+            if let Some(cgroups) = &shared.config.host.cgroups {
+                let parent = Path::new(&shared.config.cgroup_parent);
+                Group::new(Arc::new(cgroups.clone()), parent).remove_if_empty();
+            }
+            Ok(())
+        });
+        if let Err(e) = done.await {
+            tracing::warn!("removing the parent cgroup: {e}");
+        }
     }
     /// Containers with a runtime directory, running or not: for the sweep after a crash.
     ///

@@ -1,5 +1,5 @@
 //! A runtime with directories of its own, and a busybox root file system.
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;

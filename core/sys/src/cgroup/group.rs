@@ -229,6 +229,12 @@ impl Group {
         };
         files::field(&dir.join(file), "oom_kill").unwrap_or(0)
     }
+    /// Removes it where nothing is in or below it.
+    pub fn remove_if_empty(&self) {
+        for dir in self.dirs() {
+            let _ = rustix::fs::rmdir(&dir);
+        }
+    }
     /// Removes it with the groups below. One that is not there is removed already. A group whose processes have just
     /// been killed is busy for a moment: that is waited for.
     ///
