@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use gantry_monitor::plan::{Cgroup, ExecPlan, Namespace, Namespaces};
 use gantry_monitor::protocol::{Stage, from_bytes};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags};
 
 use crate::fault::{At, Step, plain};
 use crate::init::{control_terminal, open_terminal, report};
@@ -16,8 +15,8 @@ use crate::sys;
 /// What the monitor hands to the child.
 #[derive(Debug)]
 pub(crate) struct Inherited<'a> {
-    /// The container's first process.
-    pub(crate) init: i32,
+    /// The container's first process, as a pidfd: where the child is born, numbers mean something else.
+    pub(crate) init: OwnedFd,
     /// The container's namespaces.
     pub(crate) namespaces: &'a Namespaces,
     /// The container's cgroups.
@@ -92,9 +91,6 @@ pub(crate) fn open_tasks(cgroup: &Cgroup) -> Step<Vec<OwnedFd>> {
 /// Enters the namespaces of the container's first process, all in one call.
 fn join_namespaces(inherited: &Inherited<'_>) -> Step<()> {
     let what = || "join the container's namespaces".to_owned();
-    let pid = Pid::from_raw(inherited.init)
-        .ok_or_else(|| plain(Stage::Gone, "the container is not running"))?;
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).at(Stage::Gone, what)?;
     let n = inherited.namespaces;
     let mut kinds = libc::CLONE_NEWNS;
     for (namespace, kind) in [
@@ -108,7 +104,7 @@ fn join_namespaces(inherited: &Inherited<'_>) -> Step<()> {
             kinds |= kind;
         }
     }
-    sys::setns(pidfd.as_fd(), kinds).at(Stage::Namespace, what)?;
+    sys::setns(inherited.init.as_fd(), kinds).at(Stage::Namespace, what)?;
     if n.user != Namespace::Host {
         sys::set_groups(&[]).at(Stage::Namespace, what)?;
         sys::set_ids(0, 0).at(Stage::Namespace, what)?;

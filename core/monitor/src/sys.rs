@@ -272,11 +272,22 @@ pub(crate) fn block_signals(block: bool) {
     }
 }
 
-/// Sets a signal to its default or to be ignored.
+/// Sets a signal to its default or to be ignored; the C library's own signals (32, 33) too, which its functions refuse.
 pub(crate) fn signal_default(signo: i32, ignore: bool) {
-    let action = if ignore { libc::SIG_IGN } else { libc::SIG_DFL };
-    // SAFETY: neither action runs code of ours; numbers that are no signals or cannot be changed are refused harmlessly.
-    unsafe { libc::signal(signo, action) };
+    // struct sigaction of the kernel: handler, flags, restorer, mask.
+    let handler = if ignore { libc::SIG_IGN } else { libc::SIG_DFL };
+    let action = [handler as u64, 0, 0, 0];
+    // SAFETY: at least as large as the kernel's structure on every 64-bit machine; neither action runs code of ours.
+    // Numbers that are no signals or cannot be changed are refused harmlessly.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signo,
+            action.as_ptr(),
+            std::ptr::null::<u64>(),
+            8,
+        )
+    };
 }
 
 /// `execve(2)`; returns only when it failed.

@@ -129,8 +129,8 @@ fn set_up(inherited: &Inherited<'_>) -> Step<Prepared> {
     } else {
         None
     };
-    mounts::hide(&root, &plan)?;
     sysctls(&root, &plan)?;
+    mounts::hide(&root, &plan)?;
     if plan.readonly_root {
         mounts::make_read_only(root.as_fd(), false)
             .at(Stage::Mount, || "make the root read-only".into())?;

@@ -108,7 +108,13 @@ impl Root {
             FileType::Directory => Kind::Directory,
             _ => Kind::File,
         };
-        attach_at(mount, self.ensure(path, kind)?.as_fd())
+        let target = self.ensure(path, kind)?;
+        let is_directory = kind_of(target.as_fd())? == FileType::Directory;
+        if is_directory != (kind == Kind::Directory) {
+            // The kernel would say EINVAL.
+            return Err(Errno::NOTDIR);
+        }
+        attach_at(mount, target.as_fd())
     }
 }
 

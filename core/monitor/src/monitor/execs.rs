@@ -73,7 +73,7 @@ impl Monitor {
             (false, Ok(fds)) => Some(fds),
             (false, Err(_)) => return Err(plain(Stage::Plan, "an exec needs three descriptors")),
         };
-        self.enter_pid_ns()?;
+        let init = self.enter_pid_ns()?;
         let what = || "make the exec's process".to_owned();
         let (ours, theirs) = sync::pair().at(Stage::Monitor, what)?;
         let cgroup = open_cgroup2(self.cgroup.v2.as_deref())?;
@@ -81,7 +81,7 @@ impl Monitor {
         match forked.at(Stage::Namespace, what)? {
             Fork::Parent(pid) => Ok((pid, ours)),
             Fork::Child => exec::run(&Inherited {
-                init: self.init,
+                init,
                 namespaces: &self.namespaces,
                 cgroup: &self.cgroup,
                 plan,
@@ -91,17 +91,17 @@ impl Monitor {
         }
     }
 
-    /// From here on children are born in the container's PID namespace. The monitor itself stays where it is.
-    fn enter_pid_ns(&mut self) -> Step<()> {
-        if self.in_pid_ns {
-            return Ok(());
-        }
+    /// From here on children are born in the container's PID namespace; the monitor itself stays where it is. Returns a
+    /// pidfd of the container's first process.
+    fn enter_pid_ns(&mut self) -> Step<OwnedFd> {
         let what = || "join the container's PID namespace".to_owned();
         let pid = Pid::from_raw(self.init).ok_or_else(|| plain(Stage::Gone, what()))?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).at(Stage::Gone, what)?;
-        sys::setns(pidfd.as_fd(), libc::CLONE_NEWPID).at(Stage::Namespace, what)?;
-        self.in_pid_ns = true;
-        Ok(())
+        if !self.in_pid_ns {
+            sys::setns(pidfd.as_fd(), libc::CLONE_NEWPID).at(Stage::Namespace, what)?;
+            self.in_pid_ns = true;
+        }
+        Ok(pidfd)
     }
 
     /// Reads what an exec has to say before it execs.

@@ -227,6 +227,13 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Not to hide the first failure behind another.
+            for pid in self.monitors.borrow().iter() {
+                println!("left behind: monitor {pid} running: {}", running(*pid));
+            }
+            return;
+        }
         if let Some(mut zygote) = self.zygote.take() {
             let alive = zygote.child().try_wait().unwrap().is_none();
             assert!(

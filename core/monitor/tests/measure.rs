@@ -1,0 +1,61 @@
+//! Prints what a start costs, step by step. Not a test of anything: run it by name with `--ignored --nocapture`.
+
+mod common;
+
+use std::time::Instant;
+
+use common::*;
+use gantry_monitor::plan::*;
+use gantry_monitor::protocol::*;
+
+#[test]
+#[ignore = "prints numbers"]
+fn a_start() {
+    let m = Machine::new();
+    let mut times: [Vec<u128>; 4] = Default::default();
+    for _ in 0..40 {
+        let mut spec = m.spec(&["true"]);
+        spec.launch.namespaces.cgroup = Namespace::New;
+        m.with_cgroups(&mut spec);
+        let begin = Instant::now();
+        let mut c = m.create(spec);
+        let created = begin.elapsed();
+        c.start();
+        let started = begin.elapsed();
+        c.control.event();
+        let exited = begin.elapsed();
+        for (list, time) in
+            times
+                .iter_mut()
+                .zip([created, started - created, exited - started, exited])
+        {
+            list.push(time.as_micros());
+        }
+    }
+    for (list, name) in times
+        .iter_mut()
+        .zip(["created", "started", "exited", "total"])
+    {
+        list.sort_unstable();
+        println!(
+            "{name}: median {} us, least {} us",
+            list[list.len() / 2],
+            list[0]
+        );
+    }
+    let mut c = m.start(m.spec(&["sleep", "1000"]));
+    let mut times = Vec::new();
+    for _ in 0..40 {
+        let begin = Instant::now();
+        c.exec(process(&["true"])).unwrap();
+        times.push(begin.elapsed().as_micros());
+    }
+    times.sort_unstable();
+    println!(
+        "exec: median {} us, least {} us",
+        times[times.len() / 2],
+        times[0]
+    );
+    assert!(matches!(c.control.ask(Request::Info), Message::Info(_)));
+    c.kill();
+}
