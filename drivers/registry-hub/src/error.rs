@@ -44,24 +44,14 @@ fn cause(uri: &Uri, error: &(dyn StdError + 'static)) -> String {
         if let Some(error) = error.downcast_ref::<rustls::Error>() {
             return tls(host, error);
         }
+        // An I/O error's `source` passes over what it wraps.
         if let Some(io) = error.downcast_ref::<io::Error>() {
             if let Some(inner) = io.get_ref() {
-                if let Some(error) = inner.downcast_ref::<rustls::Error>() {
-                    return tls(host, error);
-                }
-            } else {
-                let known = match io.kind() {
-                    io::ErrorKind::ConnectionRefused => "connect: connection refused",
-                    io::ErrorKind::HostUnreachable => "connect: no route to host",
-                    io::ErrorKind::NetworkUnreachable => "connect: network is unreachable",
-                    io::ErrorKind::TimedOut => "i/o timeout",
-                    io::ErrorKind::ConnectionReset => return "connection reset by peer".into(),
-                    io::ErrorKind::UnexpectedEof => return "EOF".into(),
-                    _ => "",
-                };
-                if !known.is_empty() {
-                    return format!("dial tcp {address}: {known}");
-                }
+                at = Some(inner);
+                continue;
+            }
+            if let Some(known) = in_go(&address, io.kind()) {
+                return known;
             }
         }
         at = error.source();
@@ -73,6 +63,23 @@ fn cause(uri: &Uri, error: &(dyn StdError + 'static)) -> String {
         return format!("dial tcp {address}: i/o timeout");
     }
     last
+}
+
+/// What Go says of a failed system call.
+fn in_go(address: &str, kind: io::ErrorKind) -> Option<String> {
+    Some(match kind {
+        io::ErrorKind::ConnectionRefused => {
+            format!("dial tcp {address}: connect: connection refused")
+        }
+        io::ErrorKind::HostUnreachable => format!("dial tcp {address}: connect: no route to host"),
+        io::ErrorKind::NetworkUnreachable => {
+            format!("dial tcp {address}: connect: network is unreachable")
+        }
+        io::ErrorKind::TimedOut => format!("dial tcp {address}: i/o timeout"),
+        io::ErrorKind::ConnectionReset => "connection reset by peer".into(),
+        io::ErrorKind::UnexpectedEof => "EOF".into(),
+        _ => return None,
+    })
 }
 
 fn tls(host: &str, error: &rustls::Error) -> String {

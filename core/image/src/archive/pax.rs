@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn records() {
         let parsed =
-            parse(b"11 path=a/b\n30 mtime=1350244992.023960108\n24 SCHILY.xattr.a.b=x\ny\n")
+            parse(b"12 path=a/b\n30 mtime=1350244992.023960108\n24 SCHILY.xattr.a.b=x\ny\n")
                 .unwrap();
         assert_eq!(parsed.path.as_deref(), Some(&b"a/b"[..]));
         assert_eq!(parsed.mtime, Some((1_350_244_992, 23_960_108)));

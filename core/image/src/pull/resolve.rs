@@ -40,7 +40,10 @@ impl Resolver<'_> {
                 let request = self.request(&endpoint, reference);
                 self.registry.fetch_manifest(&Call::new("pull"), request)
             };
-            match self.persist(fetch) {
+            // Where the same server may be asked on another scheme, that is the next attempt.
+            let next = self.endpoints.get(at + 1);
+            let other_scheme = next.is_some_and(|next| host(next) == host(&endpoint));
+            match self.persist(if other_scheme { 1 } else { ATTEMPTS }, fetch) {
                 Ok(reply) => {
                     let digest = verify(&reply, reference)?;
                     self.shared.answered(&endpoint);
@@ -49,9 +52,7 @@ impl Resolver<'_> {
                 }
                 // A registry that answers on one scheme has answered for all; a mirror may lack what others have.
                 Err(error) => {
-                    let more = self.endpoints.get(at + 1);
-                    let same = more.is_some_and(|next| host(next) == host(&endpoint));
-                    let decided = same && !is_unreachable(&error);
+                    let decided = other_scheme && error.code != ErrorCode::Unavailable;
                     last = Some(error);
                     if decided {
                         break;
@@ -76,9 +77,10 @@ impl Resolver<'_> {
         }
     }
 
-    /// Tries again what may pass. A refused connection is not tried again: the next server is.
+    /// Tries again what may pass.
     fn persist(
         &self,
+        attempts: u32,
         mut fetch: impl FnMut() -> DriverResult<ManifestReply>,
     ) -> DriverResult<ManifestReply> {
         let mut attempt = 1;
@@ -87,8 +89,7 @@ impl Resolver<'_> {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
-            let transient = retry::is_transient(&error) && !is_unreachable(&error);
-            if !transient || attempt >= ATTEMPTS || self.progress.cancelled() {
+            if !retry::is_transient(&error) || attempt >= attempts || self.progress.cancelled() {
                 return Err(error);
             }
             std::thread::sleep(retry::wait(
@@ -98,14 +99,6 @@ impl Resolver<'_> {
             ));
             attempt += 1;
         }
-    }
-}
-
-/// Whether the server could not be spoken to at all.
-fn is_unreachable(error: &DriverError) -> bool {
-    error.code == ErrorCode::Unavailable && error.retry_after.is_none() && {
-        let text = &error.message;
-        text.contains("dial tcp") || text.contains("tls:") || text.contains("HTTP response")
     }
 }
 
