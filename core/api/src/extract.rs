@@ -1,0 +1,289 @@
+//! What handlers ask of a request.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use gantry_model::Timestamp;
+use gantry_wire::{ApiVersion, AuthConfig, Filters, lenient};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use serde::de::DeserializeOwned;
+
+use crate::error::ApiError;
+use crate::socket::Conn;
+
+/// The longest JSON body that is read.
+const MAX_JSON: usize = 16 << 20;
+
+/// The version asked for.
+pub(crate) struct Version(pub(crate) ApiVersion);
+
+impl<S: Sync> FromRequestParts<S> for Version {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let version = parts.extensions.get().copied();
+        Ok(Self(version.unwrap_or(ApiVersion::MAX)))
+    }
+}
+
+/// The connection that is answered on.
+pub(crate) struct Client(pub(crate) Arc<Conn>);
+
+impl<S: Sync> FromRequestParts<S> for Client {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let conn = parts.extensions.get::<Arc<Conn>>().cloned();
+        conn.map(Self).ok_or_else(ApiError::no_such_page)
+    }
+}
+
+/// The query, read as dockerd reads it.
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl<S: Sync> FromRequestParts<S> for Query {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let query = parts.uri.query().unwrap_or_default();
+        let pairs = url::form_urlencoded::parse(query.as_bytes());
+        Ok(Self(pairs.into_owned().collect()))
+    }
+}
+
+impl Query {
+    /// The first value; empty when there is none.
+    pub(crate) fn text(&self, name: &str) -> &str {
+        self.given(name).unwrap_or_default()
+    }
+    /// The first value, when it is not empty.
+    pub(crate) fn some(&self, name: &str) -> Option<&str> {
+        self.given(name).filter(|value| !value.is_empty())
+    }
+    /// The first value, which may be empty.
+    fn given(&self, name: &str) -> Option<&str> {
+        let pair = self.0.iter().find(|(key, _)| key == name);
+        pair.map(|(_, value)| value.as_str())
+    }
+    /// Every value.
+    pub(crate) fn all(&self, name: &str) -> Vec<String> {
+        let pairs = self.0.iter().filter(|(key, _)| key == name);
+        pairs.map(|(_, value)| value.clone()).collect()
+    }
+    /// Anything but nothing, `0`, `no`, `false` and `none` is yes.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        let value = self.text(name).trim().to_ascii_lowercase();
+        !matches!(value.as_str(), "" | "0" | "no" | "false" | "none")
+    }
+    /// A whole number, when one is given.
+    pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        self.some(name)
+            .map(|text| {
+                text.parse().map_err(|_| {
+                    ApiError::bad_request(format!("strconv.Atoi: parsing {text:?}: invalid syntax"))
+                })
+            })
+            .transpose()
+    }
+    /// `filters`.
+    pub(crate) fn filters(&self) -> Result<Filters, ApiError> {
+        Ok(Filters::parse(self.text("filters"))?)
+    }
+    /// A point in time, `seconds[.nanoseconds]` since the epoch or RFC 3339; none for nothing and for zero.
+    pub(crate) fn time(&self, name: &str) -> Result<Option<Timestamp>, ApiError> {
+        let Some(text) = self.some(name).filter(|text| *text != "0") else {
+            return Ok(None);
+        };
+        unix_time(text)
+            .or_else(|| text.parse().ok())
+            .map(Some)
+            .ok_or_else(|| {
+                ApiError::bad_request(format!("invalid value for {name:?}: {text:?} is no time"))
+            })
+    }
+    /// `platform`, written `os[/arch[/variant]]` or as OCI JSON; in the former form.
+    pub(crate) fn platform(&self) -> Result<Option<String>, ApiError> {
+        let Some(text) = self.some("platform") else {
+            return Ok(None);
+        };
+        if !text.starts_with('{') {
+            return Ok(Some(text.to_owned()));
+        }
+        let platform: gantry_wire::ImagePlatform = lenient::from_slice(text.as_bytes())?;
+        let parts = [
+            Some(platform.os),
+            Some(platform.architecture),
+            platform.variant,
+        ];
+        let parts: Vec<_> = parts
+            .into_iter()
+            .flatten()
+            .filter(|p| !p.is_empty())
+            .collect();
+        Ok(Some(parts.join("/")))
+    }
+}
+
+/// Go's form of a time in queries: seconds and up to nine decimals.
+fn unix_time(text: &str) -> Option<Timestamp> {
+    let (seconds, decimals) = text.split_once('.').unwrap_or((text, ""));
+    if !decimals.bytes().all(|b| b.is_ascii_digit()) || decimals.len() > 9 {
+        return None;
+    }
+    let nanoseconds = format!("{decimals:0<9}").parse().ok()?;
+    Some(Timestamp::from_unix(seconds.parse().ok()?, nanoseconds))
+}
+
+/// A JSON body; `None` when there is no body at all.
+pub(crate) struct Json<T>(pub(crate) Option<T>);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        check_json(&parts.headers, &body)?;
+        let bytes = axum::body::to_bytes(body, MAX_JSON).await.map_err(|_| {
+            ApiError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "http: request body too large",
+            )
+        })?;
+        if bytes.is_empty() {
+            return Ok(Self(None));
+        }
+        Ok(Self(lenient::from_slice(&bytes)?))
+    }
+}
+
+impl<T: Default> Json<T> {
+    /// The body, or the zero value when there is none.
+    pub(crate) fn or_default(self) -> T {
+        self.0.unwrap_or_default()
+    }
+}
+
+/// dockerd wants a JSON body to be called one, and forgives the lack of a name only where there is no body.
+fn check_json(headers: &HeaderMap, body: &Body) -> Result<(), ApiError> {
+    let named = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let empty = headers.get(CONTENT_LENGTH).is_none_or(|v| v == "0")
+        && axum::body::HttpBody::is_end_stream(body);
+    if named.is_empty() {
+        return if empty {
+            Ok(())
+        } else {
+            Err(ApiError::bad_request(
+                "malformed Content-Type header (): mime: no media type",
+            ))
+        };
+    }
+    let media_type = named.split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case("application/json") {
+        Ok(())
+    } else {
+        Err(ApiError::bad_request(format!(
+            "unsupported Content-Type header ({named}): must be 'application/json'"
+        )))
+    }
+}
+
+/// `X-Registry-Auth`; credentials that cannot be read are none, as with dockerd.
+pub(crate) struct RegistryAuth(pub(crate) Option<AuthConfig>);
+
+impl<S: Sync> FromRequestParts<S> for RegistryAuth {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let header = parts.headers.get("x-registry-auth");
+        let auth: Option<AuthConfig> = header
+            .and_then(|value| decode_base64(value.as_bytes()))
+            .and_then(|json| lenient::from_slice(&json).ok());
+        Ok(Self(auth.filter(|auth| *auth != AuthConfig::default())))
+    }
+}
+
+/// Base64 of either alphabet, with or without padding: clients differ.
+fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let config =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    [&alphabet::URL_SAFE, &alphabet::STANDARD]
+        .into_iter()
+        .find_map(|alphabet| GeneralPurpose::new(alphabet, config).decode(text).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(text: &str) -> Query {
+        Query(
+            url::form_urlencoded::parse(text.as_bytes())
+                .into_owned()
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn flags_are_dockerds() {
+        for (text, want) in [
+            ("", false),
+            ("a=", false),
+            ("a=0", false),
+            ("a=None", false),
+            ("a=False", false),
+            ("a=1", true),
+            ("a=True", true),
+            ("a=yes", true),
+        ] {
+            assert_eq!(query(text).flag("a"), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_times() {
+        assert_eq!(query("t=-1").number("t").unwrap(), Some(-1));
+        assert_eq!(query("t=").number("t").unwrap(), None);
+        assert!(query("t=x").number("t").is_err());
+        let time = |text: &str| query(text).time("since").unwrap();
+        assert_eq!(
+            time("since=1.5"),
+            Some(Timestamp::from_unix(1, 500_000_000))
+        );
+        assert_eq!(
+            time("since=1700000000.000000001"),
+            Some(Timestamp::from_unix(1_700_000_000, 1))
+        );
+        assert_eq!(
+            time("since=1970-01-01T00:00:02Z"),
+            Some(Timestamp::from_unix(2, 0))
+        );
+        assert_eq!(time("since=0"), None);
+        assert!(query("since=soon").time("since").is_err());
+    }
+
+    #[test]
+    fn platforms_come_in_two_forms() {
+        let platform = |text: &str| {
+            let text: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
+            query(&format!("platform={text}")).platform().unwrap()
+        };
+        assert_eq!(platform("linux/arm64").as_deref(), Some("linux/arm64"));
+        assert_eq!(
+            platform(r#"{"os":"linux","architecture":"arm","variant":"v7"}"#).as_deref(),
+            Some("linux/arm/v7")
+        );
+        assert_eq!(platform(""), None);
+    }
+
+    #[test]
+    fn base64_of_all_sorts() {
+        for text in ["Pz8_", "Pz8/", "YQ==", "YQ"] {
+            assert!(decode_base64(text.as_bytes()).is_some(), "{text}");
+        }
+        assert_eq!(decode_base64(b"!"), None);
+    }
+}

@@ -1,0 +1,129 @@
+//! Taking the connection over: attach and exec start.
+
+mod attach;
+mod detach;
+mod exec;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
+use http::request::Parts;
+use http::{HeaderValue, StatusCode};
+use hyper::ext::ReasonPhrase;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::upgrade::downcast;
+use tokio::io::{AsyncReadExt, ReadHalf, WriteHalf};
+
+use crate::error::ApiError;
+use crate::socket::{Conn, Socket};
+use crate::transport::{Stream, Transport};
+
+pub(crate) use attach::pump as attach;
+pub(crate) use detach::DetachKeys;
+pub(crate) use exec::{pump as exec, refuse as refuse_exec};
+
+/// How long the first byte of output waits for the client to have read the head.
+const HEAD_READ: Duration = Duration::from_millis(50);
+
+/// A request whose connection can be taken over.
+pub(crate) struct Hijack {
+    upgrade: OnUpgrade,
+    conn: Arc<Conn>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Hijack {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let upgrade = parts.extensions.remove::<OnUpgrade>();
+        let conn = parts.extensions.get::<Arc<Conn>>().cloned();
+        match (upgrade, conn) {
+            (Some(upgrade), Some(conn)) => Ok(Self { upgrade, conn }),
+            _ => Err(ApiError::bad_request(
+                "this connection cannot be taken over: want HTTP/1.1",
+            )),
+        }
+    }
+}
+
+impl Hijack {
+    /// Answers 101, and hands the connection to `run` once the client has read that.
+    pub(crate) fn accept<F, R>(self, content_type: &'static str, run: F) -> Response
+    where
+        F: FnOnce(Taken) -> R + Send + 'static,
+        R: Future<Output = std::io::Result<()>> + Send + 'static,
+    {
+        tokio::spawn(async move {
+            match self.take().await {
+                Ok(taken) => {
+                    if let Err(error) = run(taken).await {
+                        tracing::debug!(%error, "attached connection ended");
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "connection was not taken over"),
+            }
+        });
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response
+            .extensions_mut()
+            .insert(ReasonPhrase::from_static(b"UPGRADED"));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
+        response
+    }
+
+    async fn take(self) -> Result<Taken, hyper::Error> {
+        let upgraded = self.upgrade.await?;
+        let parts = downcast::<TokioIo<Transport>>(upgraded)
+            .unwrap_or_else(|_| unreachable!("connections are made over `Transport` only"));
+        let (stream, rest) = parts.io.into_inner().into_stream();
+        let early = [parts.read_buf, rest].concat().into();
+        head_was_read(&self.conn.socket).await;
+        let (reader, writer) = tokio::io::split(stream);
+        Ok(Taken {
+            conn: self.conn,
+            early,
+            reader,
+            writer,
+        })
+    }
+}
+
+/// Waits until the peer has taken the head. Some clients read the head with whatever follows it and lose the latter, so
+/// nothing may follow at once; those that never read are not waited for.
+async fn head_was_read(socket: &Socket) {
+    let poll = async {
+        let mut pause = Duration::from_micros(100);
+        while socket.unsent().is_some_and(|bytes| bytes > 0) {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(2));
+        }
+    };
+    // Out of time: the client takes what comes.
+    let _ = tokio::time::timeout(HEAD_READ, poll).await;
+}
+
+/// A connection that was taken over.
+pub(crate) struct Taken {
+    pub(crate) conn: Arc<Conn>,
+    /// What the client sent behind its request.
+    early: Bytes,
+    reader: ReadHalf<Stream>,
+    pub(crate) writer: WriteHalf<Stream>,
+}
+
+impl Taken {
+    /// The client's bytes, and where output goes.
+    fn split(self) -> (impl tokio::io::AsyncRead + Send + Unpin, WriteHalf<Stream>) {
+        let early = std::io::Cursor::new(self.early);
+        (early.chain(self.reader), self.writer)
+    }
+}

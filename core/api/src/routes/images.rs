@@ -1,0 +1,147 @@
+//! Images. Their names contain slashes, so what follows a name is told apart by hand.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::TryStreamExt;
+use gantry_engine::{ByteReader, Engine, ImageListQuery};
+use gantry_wire::shape::Reply;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use tokio_util::io::{ReaderStream, StreamReader};
+
+use crate::error::{ApiError, Result};
+use crate::extract::{Query, RegistryAuth, Version};
+use crate::reply;
+
+pub(super) fn routes() -> Router<Engine> {
+    Router::new()
+        .route("/images/json", get(list))
+        .route("/images/create", post(create))
+        .route("/images/load", post(load))
+        .route("/images/get", get(save))
+        .route("/images/prune", post(prune))
+        .route("/images/{*name}", get(one).post(tag).delete(remove))
+}
+
+async fn list(State(engine): State<Engine>, Version(version): Version, query: Query) -> Result {
+    let list = engine.image_list(ImageListQuery {
+        all: query.flag("all"),
+        digests: query.flag("digests"),
+        shared_size: query.flag("shared-size"),
+        filters: query.filters()?,
+    });
+    reply::shaped(version, Reply::ImageList, &list.await?)
+}
+
+/// Pull, or import of the body.
+async fn create(
+    State(engine): State<Engine>,
+    Version(version): Version,
+    RegistryAuth(auth): RegistryAuth,
+    query: Query,
+    body: Body,
+) -> Result {
+    let platform = query.platform()?;
+    let platform = platform.as_deref();
+    let messages = match (query.some("fromImage"), query.text("fromSrc")) {
+        (Some(from), _) => {
+            engine
+                .image_pull(from, query.some("tag"), platform, auth)
+                .await?
+        }
+        (None, "-") => {
+            engine
+                .image_import(
+                    reader(body),
+                    query.some("repo"),
+                    query.some("tag"),
+                    query.text("message"),
+                    query.all("changes"),
+                    platform,
+                )
+                .await?
+        }
+        (None, _) => {
+            return Err(ApiError::bad_request(
+                "want fromImage, or fromSrc=- with the archive as the request's body",
+            ));
+        }
+    };
+    Ok(reply::progress(version, messages))
+}
+
+async fn load(
+    State(engine): State<Engine>,
+    Version(version): Version,
+    query: Query,
+    body: Body,
+) -> Result {
+    let platform = query.platform()?;
+    let messages = engine
+        .image_load(reader(body), query.flag("quiet"), platform.as_deref())
+        .await?;
+    Ok(reply::progress(version, messages))
+}
+
+/// The body as it arrives.
+fn reader(body: Body) -> ByteReader {
+    let chunks = body.into_data_stream().map_err(std::io::Error::other);
+    Box::pin(StreamReader::new(chunks))
+}
+
+async fn save(State(engine): State<Engine>, query: Query) -> Result {
+    archive(&engine, query.all("names")).await
+}
+
+async fn archive(engine: &Engine, names: Vec<String>) -> Result {
+    let archive = engine.image_save(names).await?;
+    let body = Body::from_stream(ReaderStream::with_capacity(archive, 64 << 10));
+    Ok(([(CONTENT_TYPE, "application/x-tar")], body).into_response())
+}
+
+/// `{name}/json`, `{name}/history`, `{name}/get`.
+async fn one(
+    State(engine): State<Engine>,
+    Version(version): Version,
+    Path(path): Path<String>,
+) -> Result {
+    match path.rsplit_once('/') {
+        Some((name, "json")) => {
+            let image = engine.image_inspect(name).await?;
+            reply::shaped(version, Reply::ImageInspect, &image)
+        }
+        Some((name, "history")) => reply::ok(&engine.image_history(name).await?),
+        Some((name, "get")) => archive(&engine, vec![name.to_owned()]).await,
+        _ => Err(ApiError::no_such_page()),
+    }
+}
+
+/// `{name}/tag`.
+async fn tag(State(engine): State<Engine>, Path(path): Path<String>, query: Query) -> Result {
+    let name = path
+        .strip_suffix("/tag")
+        .ok_or_else(ApiError::no_such_page)?;
+    engine
+        .image_tag(name, query.text("repo"), query.text("tag"))
+        .await?;
+    Ok(StatusCode::CREATED.into_response())
+}
+
+async fn remove(
+    State(engine): State<Engine>,
+    Path(name): Path<String>,
+    query: Query,
+) -> Result<Response> {
+    let removed = engine
+        .image_remove(&name, query.flag("force"), query.flag("noprune"))
+        .await?;
+    reply::ok(&removed)
+}
+
+async fn prune(State(engine): State<Engine>, query: Query) -> Result {
+    let pruned = engine.image_prune(query.filters()?).await?;
+    reply::ok(&pruned.to_json("ImagesDeleted"))
+}

@@ -1,0 +1,96 @@
+//! Containers: what goes on for a while.
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use gantry_engine::{AttachQuery, Engine, LogsQuery, WaitCondition};
+
+use crate::error::{ApiError, Result};
+use crate::extract::{Client, Query, Version};
+use crate::hijack::{self, DetachKeys, Hijack};
+use crate::reply;
+
+pub(super) fn routes() -> Router<Engine> {
+    Router::new()
+        .route("/containers/{id}/wait", post(wait))
+        .route("/containers/{id}/logs", get(logs))
+        .route("/containers/{id}/attach", post(attach))
+}
+
+/// The head is sent as soon as the wait is registered: clients start the container when they see it.
+async fn wait(
+    State(engine): State<Engine>,
+    Path(id): Path<String>,
+    client: Client,
+    query: Query,
+) -> Result {
+    let condition: WaitCondition = query.text("condition").parse()?;
+    let wait = engine.container_wait(&id, condition).await?;
+    let line = wait.map(|reply| {
+        // A reply is strings and numbers, which always serialise.
+        let mut line = serde_json::to_vec(&reply).unwrap_or_default();
+        line.push(b'\n');
+        Bytes::from(line)
+    });
+    Ok(reply::endless(client, reply::JSON, line.into_stream()))
+}
+
+async fn logs(
+    State(engine): State<Engine>,
+    Path(id): Path<String>,
+    Version(version): Version,
+    client: Client,
+    query: Query,
+) -> Result {
+    let asked = LogsQuery {
+        follow: query.flag("follow"),
+        stdout: query.flag("stdout"),
+        stderr: query.flag("stderr"),
+        since: query.time("since")?,
+        until: query.time("until")?,
+        timestamps: query.flag("timestamps"),
+        // `all`, and whatever else is no number, is all.
+        tail: query.text("tail").parse().ok(),
+        details: query.flag("details"),
+    };
+    if !(asked.stdout || asked.stderr) {
+        return Err(ApiError::bad_request(
+            "Bad parameters: you must choose at least one stream",
+        ));
+    }
+    let follow = asked.follow;
+    let logs = engine.container_logs(&id, asked).await?;
+    let content_type = reply::output_type(version, logs.tty);
+    let bytes = reply::log_bytes(logs).filter(|chunk| std::future::ready(!chunk.is_empty()));
+    Ok(if follow {
+        reply::endless(client, content_type, bytes)
+    } else {
+        reply::stream(content_type, bytes)
+    })
+}
+
+async fn attach(
+    State(engine): State<Engine>,
+    Path(id): Path<String>,
+    Version(version): Version,
+    query: Query,
+    hijack: Hijack,
+) -> Result {
+    let asked = AttachQuery {
+        stream: query.flag("stream"),
+        stdin: query.flag("stdin"),
+        stdout: query.flag("stdout"),
+        stderr: query.flag("stderr"),
+        logs: query.flag("logs"),
+        detach_keys: query.some("detachKeys").map(str::to_owned),
+    };
+    let keys = DetachKeys::parse(asked.detach_keys.as_deref())?;
+    let stdin = asked.stdin;
+    let attachment = engine.container_attach(&id, asked).await?;
+    let content_type = reply::output_type(version, attachment.tty);
+    Ok(hijack.accept(content_type, move |taken| {
+        hijack::attach(taken, attachment, stdin, keys)
+    }))
+}

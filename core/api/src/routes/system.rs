@@ -1,0 +1,91 @@
+//! The engine itself, its events and its drivers.
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use gantry_engine::{Engine, EventsQuery};
+use gantry_wire::AuthConfig;
+use gantry_wire::shape::{self, Reply};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, PRAGMA};
+
+use crate::error::Result;
+use crate::extract::{Client, Json, Query, Version};
+use crate::reply;
+
+pub(super) fn routes() -> Router<Engine> {
+    Router::new()
+        .route("/_ping", get(ping).head(ping_head))
+        .route("/version", get(version))
+        .route("/info", get(info))
+        .route("/auth", post(auth))
+        .route("/events", get(events))
+        .route("/system/df", get(disk_usage))
+        .route("/plugins", get(plugins))
+        .route("/gantry/drivers", get(drivers))
+}
+
+/// What clients learn from a ping, beyond what every answer tells.
+const PING: [(HeaderName, &str); 5] = [
+    (CACHE_CONTROL, "no-cache, no-store, must-revalidate"),
+    (PRAGMA, "no-cache"),
+    (CONTENT_TYPE, "text/plain; charset=utf-8"),
+    // 1: builds are done by the engine, not over a session with BuildKit.
+    (HeaderName::from_static("builder-version"), "1"),
+    (HeaderName::from_static("swarm"), "inactive"),
+];
+
+async fn ping() -> impl IntoResponse {
+    (PING, "OK")
+}
+
+async fn ping_head() -> impl IntoResponse {
+    (PING, [(CONTENT_LENGTH, "0")])
+}
+
+async fn version(State(engine): State<Engine>) -> Result {
+    reply::ok(&engine.version())
+}
+
+async fn info(State(engine): State<Engine>, Version(version): Version) -> Result {
+    reply::shaped(version, Reply::Info, &engine.info().await)
+}
+
+async fn auth(State(engine): State<Engine>, body: Json<AuthConfig>) -> Result {
+    reply::ok(&engine.auth(body.or_default()).await?)
+}
+
+async fn events(
+    State(engine): State<Engine>,
+    Version(version): Version,
+    client: Client,
+    query: Query,
+) -> Result {
+    let events = engine.events(EventsQuery {
+        since: query.time("since")?,
+        until: query.time("until")?,
+        filters: query.filters()?,
+    })?;
+    let lines = events.map(move |event| {
+        // An event is strings and numbers, which always serialise.
+        let mut line = shape::reply(version, Reply::Event, &event).unwrap_or_default();
+        line.push(b'\n');
+        Bytes::from(line)
+    });
+    Ok(reply::endless(client, reply::JSON, lines))
+}
+
+async fn disk_usage(State(engine): State<Engine>) -> Result {
+    reply::ok(&engine.disk_usage().await?)
+}
+
+/// Docker's own plugin system is not there, so no plugin is installed.
+async fn plugins() -> Result {
+    reply::ok(&[(); 0])
+}
+
+async fn drivers(State(engine): State<Engine>) -> Result<Response> {
+    reply::ok(&engine.drivers())
+}

@@ -1,0 +1,50 @@
+//! Volumes.
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use gantry_engine::Engine;
+use gantry_wire::{VolumeCreateRequest, shape};
+use http::StatusCode;
+
+use crate::error::Result;
+use crate::extract::{Json, Query, Version};
+use crate::reply;
+
+pub(super) fn routes() -> Router<Engine> {
+    Router::new()
+        .route("/volumes", get(list))
+        .route("/volumes/create", post(create))
+        .route("/volumes/prune", post(prune))
+        .route("/volumes/{*name}", get(inspect).delete(remove))
+}
+
+async fn list(State(engine): State<Engine>, query: Query) -> Result {
+    reply::ok(&engine.volume_list(query.filters()?).await?)
+}
+
+async fn create(State(engine): State<Engine>, body: Json<VolumeCreateRequest>) -> Result {
+    let volume = engine.volume_create(body.or_default()).await?;
+    reply::json(StatusCode::CREATED, &volume)
+}
+
+async fn inspect(State(engine): State<Engine>, Path(name): Path<String>) -> Result {
+    reply::ok(&engine.volume_inspect(&name).await?)
+}
+
+async fn remove(
+    State(engine): State<Engine>,
+    Path(name): Path<String>,
+    query: Query,
+) -> Result<Response> {
+    engine.volume_remove(&name, query.flag("force")).await?;
+    Ok(reply::no_content())
+}
+
+async fn prune(State(engine): State<Engine>, Version(version): Version, query: Query) -> Result {
+    let mut filters = query.filters()?;
+    shape::prune_filters(version, &mut filters);
+    let pruned = engine.volume_prune(filters).await?;
+    reply::ok(&pruned.to_json("VolumesDeleted"))
+}
