@@ -1,1 +1,24 @@
-//! The network helper that outlives the daemon: name service and relays.
+//! The network helper that outlives the daemon: it answers the name queries of containers.
+//!
+//! This library is the protocol and its client, used by `gantry-network`; the binary `gantry-netd` is the server. The
+//! daemon makes a UDP and a TCP socket inside a sandbox's namespace and hands them over with the names that the
+//! sandbox may know; from then on netd answers, with or without the daemon.
+//!
+//! Invariants:
+//! - A [`Request`] is one SEQPACKET message of MessagePack with named fields; each is answered by one [`Reply`].
+//! - [`Request::Put`] and [`Request::Remove`] are idempotent and carry all that there is to know of a sandbox, so that
+//!   a daemon that lost track of a netd, or a netd that lost everything, is set right by saying it all again.
+//! - netd ends when told, and when no sandbox is left and no daemon is connected.
+//!
+//! It keeps nothing on disk, enters no namespace and decides nothing: who may see which name is said by the daemon.
+
+mod client;
+mod dns;
+mod names;
+mod protocol;
+mod server;
+mod transport;
+
+pub use client::{Client, ClientError};
+pub use protocol::{Alias, Membership, PROTOCOL, Reply, Request, SandboxNames};
+pub use server::{ServeError, serve};

@@ -1,0 +1,84 @@
+//! What daemon and netd say to each other.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// The version spoken here. A daemon that meets an older netd goes on with it; fields are only ever added.
+pub const PROTOCOL: u32 = 1;
+
+/// A name that only one sandbox knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alias {
+    /// What the sandbox calls it.
+    pub alias: String,
+    /// A name on the same network.
+    pub name: String,
+}
+
+/// A sandbox on one network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The network's ID.
+    pub network: String,
+    /// Its name, which may follow another name after a dot.
+    pub network_name: String,
+    /// What others on the network call the sandbox; the first is told by reverse look-ups.
+    pub names: Vec<String>,
+    /// Its addresses there.
+    pub addresses: Vec<IpAddr>,
+    /// What it calls others there.
+    #[serde(default)]
+    pub aliases: Vec<Alias>,
+}
+
+/// All that netd knows of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxNames {
+    /// The container's ID.
+    pub id: String,
+    /// Its networks.
+    pub memberships: Vec<Membership>,
+    /// Who is asked for other names, in this order; empty: nobody is.
+    pub upstreams: Vec<IpAddr>,
+}
+
+/// A request to netd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// The first of a connection.
+    Hello {
+        /// The daemon's [`PROTOCOL`].
+        version: u32,
+    },
+    /// Sets what is known of a sandbox. With two descriptors, a UDP and a listening TCP socket, these replace the ones
+    /// that it answered on; without, a sandbox that has none is refused.
+    Put(SandboxNames),
+    /// Forgets a sandbox and closes its sockets.
+    Remove {
+        /// The container's ID.
+        id: String,
+    },
+    /// Asks for the IDs of all sandboxes.
+    List,
+    /// Ends netd.
+    Stop,
+}
+
+/// netd's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// To [`Request::Hello`].
+    Hello {
+        /// netd's [`PROTOCOL`].
+        version: u32,
+        /// Its process.
+        pid: u32,
+    },
+    /// It was done.
+    Done,
+    /// It was not, and why.
+    Refused(String),
+    /// To [`Request::List`].
+    Sandboxes(Vec<String>),
+}

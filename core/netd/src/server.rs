@@ -1,0 +1,237 @@
+//! The server: one thread, one event loop.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::time::timeout;
+
+use crate::dns::{self, Answer};
+use crate::names::Names;
+use crate::transport;
+use crate::{PROTOCOL, Reply, Request, SandboxNames};
+
+/// Why the server ended other than it should.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The event loop or the listening socket failed.
+    #[error("serving: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Queries under way at most; more are dropped, and asked again by who misses the answer.
+const MOST_QUERIES: usize = 512;
+/// How long a TCP client may say nothing.
+const IDLE: Duration = Duration::from_secs(10);
+
+#[derive(Default)]
+struct State {
+    names: RefCell<Names>,
+    /// The tasks that answer a sandbox's sockets.
+    sandboxes: RefCell<HashMap<String, [JoinHandle<()>; 2]>>,
+    daemons: Cell<usize>,
+    queries: Cell<usize>,
+    stopped: Cell<bool>,
+    changed: Notify,
+}
+
+/// Serves on a listening SEQPACKET socket until told to stop, or until neither a sandbox nor a daemon is left.
+///
+/// # Errors
+/// When the event loop cannot be set up.
+pub fn serve(listener: OwnedFd) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    LocalSet::new().block_on(&runtime, async {
+        rustix::io::ioctl_fionbio(&listener, true).map_err(io::Error::from)?;
+        let listener = AsyncFd::register(listener)?;
+        let state = Rc::new(State::default());
+        // The daemon that started this is about to connect.
+        let grace = tokio::time::sleep(Duration::from_secs(10));
+        tokio::pin!(grace);
+        let mut seen = false;
+        loop {
+            tokio::select! {
+                ready = listener.readable() => {
+                    let mut ready = ready?;
+                    let accepted = ready.try_io(|l| {
+                        rustix::net::accept_with(l.get_ref(), rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK)
+                            .map_err(io::Error::from)
+                    });
+                    if let Ok(Ok(socket)) = accepted {
+                        seen = true;
+                        state.daemons.set(state.daemons.get() + 1);
+                        spawn_local(daemon(socket, Rc::clone(&state)));
+                    }
+                }
+                () = state.changed.notified() => {}
+                () = &mut grace, if !seen => seen = true,
+            }
+            let alone = seen && state.daemons.get() == 0 && state.sandboxes.borrow().is_empty();
+            if alone || state.stopped.get() {
+                return Ok(());
+            }
+        }
+    })
+}
+
+/// One connection of a daemon.
+async fn daemon(socket: OwnedFd, state: Rc<State>) {
+    if let Ok(socket) = AsyncFd::register(socket) {
+        // A daemon that was killed is no reason to complain.
+        let _ = converse(&socket, &state).await;
+    }
+    state.daemons.set(state.daemons.get() - 1);
+    state.changed.notify_one();
+}
+
+async fn converse(socket: &AsyncFd<OwnedFd>, state: &Rc<State>) -> io::Result<()> {
+    loop {
+        let mut ready = socket.readable().await?;
+        let received = match ready.try_io(|s| transport::receive(s.get_ref().as_fd())) {
+            Ok(received) => received?,
+            Err(_would_block) => continue,
+        };
+        let Some((request, fds)) = received else {
+            return Ok(());
+        };
+        let reply = handle(request, fds, state);
+        // One small message to a peer that waits for it: there is room.
+        transport::send(socket.get_ref(), &reply, &[])?;
+        if state.stopped.get() {
+            return Ok(());
+        }
+    }
+}
+
+fn handle(request: Request, fds: Vec<OwnedFd>, state: &Rc<State>) -> Reply {
+    match request {
+        Request::Hello { .. } => Reply::Hello {
+            version: PROTOCOL,
+            pid: std::process::id(),
+        },
+        Request::Put(names) => put(names, fds, state).unwrap_or_else(Reply::Refused),
+        Request::Remove { id } => {
+            state.names.borrow_mut().remove(&id);
+            if let Some(tasks) = state.sandboxes.borrow_mut().remove(&id) {
+                tasks.iter().for_each(JoinHandle::abort);
+            }
+            state.changed.notify_one();
+            Reply::Done
+        }
+        Request::List => Reply::Sandboxes(state.sandboxes.borrow().keys().cloned().collect()),
+        Request::Stop => {
+            state.stopped.set(true);
+            state.changed.notify_one();
+            Reply::Done
+        }
+    }
+}
+
+fn put(names: SandboxNames, fds: Vec<OwnedFd>, state: &Rc<State>) -> Result<Reply, String> {
+    let id = names.id.clone();
+    match <[OwnedFd; 2]>::try_from(fds) {
+        Ok([udp, tcp]) => {
+            let tasks = listen(&id, udp, tcp, state).map_err(|e| e.to_string())?;
+            if let Some(old) = state.sandboxes.borrow_mut().insert(id, tasks) {
+                old.iter().for_each(JoinHandle::abort);
+            }
+        }
+        Err(fds) if !fds.is_empty() => return Err("want two sockets".into()),
+        Err(_) if !state.sandboxes.borrow().contains_key(&id) => {
+            return Err(format!("no sockets of sandbox {id}"));
+        }
+        Err(_) => {}
+    }
+    state.names.borrow_mut().put(names);
+    Ok(Reply::Done)
+}
+
+fn listen(
+    id: &str,
+    udp: OwnedFd,
+    tcp: OwnedFd,
+    state: &Rc<State>,
+) -> io::Result<[JoinHandle<()>; 2]> {
+    rustix::io::ioctl_fionbio(&udp, true)?;
+    rustix::io::ioctl_fionbio(&tcp, true)?;
+    let udp = UdpSocket::from_std(udp.into())?;
+    let tcp = TcpListener::from_std(tcp.into())?;
+    Ok([
+        spawn_local(serve_udp(id.to_owned(), Rc::new(udp), Rc::clone(state))),
+        spawn_local(serve_tcp(id.to_owned(), tcp, Rc::clone(state))),
+    ])
+}
+
+async fn serve_udp(id: String, socket: Rc<UdpSocket>, state: Rc<State>) {
+    let mut buffer = [0; 4096];
+    loop {
+        let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
+            // An ICMP error about an earlier answer; the socket goes on.
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let query = &buffer[..length];
+        let answer = dns::answer(&mut state.names.borrow_mut(), &id, query, true);
+        match answer {
+            Answer::Ready(reply) => drop(socket.send_to(&reply, from).await),
+            Answer::Forward(upstreams) if state.queries.get() < MOST_QUERIES => {
+                let (socket, state, query) =
+                    (Rc::clone(&socket), Rc::clone(&state), query.to_vec());
+                state.queries.set(state.queries.get() + 1);
+                spawn_local(async move {
+                    if let Some(reply) = dns::forward(&upstreams, &query, true).await {
+                        let _ = socket.send_to(&reply, from).await;
+                    }
+                    state.queries.set(state.queries.get() - 1);
+                });
+            }
+            Answer::Forward(_) | Answer::Nothing => {}
+        }
+    }
+}
+
+async fn serve_tcp(id: String, listener: TcpListener, state: Rc<State>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (id, state) = (id.clone(), Rc::clone(&state));
+                if state.queries.get() < MOST_QUERIES {
+                    state.queries.set(state.queries.get() + 1);
+                    spawn_local(async move {
+                        // A client that goes away in the middle has no more to be told.
+                        let _ = serve_stream(&id, stream, &state).await;
+                        state.queries.set(state.queries.get() - 1);
+                    });
+                }
+            }
+            // Out of descriptors, say: later is better.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn serve_stream(id: &str, mut stream: TcpStream, state: &State) -> io::Result<()> {
+    while let Ok(read) = timeout(IDLE, dns::read_framed(&mut stream)).await {
+        let query = read?;
+        let answer = dns::answer(&mut state.names.borrow_mut(), id, &query, false);
+        let reply = match answer {
+            Answer::Ready(reply) => Some(reply),
+            Answer::Forward(upstreams) => dns::forward(&upstreams, &query, false).await,
+            Answer::Nothing => None,
+        };
+        match reply {
+            Some(reply) => dns::write_framed(&mut stream, &reply).await?,
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
