@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::unix::AsyncFd;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::io::Interest;
+use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::timeout;
@@ -52,7 +52,8 @@ pub fn serve(listener: OwnedFd) -> Result<(), ServeError> {
         .build()?;
     LocalSet::new().block_on(&runtime, async {
         rustix::io::ioctl_fionbio(&listener, true).map_err(io::Error::from)?;
-        let listener = AsyncFd::register(listener)?;
+        // Accepting and polling are the same for SEQPACKET sockets; reading and writing are the transport's.
+        let listener = UnixListener::from_std(listener.into())?;
         let state = Rc::new(State::default());
         // The daemon that started this is about to connect.
         let grace = tokio::time::sleep(Duration::from_secs(10));
@@ -60,13 +61,8 @@ pub fn serve(listener: OwnedFd) -> Result<(), ServeError> {
         let mut seen = false;
         loop {
             tokio::select! {
-                ready = listener.readable() => {
-                    let mut ready = ready?;
-                    let accepted = ready.try_io(|l| {
-                        rustix::net::accept_with(l.get_ref(), rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK)
-                            .map_err(io::Error::from)
-                    });
-                    if let Ok(Ok(socket)) = accepted {
+                accepted = listener.accept() => {
+                    if let Ok((socket, _)) = accepted {
                         seen = true;
                         state.daemons.set(state.daemons.get() + 1);
                         spawn_local(daemon(socket, Rc::clone(&state)));
@@ -84,28 +80,24 @@ pub fn serve(listener: OwnedFd) -> Result<(), ServeError> {
 }
 
 /// One connection of a daemon.
-async fn daemon(socket: OwnedFd, state: Rc<State>) {
-    if let Ok(socket) = AsyncFd::register(socket) {
-        // A daemon that was killed is no reason to complain.
-        let _ = converse(&socket, &state).await;
-    }
+async fn daemon(socket: UnixStream, state: Rc<State>) {
+    // A daemon that was killed is no reason to complain.
+    let _ = converse(&socket, &state).await;
     state.daemons.set(state.daemons.get() - 1);
     state.changed.notify_one();
 }
 
-async fn converse(socket: &AsyncFd<OwnedFd>, state: &Rc<State>) -> io::Result<()> {
+async fn converse(socket: &UnixStream, state: &Rc<State>) -> io::Result<()> {
     loop {
-        let mut ready = socket.readable().await?;
-        let received = match ready.try_io(|s| transport::receive(s.get_ref().as_fd())) {
-            Ok(received) => received?,
-            Err(_would_block) => continue,
-        };
+        let received = socket
+            .async_io(Interest::READABLE, || transport::receive(socket.as_fd()))
+            .await?;
         let Some((request, fds)) = received else {
             return Ok(());
         };
         let reply = handle(request, fds, state);
         // One small message to a peer that waits for it: there is room.
-        transport::send(socket.get_ref(), &reply, &[])?;
+        transport::send(socket, &reply, &[])?;
         if state.stopped.get() {
             return Ok(());
         }
