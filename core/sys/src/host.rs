@@ -98,6 +98,12 @@ impl HostFacts {
     }
 }
 
+/// Major and minor version of the running kernel.
+#[must_use]
+pub fn kernel_version() -> (u32, u32) {
+    parse_release(&rustix::system::uname().release().to_string_lossy())
+}
+
 /// `6.18.1-foo` -> (6, 18); what is not a number counts as 0.
 fn parse_release(release: &str) -> (u32, u32) {
     let mut numbers = release

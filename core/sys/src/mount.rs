@@ -8,7 +8,8 @@ use gantry_driver_api::{Mount, MountPlan};
 use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags,
 };
 
 /// Options that are attributes of the mount, not of the file system.
@@ -142,18 +143,15 @@ fn overlay(
     upper: Option<(&PathBuf, &PathBuf)>,
     options: &[String],
 ) -> io::Result<OwnedFd> {
+    // Older kernels take these words and refuse the whole afterwards.
+    if crate::host::kernel_version() < (6, 5) {
+        return old_overlay(lower, upper, options);
+    }
     let fs = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let set = |key: &str, path: &Path| {
         rustix::mount::fsconfig_set_string(&fs, key, path).map_err(|e| explained(&fs, e, key))
     };
-    if let Err(e) = lower.iter().try_for_each(|dir| set("lowerdir+", dir)) {
-        if e.raw_os_error() != Some(libc::EINVAL) {
-            return Err(e);
-        }
-        // Before Linux 6.5 the layers are one value.
-        let all: Vec<String> = lower.iter().map(|l| escape(l)).collect();
-        set("lowerdir", Path::new(&all.join(":")))?;
-    }
+    lower.iter().try_for_each(|dir| set("lowerdir+", dir))?;
     if let Some((upper, work)) = upper {
         set("upperdir", upper)?;
         set("workdir", work)?;
@@ -161,11 +159,63 @@ fn overlay(
     finish(&fs, options)
 }
 
-/// Colons and backslashes mean something in `lowerdir`.
+/// An overlay by `mount(2)`, for Linux before 6.5: mounted by a thread in a mount namespace of its own, where nobody
+/// sees it, and taken from there as a detached tree.
+fn old_overlay(
+    lower: &[PathBuf],
+    upper: Option<(&PathBuf, &PathBuf)>,
+    options: &[String],
+) -> io::Result<OwnedFd> {
+    let layers: Vec<String> = lower.iter().map(|l| escape(l)).collect();
+    let mut data = format!("lowerdir={}", layers.join(":"));
+    if let Some((upper, work)) = upper {
+        data += &format!(",upperdir={},workdir={}", escape(upper), escape(work));
+    }
+    let mut flags = MountFlags::empty();
+    for option in options {
+        if let Some((_, bits)) = ATTRIBUTES.iter().find(|(word, _)| word == option) {
+            flags |= old_flags(*bits);
+        } else if !WITHOUT_MEANING.contains(&option.as_str()) {
+            data += &format!(",{option}");
+        }
+    }
+    let data = std::ffi::CString::new(data)?;
+    let at = lower.first().ok_or_else(|| io::Error::from(Errno::INVAL))?;
+    let mounted = std::thread::scope(|scope| {
+        scope
+            .spawn(|| -> io::Result<OwnedFd> {
+                nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+                let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+                rustix::mount::mount_change("/", private)?;
+                rustix::mount::mount("overlay", at, "overlay", flags, data.as_c_str())?;
+                let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+                Ok(rustix::mount::open_tree(CWD, at, clone)?)
+            })
+            .join()
+    });
+    mounted.map_err(|_| io::Error::other("the mounting thread failed"))?
+}
+
+/// The same attribute for `mount(2)`.
+fn old_flags(attribute: MountAttrFlags) -> MountFlags {
+    match attribute {
+        MountAttrFlags::MOUNT_ATTR_RDONLY => MountFlags::RDONLY,
+        MountAttrFlags::MOUNT_ATTR_NOSUID => MountFlags::NOSUID,
+        MountAttrFlags::MOUNT_ATTR_NODEV => MountFlags::NODEV,
+        MountAttrFlags::MOUNT_ATTR_NOEXEC => MountFlags::NOEXEC,
+        MountAttrFlags::MOUNT_ATTR_NOATIME => MountFlags::NOATIME,
+        MountAttrFlags::MOUNT_ATTR_STRICTATIME => MountFlags::STRICTATIME,
+        MountAttrFlags::MOUNT_ATTR_NODIRATIME => MountFlags::NODIRATIME,
+        _ => MountFlags::empty(),
+    }
+}
+
+/// Colons, commas and backslashes mean something in the options.
 fn escape(path: &Path) -> String {
     path.to_string_lossy()
         .replace('\\', "\\\\")
         .replace(':', "\\:")
+        .replace(',', "\\,")
 }
 
 /// Sets the options and makes the mount.
@@ -222,6 +272,20 @@ mod tests {
     fn a_plan_is_read_without_being_seen() {
         let (dir, plan) = layers();
         let tree = detached(&plan).unwrap();
+        let text = crate::inroot::read_to_string(&tree, Path::new("/file"), 10).unwrap();
+        assert_eq!(text, "top");
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(&dir.path().display().to_string()));
+    }
+
+    #[test]
+    fn the_old_way_gives_the_same() {
+        let (dir, plan) = layers();
+        let [Mount::Overlay { lower, options, .. }] = plan.mounts.as_slice() else {
+            unreachable!()
+        };
+        let upper = (dir.path().join("upper"), dir.path().join("work"));
+        let tree = old_overlay(lower, Some((&upper.0, &upper.1)), options).unwrap();
         let text = crate::inroot::read_to_string(&tree, Path::new("/file"), 10).unwrap();
         assert_eq!(text, "top");
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
