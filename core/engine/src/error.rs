@@ -89,25 +89,3 @@ impl EngineError {
         Self::internal(format!("{doing}: {error}"))
     }
 }
-
-impl From<gantry_driver_api::DriverError> for EngineError {
-    fn from(error: gantry_driver_api::DriverError) -> Self {
-        use gantry_driver_api::ErrorCode as C;
-        let kind = match error.code {
-            C::InvalidArgument => ErrorKind::BadRequest,
-            C::NotFound => ErrorKind::NotFound,
-            C::AlreadyExists | C::Conflict | C::FailedPrecondition | C::Aborted => {
-                ErrorKind::Conflict
-            }
-            C::PermissionDenied => ErrorKind::Forbidden,
-            C::Unauthenticated => ErrorKind::Unauthorized,
-            C::NotImplemented => ErrorKind::NotImplemented,
-            C::Unavailable | C::DeadlineExceeded | C::Panicked => ErrorKind::Unavailable,
-            C::ResourceExhausted | C::Cancelled | C::DataLoss | C::Internal => ErrorKind::Internal,
-        };
-        Self {
-            kind,
-            message: error.message,
-        }
-    }
-}

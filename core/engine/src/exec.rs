@@ -1,8 +1,24 @@
 //! Processes executed in running containers.
 
+use std::collections::HashMap;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use gantry_model::{ContainerId, ExecId};
+use gantry_runtime::{
+    ConsoleSize, ExecProcess, ExecRequest, ExecStdio, Process, RuntimeError, StartErrorKind,
+};
+use gantry_wire as wire;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use crate::container::Container;
+use crate::container::record::Phase;
+use crate::events::Attributes;
+use crate::stream::{FdStream, UntilExit};
+use crate::{Engine, EngineError, ErrorKind, Result};
 
 /// Output of an exec.
 pub type ExecReader = Pin<Box<dyn AsyncRead + Send>>;
@@ -21,5 +37,353 @@ pub struct ExecIo {
     pub stderr: Option<ExecReader>,
 }
 
+/// How long an exec that has ended, or was never started, is remembered.
+const REMEMBERED: Duration = Duration::from_secs(300);
+
+#[derive(Default)]
+struct Progress {
+    started: bool,
+    process: Option<Arc<ExecProcess>>,
+    pid: i32,
+    exit_code: Option<i32>,
+    /// Since when it may be forgotten.
+    idle: Option<Instant>,
+}
+
 /// One exec.
-pub struct Exec {}
+pub(crate) struct Exec {
+    id: ExecId,
+    container: ContainerId,
+    request: wire::ExecCreateRequest,
+    progress: Mutex<Progress>,
+    /// Whether its end has been noted.
+    ended: watch::Sender<bool>,
+}
+
+/// All execs of the engine.
+#[derive(Default)]
+pub(crate) struct Execs(Mutex<HashMap<ExecId, Arc<Exec>>>);
+
+impl Execs {
+    fn add(&self, exec: Arc<Exec>) {
+        let mut all = self.0.lock();
+        let now = Instant::now();
+        all.retain(|_, exec| {
+            let idle = exec.progress.lock().idle;
+            idle.is_none_or(|since| now.duration_since(since) < REMEMBERED)
+        });
+        all.insert(exec.id.clone(), exec);
+    }
+
+    fn get(&self, id: &str) -> Result<Arc<Exec>> {
+        let missing = || EngineError::not_found(format!("No such exec instance: {id}"));
+        let key: ExecId = id.parse().map_err(|_| missing())?;
+        self.0.lock().get(&key).cloned().ok_or_else(missing)
+    }
+
+    /// Identifiers of a container's execs that run.
+    pub(crate) fn running(&self, container: &ContainerId) -> Vec<String> {
+        let all = self.0.lock();
+        let mut ids: Vec<String> = all
+            .values()
+            .filter(|e| e.container == *container && e.progress.lock().process.is_some())
+            .map(|e| e.id.to_string())
+            .collect();
+        ids.sort();
+        ids
+    }
+
+    /// The container has ended, and its execs with it.
+    pub(crate) fn ended(&self, container: &ContainerId) {
+        let all = self.0.lock();
+        for exec in all.values().filter(|e| e.container == *container) {
+            let mut progress = exec.progress.lock();
+            progress.idle.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// The container is gone.
+    pub(crate) fn removed(&self, container: &ContainerId) {
+        // Those that run still tell their exit code to whoever holds them.
+        self.0.lock().retain(|_, e| e.container != *container);
+    }
+}
+
+impl Engine {
+    /// Makes an exec; it runs from [`Engine::exec_start`] on.
+    ///
+    /// # Errors
+    /// A container that does not run, no command.
+    pub async fn exec_create(
+        &self,
+        container: &str,
+        request: wire::ExecCreateRequest,
+    ) -> Result<String> {
+        let container = self.find(container)?;
+        running(&container)?;
+        if request.cmd.is_empty() {
+            return Err(EngineError::bad_request("No exec command specified"));
+        }
+        for variable in request.env.iter().flatten() {
+            if variable.is_empty() || variable.starts_with('=') {
+                return Err(EngineError::bad_request(format!(
+                    "invalid environment variable: {variable}"
+                )));
+            }
+        }
+        let exec = Arc::new(Exec {
+            id: ExecId::generate(),
+            container: container.id.clone(),
+            request,
+            progress: Mutex::default(),
+            ended: watch::Sender::new(false),
+        });
+        exec.progress.lock().idle = Some(Instant::now());
+        self.execs.add(exec.clone());
+        self.tell_exec(&container, &exec, "exec_create");
+        Ok(exec.id.to_string())
+    }
+
+    /// Runs an exec; `None` when it is detached. When it cannot be executed, [`Engine::exec_inspect`] has the exit code
+    /// (126, 127) afterwards.
+    ///
+    /// # Errors
+    /// Unknown or used execs, a container that does not run, a program that cannot be executed.
+    pub async fn exec_start(
+        &self,
+        id: &str,
+        request: wire::ExecStartRequest,
+    ) -> Result<Option<ExecIo>> {
+        let exec = self.execs.get(id)?;
+        let container = self.containers.get(&exec.container).ok_or_else(|| {
+            EngineError::not_found(format!("No such container: {}", exec.container))
+        })?;
+        self.to_the_end(|engine| async move {
+            let process = running(&container)?;
+            {
+                let mut progress = exec.progress.lock();
+                if std::mem::replace(&mut progress.started, true) {
+                    return Err(EngineError::conflict(format!(
+                        "Error: Exec command {} has already run",
+                        exec.id
+                    )));
+                }
+                progress.idle = None;
+            }
+            engine.run_exec(&container, &exec, &process, request).await
+        })
+        .await
+    }
+
+    async fn run_exec(
+        &self,
+        container: &Arc<Container>,
+        exec: &Arc<Exec>,
+        process: &Arc<Process>,
+        start: wire::ExecStartRequest,
+    ) -> Result<Option<ExecIo>> {
+        self.tell_exec(container, exec, "exec_start");
+        let asked = &exec.request;
+        let attach = !start.detach;
+        let request = ExecRequest {
+            id: exec.id.clone(),
+            argv: asked.cmd.0.clone(),
+            env: asked.env.clone().unwrap_or_default(),
+            cwd: Some(asked.working_dir.clone()).filter(|d| !d.is_empty()),
+            user: Some(asked.user.clone()).filter(|u| !u.is_empty()),
+            privileged: asked.privileged,
+            tty: asked.tty,
+            console_size: start
+                .console_size
+                .or(asked.console_size)
+                .and_then(console_size),
+            stdin: attach && asked.attach_stdin,
+            stdout: attach && asked.attach_stdout,
+            stderr: attach && asked.attach_stderr,
+        };
+        let mut started = match process.exec(request).await {
+            Ok(started) => started,
+            Err(error) => {
+                let (error, exit_code) = refused(error);
+                let mut progress = exec.progress.lock();
+                progress.exit_code = Some(exit_code);
+                progress.idle = Some(Instant::now());
+                return Err(error);
+            }
+        };
+        let io = match (started.take_stdio(), attach) {
+            (Some(stdio), true) => Some(streams(stdio, exec)?),
+            (stdio, _) => {
+                drain(stdio);
+                None
+            }
+        };
+        let started = Arc::new(started);
+        {
+            let mut progress = exec.progress.lock();
+            progress.pid = started.pid();
+            progress.process = Some(started.clone());
+        }
+        self.watch_exec(container.clone(), exec.clone(), started);
+        Ok(io)
+    }
+
+    fn watch_exec(&self, container: Arc<Container>, exec: Arc<Exec>, process: Arc<ExecProcess>) {
+        let engine = self.clone();
+        tokio::spawn(async move {
+            // 137: its container was killed, and it with it.
+            let code = process.wait().await.map_or(137, |status| status.code);
+            {
+                let mut progress = exec.progress.lock();
+                progress.process = None;
+                progress.pid = 0;
+                progress.exit_code = Some(code);
+                progress.idle = Some(Instant::now());
+            }
+            exec.ended.send_replace(true);
+            let attributes = Attributes::from([
+                ("execID".to_owned(), exec.id.to_string()),
+                ("exitCode".to_owned(), code.to_string()),
+            ]);
+            engine.tell_with(&container.record(), "exec_die", attributes);
+        });
+    }
+
+    /// Sets the size of an exec's terminal.
+    ///
+    /// # Errors
+    /// Unknown execs; one that does not run.
+    pub async fn exec_resize(&self, id: &str, height: u16, width: u16) -> Result<()> {
+        let exec = self.execs.get(id)?;
+        let process = exec.progress.lock().process.clone();
+        let process =
+            process.ok_or_else(|| EngineError::bad_request(format!("exec {id} is not running")))?;
+        Ok(process.resize(ConsoleSize { height, width }).await?)
+    }
+
+    /// Everything about an exec. Its end is known here no later than its streams have ended.
+    ///
+    /// # Errors
+    /// Unknown execs.
+    pub async fn exec_inspect(&self, id: &str) -> Result<wire::ExecInspect> {
+        let exec = self.execs.get(id)?;
+        let progress = exec.progress.lock();
+        let asked = &exec.request;
+        let (entrypoint, arguments) = match asked.cmd.split_first() {
+            Some((first, rest)) => (first.clone(), rest.to_vec()),
+            None => Default::default(),
+        };
+        Ok(wire::ExecInspect {
+            id: exec.id.to_string(),
+            running: progress.process.is_some(),
+            exit_code: progress.exit_code.map(i64::from),
+            process_config: wire::ProcessConfig {
+                tty: asked.tty,
+                entrypoint,
+                arguments,
+                privileged: Some(asked.privileged),
+                user: asked.user.clone(),
+            },
+            open_stdin: asked.attach_stdin,
+            open_stderr: asked.attach_stderr,
+            open_stdout: asked.attach_stdout,
+            can_remove: false,
+            container_id: exec.container.to_string(),
+            detach_keys: asked.detach_keys.clone(),
+            pid: progress.pid.into(),
+        })
+    }
+
+    fn tell_exec(&self, container: &Container, exec: &Exec, action: &str) {
+        let action = format!("{action}: {}", exec.request.cmd.join(" "));
+        let attributes = [("execID".to_owned(), exec.id.to_string())].into();
+        self.tell_with(&container.record(), &action, attributes);
+    }
+}
+
+/// The process of a container in which something can be executed.
+fn running(container: &Container) -> Result<Arc<Process>> {
+    let refuse = |why: &str| EngineError::conflict(format!("container {} {why}", container.id));
+    match container.record().state.phase {
+        Phase::Running => container.process().ok_or_else(|| refuse("is not running")),
+        Phase::Paused => Err(refuse("is paused, unpause the container before exec")),
+        Phase::Restarting => Err(refuse("is restarting, wait until the container is running")),
+        _ => Err(refuse("is not running")),
+    }
+}
+
+/// Why a program was not executed, and the exit code that clients show.
+fn refused(error: RuntimeError) -> (EngineError, i32) {
+    let RuntimeError::Start(error) = error else {
+        return (error.into(), 126);
+    };
+    let (kind, exit_code) = match error.kind {
+        StartErrorKind::NotFound => (ErrorKind::BadRequest, 127),
+        StartErrorKind::Permission => (ErrorKind::BadRequest, 126),
+        StartErrorKind::Other => (ErrorKind::Internal, 126),
+    };
+    let message = format!(
+        "OCI runtime exec failed: exec failed: unable to start container process: {}: unknown",
+        error.message
+    );
+    (EngineError { kind, message }, exit_code)
+}
+
+fn console_size([height, width]: [u32; 2]) -> Option<ConsoleSize> {
+    let size = ConsoleSize {
+        height: u16::try_from(height).ok()?,
+        width: u16::try_from(width).ok()?,
+    };
+    (height > 0 && width > 0).then_some(size)
+}
+
+fn streams(stdio: ExecStdio, exec: &Exec) -> Result<ExecIo> {
+    let asked = &exec.request;
+    let failed = |e: std::io::Error| EngineError::io("exec streams", &e);
+    let reader = |fd| -> Result<ExecReader> {
+        let stream = FdStream::new(fd).map_err(failed)?;
+        Ok(Box::pin(UntilExit::new(stream, exec.ended.subscribe())))
+    };
+    match stdio {
+        ExecStdio::Pipes {
+            stdin,
+            stdout,
+            stderr,
+        } => Ok(ExecIo {
+            tty: false,
+            stdin: match stdin {
+                Some(fd) => Some(Box::pin(FdStream::new(fd).map_err(failed)?)),
+                None => None,
+            },
+            stdout: stdout.map(reader).transpose()?,
+            stderr: stderr.map(reader).transpose()?,
+        }),
+        ExecStdio::Pty(master) => {
+            let input = match asked.attach_stdin {
+                true => Some(master.try_clone().map_err(failed)?),
+                false => None,
+            };
+            Ok(ExecIo {
+                tty: true,
+                stdin: match input {
+                    Some(fd) => Some(Box::pin(FdStream::new(fd).map_err(failed)?)),
+                    None => None,
+                },
+                stdout: Some(reader(master)?),
+                stderr: None,
+            })
+        }
+    }
+}
+
+/// A detached exec with a terminal must not be stopped by a terminal that nobody reads, or end with it.
+fn drain(stdio: Option<ExecStdio>) {
+    let Some(ExecStdio::Pty(master)) = stdio else {
+        return;
+    };
+    tokio::spawn(async move {
+        if let Ok(mut master) = FdStream::new(master) {
+            let _ = tokio::io::copy(&mut master, &mut tokio::io::sink()).await;
+        }
+    });
+}

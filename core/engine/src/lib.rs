@@ -16,23 +16,37 @@
 //! It speaks no HTTP, performs no mounts and parents no process.
 
 mod attach;
+mod config;
 mod container;
+mod create;
 mod engine;
 mod error;
+mod events;
 mod exec;
+mod life;
 mod logs;
 mod names;
+mod objects;
 mod query;
+mod services;
+mod show;
 mod signal;
+mod spec;
+mod stream;
+pub mod time;
 
 pub use attach::Attachment;
-pub use engine::Engine;
+pub use config::{EngineConfig, SeccompDefault};
+pub use engine::{Engine, Services};
 pub use error::{EngineError, ErrorKind, Result};
 pub use exec::{ExecIo, ExecReader, ExecWriter};
 pub use logs::{LineStream, LogLine, Logs};
+pub use objects::encode_image_event;
 pub use query::{
     AttachQuery, EventsQuery, ImageListQuery, ListQuery, LogsQuery, RemoveOptions, WaitCondition,
 };
+
+pub(crate) use life::until;
 
 use std::pin::Pin;
 

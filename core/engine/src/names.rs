@@ -127,7 +127,7 @@ const SURNAMES: &[&str] = &[
 
 /// A name like `brave_hopper`, drawn by `random`; later tries get a digit.
 #[must_use]
-pub fn draw(attempt: u32, random: u64) -> String {
+pub(crate) fn draw(attempt: u32, random: u64) -> String {
     let pick = |words: &[&'static str], bits: u64| {
         let at = usize::try_from(bits % words.len() as u64).unwrap_or(0);
         words[at]
@@ -142,7 +142,7 @@ pub fn draw(attempt: u32, random: u64) -> String {
 
 /// Whether `name` may be a container's or volume's: a letter or digit, then more of them or `_.-`.
 #[must_use]
-pub fn is_valid(name: &str) -> bool {
+pub(crate) fn is_valid(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
         && name.len() > 1
@@ -153,7 +153,7 @@ pub fn is_valid(name: &str) -> bool {
 ///
 /// # Errors
 /// Docker's refusal.
-pub fn check(given: &str) -> Result<&str> {
+pub(crate) fn check(given: &str) -> Result<&str> {
     let name = given.strip_prefix('/').unwrap_or(given);
     if is_valid(name) {
         return Ok(name);

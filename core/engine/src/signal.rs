@@ -48,7 +48,7 @@ const RTMAX: i32 = 64;
 ///
 /// # Errors
 /// `invalid signal: x`, a bad request.
-pub fn parse(text: &str) -> Result<i32> {
+pub(crate) fn parse(text: &str) -> Result<i32> {
     let invalid = || EngineError::bad_request(format!("invalid signal: {text}"));
     if let Ok(number) = text.parse::<i32>() {
         return if (1..=RTMAX).contains(&number) {

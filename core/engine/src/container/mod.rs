@@ -1,70 +1,70 @@
 //! One container as an object: its record, its queue, and who waits for it.
 
-pub mod record;
-pub mod restart;
+pub(crate) mod index;
+pub(crate) mod persist;
+pub(crate) mod record;
+pub(crate) mod restart;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use gantry_model::{ContainerId, ExecId};
+use gantry_model::ContainerId;
 use gantry_runtime::Process;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::attach::Pending;
-use crate::exec::Exec;
 use record::Record;
 use restart::Backoff;
 
 /// What waiters watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// How often it has ended.
-    pub exits: u64,
+    pub(crate) exits: u64,
     /// How it last ended.
-    pub exit_code: i32,
+    pub(crate) exit_code: i32,
     /// Whether Docker calls it running.
-    pub running: bool,
+    pub(crate) running: bool,
     /// Whether it is gone.
-    pub removed: bool,
+    pub(crate) removed: bool,
 }
 
 /// What belongs to a container as long as the daemon lives.
 #[derive(Default)]
-pub struct Live {
+pub(crate) struct Live {
     /// Its process.
-    pub process: Option<Arc<Process>>,
+    pub(crate) process: Option<Arc<Process>>,
     /// Clients that attached before the start.
-    pub pending: Vec<Pending>,
+    pub(crate) pending: Vec<Pending>,
     /// Its restart policy's delays.
-    pub backoff: Backoff,
+    pub(crate) backoff: Backoff,
     /// A client stopped it: the policy does not apply to the coming end.
-    pub stopping: bool,
-    /// Processes executed in it that are wanted or run.
-    pub execs: HashMap<ExecId, Arc<Exec>>,
+    pub(crate) stopping: bool,
+    /// The coming end is part of a restart: `--rm` does not apply to it.
+    pub(crate) restarting: bool,
     /// Stops the health checks and the delayed restart of this run.
-    pub background: Option<tokio::task::AbortHandle>,
+    pub(crate) background: Option<tokio::task::AbortHandle>,
 }
 
 /// A container. Life-cycle steps take [`Container::queue`]; readers take [`Container::record`] and never wait.
-pub struct Container {
+pub(crate) struct Container {
     /// Identifier.
-    pub id: ContainerId,
+    pub(crate) id: ContainerId,
     /// Life-cycle steps of one container are serial; the lock is fair.
-    pub queue: tokio::sync::Mutex<()>,
+    pub(crate) queue: tokio::sync::Mutex<()>,
     record: ArcSwap<Record>,
     /// Serialises writers of the record.
     writer: Mutex<()>,
     /// See [`Live`].
-    pub live: Mutex<Live>,
+    pub(crate) live: Mutex<Live>,
     progress: watch::Sender<Progress>,
 }
 
 impl Container {
     /// A container with this record.
     #[must_use]
-    pub fn new(record: Record) -> Arc<Self> {
+    pub(crate) fn new(record: Record) -> Arc<Self> {
         let progress = Progress {
             exits: 0,
             exit_code: record.state.exit_code,
@@ -82,11 +82,11 @@ impl Container {
     }
     /// Its present state.
     #[must_use]
-    pub fn record(&self) -> Arc<Record> {
+    pub(crate) fn record(&self) -> Arc<Record> {
         self.record.load_full()
     }
     /// Changes the record and publishes the outcome.
-    pub fn update(&self, change: impl FnOnce(&mut Record)) -> Arc<Record> {
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Record)) -> Arc<Record> {
         let _writer = self.writer.lock();
         let mut record = Record::clone(&self.record.load());
         change(&mut record);
@@ -96,21 +96,21 @@ impl Container {
     }
     /// Its process, when it has one.
     #[must_use]
-    pub fn process(&self) -> Option<Arc<Process>> {
+    pub(crate) fn process(&self) -> Option<Arc<Process>> {
         self.live.lock().process.clone()
     }
     /// Watches ends and removal.
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Progress> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
     /// Tells the watchers.
-    pub fn tell(&self, change: impl FnOnce(&mut Progress)) {
+    pub(crate) fn tell(&self, change: impl FnOnce(&mut Progress)) {
         self.progress.send_modify(change);
     }
     /// What watchers see.
     #[must_use]
-    pub fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> Progress {
         *self.progress.borrow()
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Never started, or its first start failed.
     #[default]
     Created,
@@ -30,7 +30,7 @@ pub enum Phase {
 impl Phase {
     /// Docker's word.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Created | Self::Starting => "created",
             Self::Running => "running",
@@ -42,66 +42,66 @@ impl Phase {
     }
     /// Whether Docker calls the container running: a restarting one is.
     #[must_use]
-    pub fn is_running(self) -> bool {
+    pub(crate) fn is_running(self) -> bool {
         matches!(self, Self::Running | Self::Paused | Self::Restarting)
     }
     /// Whether there is a process.
     #[must_use]
-    pub fn has_process(self) -> bool {
+    pub(crate) fn has_process(self) -> bool {
         matches!(self, Self::Running | Self::Paused)
     }
 }
 
 /// One result of a health check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HealthResult {
+pub(crate) struct HealthResult {
     /// When it began.
-    pub start: Timestamp,
+    pub(crate) start: Timestamp,
     /// When it ended.
-    pub end: Timestamp,
+    pub(crate) end: Timestamp,
     /// Its exit code; -1 when it could not be run or took too long.
-    pub exit_code: i32,
+    pub(crate) exit_code: i32,
     /// What it printed, at most 4096 bytes.
-    pub output: String,
+    pub(crate) output: String,
 }
 
 /// What is known of a container's health.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Health {
+pub(crate) struct Health {
     /// `starting`, `healthy` or `unhealthy`.
-    pub status: String,
+    pub(crate) status: String,
     /// Failures in a row.
-    pub failing_streak: u32,
+    pub(crate) failing_streak: u32,
     /// The last five results.
-    pub log: Vec<HealthResult>,
+    pub(crate) log: Vec<HealthResult>,
 }
 
 /// The changing part of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct State {
+pub(crate) struct State {
     /// Where it is in its life.
-    pub phase: Phase,
+    pub(crate) phase: Phase,
     /// Its process in the host's PID namespace, 0 without.
-    pub pid: i32,
+    pub(crate) pid: i32,
     /// How it last ended.
-    pub exit_code: i32,
+    pub(crate) exit_code: i32,
     /// Whether memory ran out.
-    pub oom_killed: bool,
+    pub(crate) oom_killed: bool,
     /// Why the last start failed.
-    pub error: String,
+    pub(crate) error: String,
     /// Last start; never: zero.
-    pub started_at: Timestamp,
+    pub(crate) started_at: Timestamp,
     /// Last end; never: zero.
-    pub finished_at: Timestamp,
+    pub(crate) finished_at: Timestamp,
     /// Health, when it is checked.
-    pub health: Option<Health>,
+    pub(crate) health: Option<Health>,
 }
 
 /// What kind of thing is mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum MountKind {
+pub(crate) enum MountKind {
     /// A path of the host.
     Bind,
     /// A volume.
@@ -115,7 +115,7 @@ pub enum MountKind {
 impl MountKind {
     /// Docker's word.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Bind => "bind",
             Self::Volume => "volume",
@@ -127,96 +127,91 @@ impl MountKind {
 
 /// A mount of a container, with everything decided that can be before it starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct MountPoint {
+pub(crate) struct MountPoint {
     /// What is mounted.
-    pub kind: MountKind,
+    pub(crate) kind: MountKind,
     /// Volume name.
     #[serde(default)]
-    pub name: String,
+    pub(crate) name: String,
     /// Host path; for a volume where its driver keeps it.
     #[serde(default)]
-    pub source: String,
+    pub(crate) source: String,
     /// Absolute path in the container.
-    pub destination: String,
+    pub(crate) destination: String,
     /// Volume driver.
     #[serde(default)]
-    pub driver: String,
+    pub(crate) driver: String,
     /// The options as written (`z`, `ro`), for inspect.
     #[serde(default)]
-    pub mode: String,
+    pub(crate) mode: String,
     /// Whether it can be written to.
-    pub rw: bool,
+    pub(crate) rw: bool,
     /// Propagation word; empty for volumes and tmpfs.
     #[serde(default)]
-    pub propagation: String,
+    pub(crate) propagation: String,
     /// Options of a tmpfs.
     #[serde(default)]
-    pub tmpfs: Vec<String>,
+    pub(crate) tmpfs: Vec<String>,
     /// Leave out mounts below the source.
     #[serde(default)]
-    pub non_recursive: bool,
+    pub(crate) non_recursive: bool,
     /// See the API's `BindOptions`.
     #[serde(default)]
-    pub read_only_non_recursive: bool,
+    pub(crate) read_only_non_recursive: bool,
     /// See the API's `BindOptions`.
     #[serde(default)]
-    pub read_only_force_recursive: bool,
+    pub(crate) read_only_force_recursive: bool,
     /// Make the host path when it is missing at start.
     #[serde(default)]
-    pub create_source: bool,
+    pub(crate) create_source: bool,
     /// Do not fill a new volume from the image.
     #[serde(default)]
-    pub no_copy: bool,
+    pub(crate) no_copy: bool,
     /// Path inside the volume.
     #[serde(default)]
-    pub subpath: String,
+    pub(crate) subpath: String,
     /// The volume's name was drawn: it goes with `rm -v` and `--rm`.
     #[serde(default)]
-    pub anonymous: bool,
+    pub(crate) anonymous: bool,
 }
 
 /// All of a container. Immutable once published: a change makes a new one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub(crate) struct Record {
     /// Identifier.
-    pub id: ContainerId,
+    pub(crate) id: ContainerId,
     /// Name, without slash.
-    pub name: String,
+    pub(crate) name: String,
     /// When it was made.
-    pub created: Timestamp,
+    pub(crate) created: Timestamp,
     /// The image's identifier.
-    pub image: ImageId,
+    pub(crate) image: ImageId,
     /// `os/architecture` of the image.
-    pub platform: String,
+    pub(crate) platform: String,
     /// Image and request merged.
-    pub config: ContainerConfig,
+    pub(crate) config: ContainerConfig,
     /// As requested, with defaults filled in.
-    pub host_config: HostConfig,
+    pub(crate) host_config: HostConfig,
     /// Storage driver of its root file system.
-    pub storage_driver: String,
+    pub(crate) storage_driver: String,
     /// What is wished of each network.
-    pub networks: BTreeMap<String, EndpointSettings>,
+    pub(crate) networks: BTreeMap<String, EndpointSettings>,
     /// Its mounts.
-    pub mounts: Vec<MountPoint>,
+    pub(crate) mounts: Vec<MountPoint>,
     /// Times its policy restarted it.
     #[serde(default)]
-    pub restart_count: u32,
+    pub(crate) restart_count: u32,
     /// Stopped by a client; its policy waits for the next start.
     #[serde(default)]
-    pub manually_stopped: bool,
+    pub(crate) manually_stopped: bool,
     /// The changing part.
-    pub state: State,
+    pub(crate) state: State,
 }
 
 impl Record {
-    /// Key of its snapshot.
-    #[must_use]
-    pub fn snapshot(&self) -> String {
-        self.id.to_string()
-    }
     /// Entry point and command.
     #[must_use]
-    pub fn argv(&self) -> Vec<String> {
+    pub(crate) fn argv(&self) -> Vec<String> {
         let words = |list: &Option<gantry_model::container::StrSlice>| {
             list.as_ref().map(|l| l.0.clone()).unwrap_or_default()
         };
@@ -226,7 +221,7 @@ impl Record {
     }
     /// The health check, unless there is none.
     #[must_use]
-    pub fn health_check(&self) -> Option<&HealthConfig> {
+    pub(crate) fn health_check(&self) -> Option<&HealthConfig> {
         let check = self.config.healthcheck.as_ref()?;
         match check.test.first().map(String::as_str) {
             None | Some("" | "NONE") => None,
@@ -235,12 +230,7 @@ impl Record {
     }
     /// Whether its record dies with the boot.
     #[must_use]
-    pub fn is_transient(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         self.host_config.auto_remove
-    }
-    /// How long its last run was.
-    #[must_use]
-    pub fn run_time(&self) -> std::time::Duration {
-        self.state.finished_at.since(self.state.started_at)
     }
 }

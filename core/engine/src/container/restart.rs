@@ -15,13 +15,13 @@ const LONG_RUN: Duration = Duration::from_secs(10);
 
 /// The delays of one container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     last: Option<Duration>,
 }
 
 impl Backoff {
     /// How long to wait after a run of length `run`.
-    pub fn next(&mut self, run: Duration) -> Duration {
+    pub(crate) fn next(&mut self, run: Duration) -> Duration {
         let delay = match self.last {
             Some(last) if run < LONG_RUN => (last * 2).min(LONGEST),
             _ => FIRST,
@@ -30,14 +30,14 @@ impl Backoff {
         delay
     }
     /// A client started the container: the delays begin anew.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.last = None;
     }
 }
 
 /// Whether a policy wants the container to run again.
 #[must_use]
-pub fn wants_restart(
+pub(crate) fn wants_restart(
     policy: &RestartPolicy,
     exit_code: i32,
     restarts: u32,
@@ -59,7 +59,7 @@ pub fn wants_restart(
 ///
 /// # Errors
 /// Docker's refusals.
-pub fn check(policy: &RestartPolicy, auto_remove: bool) -> Result<()> {
+pub(crate) fn check(policy: &RestartPolicy, auto_remove: bool) -> Result<()> {
     let invalid = |message: String| Err(EngineError::bad_request(message));
     match policy.name.as_str() {
         "always" | "unless-stopped" | "no" if policy.maximum_retry_count > 0 => {

@@ -24,6 +24,8 @@ struct Cursor {
     file: LogFile,
     offset: u64,
     rest: Vec<u8>,
+    /// Nothing is read from here on.
+    end: Option<u64>,
 }
 
 /// What one read brought.
@@ -41,6 +43,7 @@ impl Cursor {
             file,
             offset,
             rest: Vec::new(),
+            end: None,
         }
     }
 
@@ -51,7 +54,11 @@ impl Cursor {
             ended: false,
         };
         let held = self.rest.len();
-        self.rest.resize(held + CHUNK, 0);
+        let left = self.end.map(|end| end.saturating_sub(self.offset));
+        let wanted = left.map_or(CHUNK, |left| {
+            usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK))
+        });
+        self.rest.resize(held + wanted, 0);
         let outcome = self.file.file.read_at(&mut self.rest[held..], self.offset);
         batch.read = *outcome.as_ref().unwrap_or(&0);
         self.rest.truncate(held + batch.read);
@@ -94,7 +101,11 @@ pub(super) async fn run(
     follow: bool,
     sender: &Sender<Result<Vec<LogLine>>>,
 ) -> io::Result<()> {
-    let Source { path, mut progress } = source;
+    let Source {
+        path,
+        mut progress,
+        end,
+    } = source;
     // Before the first read, so that no growth goes unnoticed.
     let watch = match follow {
         true => Some(Watch::new(&path)?),
@@ -111,9 +122,11 @@ pub(super) async fn run(
         Ok((files, first, offset))
     })
     .await?;
+    let current = files.len().saturating_sub(1);
     for (index, file) in files.into_iter().enumerate().skip(first) {
-        let begin = if index == first { offset } else { 0 };
-        let (next, stop) = drain(Cursor::new(file, begin), &filter, sender).await?;
+        let mut next = Cursor::new(file, if index == first { offset } else { 0 });
+        next.end = end.filter(|_| index == current);
+        let (next, stop) = drain(next, &filter, sender).await?;
         if stop == Stop::Done {
             return Ok(());
         }
@@ -220,7 +233,7 @@ impl Watch {
                 | inotify::WatchFlags::CREATE
                 | inotify::WatchFlags::MOVED_TO,
         )?;
-        Ok(Self(AsyncFd::new(notify)?))
+        Ok(Self(crate::stream::pollable(notify)?))
     }
 
     async fn changed(&self) -> io::Result<()> {

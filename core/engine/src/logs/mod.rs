@@ -42,6 +42,8 @@ pub(crate) struct Source {
     pub(crate) path: PathBuf,
     /// Tells when the container has ended; the log is complete by then.
     pub(crate) progress: watch::Receiver<Progress>,
+    /// Where reading the current file ends; `None`: at its end.
+    pub(crate) end: Option<u64>,
 }
 
 /// Opens a log for reading.

@@ -44,6 +44,7 @@ impl Bench {
         let source = Source {
             path: self.path.clone(),
             progress: self.progress.subscribe(),
+            end: None,
         };
         let query = LogsQuery {
             follow,

@@ -1,0 +1,423 @@
+//! Requests that make no sense are refused here, in Docker's words.
+
+use gantry_model::container::{ContainerConfig, HostConfig};
+use gantry_runtime::spec::SpecError;
+use gantry_sys::caps;
+use gantry_sys::host::HostFacts;
+
+use crate::container::restart;
+use crate::{EngineError, Result, signal};
+
+/// Smallest memory limit with which a process can be started.
+const MIN_MEMORY: i64 = 6 << 20;
+
+fn invalid<T>(message: impl Into<String>) -> Result<T> {
+    Err(EngineError::bad_request(message))
+}
+
+impl From<SpecError> for EngineError {
+    fn from(error: SpecError) -> Self {
+        Self::bad_request(error.to_string())
+    }
+}
+
+/// Checks the portable part.
+pub(crate) fn config(config: &ContainerConfig) -> Result<()> {
+    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+        return invalid(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            config.working_dir
+        ));
+    }
+    if !config.stop_signal.is_empty() {
+        signal::parse(&config.stop_signal)?;
+    }
+    for variable in config.env.iter().flatten() {
+        if variable.is_empty() || variable.starts_with('=') {
+            return invalid(format!("invalid environment variable: {variable}"));
+        }
+    }
+    if config.hostname.len() > 63 || config.hostname.starts_with('-') {
+        return invalid(format!("invalid hostname format: {}", config.hostname));
+    }
+    if let Some(check) = &config.healthcheck {
+        health(check)?;
+    }
+    Ok(())
+}
+
+fn health(check: &gantry_model::container::HealthConfig) -> Result<()> {
+    const MILLISECOND: i64 = 1_000_000;
+    for (name, value) in [
+        ("Interval", check.interval),
+        ("Timeout", check.timeout),
+        ("StartPeriod", check.start_period),
+        ("StartInterval", check.start_interval),
+    ] {
+        if value != 0 && value < MILLISECOND {
+            return invalid(format!("{name} in Healthcheck cannot be less than 1ms"));
+        }
+    }
+    if check.retries < 0 {
+        return invalid("Retries in Healthcheck cannot be negative");
+    }
+    match check.test.first().map(String::as_str) {
+        None | Some("" | "NONE" | "CMD" | "CMD-SHELL") => Ok(()),
+        Some(other) => invalid(format!(
+            "unknown type {other:?} in healthcheck (only \"NONE\", \"CMD\" and \"CMD-SHELL\" are known)"
+        )),
+    }
+}
+
+/// Checks the part that depends on the host; returns warnings.
+pub(crate) fn host_config(
+    config: &ContainerConfig,
+    host: &HostConfig,
+    facts: &HostFacts,
+) -> Result<Vec<String>> {
+    restart::check(&host.restart_policy, host.auto_remove)?;
+    if !matches!(host.isolation.to_ascii_lowercase().as_str(), "" | "default") {
+        return invalid(format!("invalid isolation '{}' on linux", host.isolation));
+    }
+    if !matches!(host.userns_mode.as_str(), "" | "host") {
+        return invalid(format!("invalid userns mode: {}", host.userns_mode));
+    }
+    if !matches!(host.uts_mode.as_str(), "" | "host") {
+        return invalid(format!("invalid UTS mode: {}", host.uts_mode));
+    }
+    if !matches!(host.cgroupns_mode.as_str(), "" | "host" | "private") {
+        return invalid(format!(
+            "invalid cgroup namespace mode: {}",
+            host.cgroupns_mode
+        ));
+    }
+    let joined = |mode: &str| {
+        mode.strip_prefix("container:")
+            .is_some_and(|c| !c.is_empty())
+    };
+    if !matches!(host.pid_mode.as_str(), "" | "host") && !joined(&host.pid_mode) {
+        return invalid(format!("invalid PID mode: {}", host.pid_mode));
+    }
+    if !matches!(
+        host.ipc_mode.as_str(),
+        "" | "host" | "none" | "private" | "shareable"
+    ) && !joined(&host.ipc_mode)
+    {
+        return invalid(format!("invalid IPC mode: {}", host.ipc_mode));
+    }
+    if host.device_requests.as_ref().is_some_and(|d| !d.is_empty()) {
+        let first = host.device_requests.iter().flatten().next();
+        let (driver, wanted) = first
+            .map(|d| {
+                (
+                    d.driver.as_str(),
+                    d.capabilities.clone().unwrap_or_default(),
+                )
+            })
+            .unwrap_or_default();
+        let wanted: Vec<String> = wanted
+            .iter()
+            .map(|c| format!("[{}]", c.join(" ")))
+            .collect();
+        return invalid(format!(
+            "could not select device driver {driver:?} with capabilities: [{}]",
+            wanted.join(" ")
+        ));
+    }
+    if !(-1000..=1000).contains(&host.oom_score_adj) {
+        return invalid(format!(
+            "Invalid value {}, range for oom score adj is [-1000, 1000]",
+            host.oom_score_adj
+        ));
+    }
+    if host.shm_size < 0 {
+        return invalid("SHM size can not be less than 0");
+    }
+    for entry in host.extra_hosts.iter().flatten() {
+        extra_host(entry)?;
+    }
+    capabilities(host, facts)?;
+    for key in host.storage_opt.keys() {
+        if key != "size" {
+            return invalid(format!("Unknown option {key}"));
+        }
+    }
+    network_mode(config, host)?;
+    memory(host)?;
+    cpu(host, facts)?;
+    blkio(host)?;
+    Ok(warnings(host, facts))
+}
+
+fn extra_host(entry: &str) -> Result<()> {
+    let (name, address) = entry.split_once([':', '=']).unwrap_or((entry, ""));
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    if name.is_empty() || address.is_empty() {
+        return invalid(format!("bad format for add-host: {entry:?}"));
+    }
+    if address != "host-gateway" && address.parse::<std::net::IpAddr>().is_err() {
+        return invalid(format!("invalid IP address in add-host: {address:?}"));
+    }
+    Ok(())
+}
+
+fn capabilities(host: &HostConfig, facts: &HostFacts) -> Result<()> {
+    let list = |words: &Option<gantry_model::container::StrSlice>| {
+        words.as_ref().map(|w| w.0.clone()).unwrap_or_default()
+    };
+    let (add, drop) = (list(&host.cap_add), list(&host.cap_drop));
+    let base = caps::CapSet::docker_default();
+    caps::tweak(base, &add, &[], facts.bounding_set)
+        .map_err(|e| EngineError::bad_request(format!("invalid CapAdd: {e}")))?;
+    caps::tweak(base, &[], &drop, facts.bounding_set)
+        .map_err(|e| EngineError::bad_request(format!("invalid CapDrop: {e}")))?;
+    Ok(())
+}
+
+/// Options that contradict the network namespace's owner.
+fn network_mode(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
+    let shared = host.network_mode.starts_with("container:");
+    let is_host = host.network_mode == "host";
+    let has = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|l| !l.is_empty());
+    let conflict = |what: &str| invalid(format!("conflicting options: {what}"));
+    if host.uts_mode == "host" && !config.hostname.is_empty() {
+        return conflict("hostname and the UTS mode");
+    }
+    if is_host && has(&host.links) {
+        return conflict(
+            "host type networking can't be used with links. This would result in undefined behavior",
+        );
+    }
+    if !shared {
+        return Ok(());
+    }
+    if host.network_mode == "container:" {
+        return invalid("Container network mode: invalid container name");
+    }
+    for (given, what) in [
+        (!config.hostname.is_empty(), "hostname and the network mode"),
+        (
+            has(&host.links),
+            "container type network can't be used with links. This would result in undefined behavior",
+        ),
+        (has(&host.dns), "dns and the network mode"),
+        (
+            has(&host.extra_hosts),
+            "custom host-to-IP mapping and the network mode",
+        ),
+        (
+            !config.mac_address.is_empty(),
+            "mac-address and the network mode",
+        ),
+        (
+            !host.port_bindings.is_empty() || host.publish_all_ports,
+            "port publishing and the container type network mode",
+        ),
+        (
+            !config.exposed_ports.is_empty(),
+            "port exposing and the container type network mode",
+        ),
+    ] {
+        if given {
+            return conflict(what);
+        }
+    }
+    Ok(())
+}
+
+fn memory(host: &HostConfig) -> Result<()> {
+    let (memory, swap) = (host.memory, host.memory_swap);
+    if memory != 0 && memory < MIN_MEMORY {
+        return invalid("Minimum memory limit allowed is 6MB");
+    }
+    if memory > 0 && swap > 0 && swap < memory {
+        return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
+    }
+    if memory == 0 && swap > 0 {
+        return invalid(
+            "You should always set the Memory limit when using Memoryswap limit, see usage",
+        );
+    }
+    if let Some(swappiness) = host.memory_swappiness
+        && !(-1..=100).contains(&swappiness)
+    {
+        return invalid(format!(
+            "Invalid value: {swappiness}, valid memory swappiness range is 0-100"
+        ));
+    }
+    if host.memory_reservation > 0 && host.memory_reservation < MIN_MEMORY {
+        return invalid("Minimum memory reservation allowed is 6MB");
+    }
+    if memory > 0 && host.memory_reservation > memory {
+        return invalid(
+            "Minimum memory limit can not be less than memory reservation limit, see usage",
+        );
+    }
+    Ok(())
+}
+
+fn cpu(host: &HostConfig, facts: &HostFacts) -> Result<()> {
+    if host.nano_cpus > 0 && host.cpu_period > 0 {
+        return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
+    }
+    if host.nano_cpus > 0 && host.cpu_quota > 0 {
+        return invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
+    }
+    let cpus = i64::try_from(facts.cpus).unwrap_or(i64::MAX);
+    if host.nano_cpus < 0 || host.nano_cpus > cpus.saturating_mul(1_000_000_000) {
+        return invalid(format!(
+            "Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+        ));
+    }
+    if host.cpu_shares < 0 {
+        return invalid(format!(
+            "invalid CPU shares ({}): value must be a positive integer",
+            host.cpu_shares
+        ));
+    }
+    if host.cpu_period != 0 && !(1000..=1_000_000).contains(&host.cpu_period) {
+        return invalid(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        );
+    }
+    if host.cpu_quota > 0 && host.cpu_quota < 1000 {
+        return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)");
+    }
+    for (name, list) in [("cpus", &host.cpuset_cpus), ("mems", &host.cpuset_mems)] {
+        let Some(numbers) = parse_set(list) else {
+            return invalid(format!("Invalid value {list} for cpuset {name}"));
+        };
+        if name == "cpus"
+            && let Some(online) = std::fs::read_to_string("/sys/devices/system/cpu/online").ok()
+            && let Some(online) = parse_set(online.trim())
+            && !numbers.iter().all(|n| online.contains(n))
+        {
+            let available: Vec<String> = online.iter().map(ToString::to_string).collect();
+            return invalid(format!(
+                "Requested CPUs are not available - requested {list}, available: {}",
+                available.join(",")
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// `0-2,4`; at most 8192 numbers. Empty: none.
+fn parse_set(text: &str) -> Option<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for part in text.split(',').filter(|_| !text.is_empty()) {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        let (from, to): (u32, u32) = (from.parse().ok()?, to.parse().ok()?);
+        if from > to || to > 8191 {
+            return None;
+        }
+        numbers.extend(from..=to);
+    }
+    Some(numbers)
+}
+
+fn blkio(host: &HostConfig) -> Result<()> {
+    let weights = host.blkio_weight_device.iter().flatten().map(|d| d.weight);
+    for weight in weights.chain([host.blkio_weight]) {
+        if weight != 0 && !(10..=1000).contains(&weight) {
+            return invalid("Range of blkio weight is from 10 to 1000");
+        }
+    }
+    Ok(())
+}
+
+fn warnings(host: &HostConfig, facts: &HostFacts) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let v2 = facts.cgroup_mode() == Some(gantry_sys::cgroup::Mode::V2);
+    if host.oom_kill_disable == Some(true) && host.memory == 0 {
+        warnings.push(
+            "OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources."
+                .into(),
+        );
+    }
+    if v2 && host.oom_kill_disable == Some(true) {
+        warnings
+            .push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".into());
+    }
+    if v2 && host.memory_swappiness.is_some_and(|s| s >= 0) {
+        warnings.push(
+            "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded."
+                .into(),
+        );
+    }
+    if host.kernel_memory != 0 || host.kernel_memory_tcp != 0 {
+        warnings.push("Kernel memory limits are deprecated and have no effect.".into());
+    }
+    if host.cpu_count > 0
+        || host.cpu_percent > 0
+        || host.io_maximum_iops > 0
+        || host.io_maximum_bandwidth > 0
+    {
+        warnings.push(
+            "CpuCount, CpuPercent and IOMaximum limits are for Windows and have no effect.".into(),
+        );
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn refused(change: impl FnOnce(&mut ContainerConfig, &mut HostConfig)) -> String {
+        let (mut config, mut host) = (ContainerConfig::default(), HostConfig::default());
+        change(&mut config, &mut host);
+        let facts = HostFacts::probe(Path::new("/proc"), Path::new("/sys")).unwrap();
+        super::config(&config)
+            .and_then(|()| host_config(&config, &host, &facts).map(drop))
+            .map_or_else(|e| e.message, |()| "accepted".into())
+    }
+
+    #[test]
+    fn dockers_words() {
+        assert_eq!(refused(|_, _| {}), "accepted");
+        assert_eq!(
+            refused(|_, h| h.memory = 1 << 20),
+            "Minimum memory limit allowed is 6MB"
+        );
+        assert_eq!(
+            refused(|_, h| h.memory_swap = 1 << 30),
+            "You should always set the Memory limit when using Memoryswap limit, see usage"
+        );
+        assert!(refused(|_, h| h.nano_cpus = 10_000_000_000_000).starts_with("Range of CPUs"));
+        assert!(refused(|_, h| h.cpuset_cpus = "8000".into()).starts_with("Requested CPUs"));
+        assert_eq!(
+            refused(|_, h| h.cpuset_mems = "x".into()),
+            "Invalid value x for cpuset mems"
+        );
+        assert_eq!(
+            refused(|c, h| {
+                c.hostname = "h".into();
+                h.network_mode = "container:x".into();
+            }),
+            "conflicting options: hostname and the network mode"
+        );
+        assert_eq!(
+            refused(|_, h| h.cap_add = Some(["CAP_FLY"].into_iter().collect())),
+            "invalid CapAdd: unknown capability: \"CAP_FLY\""
+        );
+        assert_eq!(
+            refused(|c, _| c.working_dir = "x".into()),
+            "the working directory 'x' is invalid, it needs to be an absolute path"
+        );
+        assert_eq!(
+            refused(|c, _| c.stop_signal = "SIGX".into()),
+            "invalid signal: SIGX"
+        );
+    }
+
+    #[test]
+    fn sets() {
+        assert_eq!(parse_set("0-2,4"), Some(vec![0, 1, 2, 4]));
+        assert_eq!(parse_set(""), Some(vec![]));
+        for bad in ["a", "2-1", "1,", "0-99999999"] {
+            assert_eq!(parse_set(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The steps of a start: root file system, mounts and network side by side, then the process.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gantry_driver_api::{Mount, MountPlan};
+use gantry_runtime::{ConsoleSize, CreateRequest, Process};
+
+use super::start::Failure;
+use crate::attach::join;
+use crate::container::Container;
+use crate::container::record::{MountKind, MountPoint, Record};
+use crate::engine::blocking;
+use crate::{Engine, EngineError, Result};
+
+impl Engine {
+    /// Brings a container's process to life. On failure the caller calls [`Self::undo_launch`].
+    pub(super) async fn launch(
+        &self,
+        container: &Arc<Container>,
+        record: &Record,
+    ) -> Result<Arc<Process>, Failure> {
+        let (root, sandbox, sources) = tokio::join!(
+            self.root(record),
+            self.make_sandbox(record),
+            self.mount_sources(record),
+        );
+        let (root, sandbox, sources) = (root?, sandbox?, sources?);
+        let input = self.spec_input(record, &sandbox.files, &sources)?;
+        let spec = self.services.runtime.build_spec(&input)?;
+        let request = CreateRequest {
+            id: record.id.clone(),
+            spec,
+            rootfs: root,
+            netns: sandbox.netns,
+            tty: record.config.tty,
+            open_stdin: record.config.open_stdin,
+            stdin_once: record.config.stdin_once,
+            log: self.log_target(record)?,
+            console_size: console_size(record),
+            runtime: Some(record.host_config.runtime.clone()).filter(|r| r != "gantry"),
+        };
+        // The process is set up while the network is wired into its namespace; it executes nothing before both are done.
+        let (process, network) = tokio::join!(
+            self.services.runtime.create(request),
+            self.join_networks(record),
+        );
+        let process = process?;
+        let pending = {
+            let mut live = container.live.lock();
+            live.process = Some(process.clone());
+            std::mem::take(&mut live.pending)
+        };
+        network?;
+        for pending in pending {
+            join(&process, pending).await?;
+        }
+        process.start().await?;
+        Ok(process)
+    }
+
+    /// Takes back whatever a launch did. Idempotent.
+    pub(super) async fn undo_launch(&self, container: &Arc<Container>, record: &Record) {
+        let process = {
+            let mut live = container.live.lock();
+            live.pending.clear();
+            live.process.take()
+        };
+        self.clean_up(record, process).await;
+    }
+
+    /// Gives back all that a container holds while it runs. What cannot be given back now is found by the next start.
+    pub(super) async fn clean_up(&self, record: &Record, process: Option<Arc<Process>>) {
+        let log = |what: &str, error: &dyn std::fmt::Display| {
+            tracing::warn!(container = %record.id, %error, "cannot give back {what}");
+        };
+        let processes = async {
+            let outcome = match process {
+                Some(process) => process.delete().await,
+                None => self.services.runtime.forget(&record.id).await,
+            };
+            if let Err(error) = outcome {
+                log("runtime state", &error);
+            }
+        };
+        let ((), network) = tokio::join!(processes, self.leave_networks(record));
+        if let Err(error) = network {
+            log("the network", &error);
+        }
+        for point in &record.mounts {
+            if point.kind == MountKind::Volume
+                && let Err(error) = self.services.volumes.unmount(&point.name, &record.id).await
+            {
+                log("a volume", &error);
+            }
+        }
+    }
+
+    async fn root(&self, record: &Record) -> Result<MountPlan> {
+        let (images, driver, id) = (
+            self.services.images.clone(),
+            record.storage_driver.clone(),
+            record.id.clone(),
+        );
+        Ok(blocking(move || images.container_mounts(&driver, id.as_str())).await??)
+    }
+
+    /// The host path of each mount, in the order of the record's.
+    async fn mount_sources(&self, record: &Record) -> Result<Vec<PathBuf>> {
+        let mut sources = Vec::with_capacity(record.mounts.len());
+        for point in &record.mounts {
+            sources.push(match point.kind {
+                MountKind::Bind => bind_source(point)?,
+                MountKind::Volume => self.volume_source(record, point).await?,
+                MountKind::Tmpfs => PathBuf::new(),
+                MountKind::Image => {
+                    return Err(EngineError::not_implemented(
+                        "image mounts are not supported",
+                    ));
+                }
+            });
+        }
+        Ok(sources)
+    }
+
+    async fn volume_source(&self, record: &Record, point: &MountPoint) -> Result<PathBuf> {
+        let mounted = self.services.volumes.mount(&point.name, &record.id).await?;
+        let root = match mounted.plan.mounts.as_slice() {
+            [Mount::Bind { source, .. }] => source.clone(),
+            _ => {
+                return Err(EngineError::not_implemented(format!(
+                    "volume {}: its driver asks for a file system to be mounted, which is not supported",
+                    point.name
+                )));
+            }
+        };
+        match point.subpath.as_str() {
+            "" => Ok(root),
+            subpath => inside(&root, subpath).map_err(|e| {
+                EngineError::bad_request(format!(
+                    "cannot access path {} of volume {}: {e}",
+                    subpath, point.name
+                ))
+            }),
+        }
+    }
+}
+
+/// The real place of a path within a volume; links in the volume never lead out of it.
+fn inside(root: &Path, subpath: &str) -> std::io::Result<PathBuf> {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let base = rustix::fs::openat(CWD, root, flags | OFlags::DIRECTORY, Mode::empty())?;
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let place = rustix::fs::openat2(&base, subpath, flags, Mode::empty(), how)?;
+    std::fs::read_link(format!(
+        "/proc/self/fd/{}",
+        std::os::fd::AsRawFd::as_raw_fd(&place)
+    ))
+}
+
+fn bind_source(point: &MountPoint) -> Result<PathBuf> {
+    let source = PathBuf::from(&point.source);
+    if source.symlink_metadata().is_ok() {
+        return Ok(source);
+    }
+    if !point.create_source {
+        return Err(EngineError::bad_request(format!(
+            "invalid mount config for type \"bind\": bind source path does not exist: {}",
+            point.source
+        )));
+    }
+    std::fs::create_dir_all(&source).map_err(|e| {
+        EngineError::internal(format!(
+            "error while creating mount source path '{}': {e}",
+            point.source
+        ))
+    })?;
+    Ok(source)
+}
+
+fn console_size(record: &Record) -> Option<ConsoleSize> {
+    let [height, width] = record.host_config.console_size;
+    let size = ConsoleSize {
+        height: u16::try_from(height).ok()?,
+        width: u16::try_from(width).ok()?,
+    };
+    (height > 0 && width > 0).then_some(size)
+}

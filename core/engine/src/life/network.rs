@@ -1,0 +1,165 @@
+//! A container's place in the network, from its record to the network service.
+
+use std::net::IpAddr;
+
+use gantry_model::container::EndpointSettings;
+use gantry_network::{EndpointConfig, EndpointInfo, Link, Sandbox, SandboxMode, SandboxSpec};
+
+use crate::container::record::Record;
+use crate::create::ports;
+use crate::events::Attributes;
+use crate::{Engine, EngineError, Result};
+
+impl Engine {
+    /// Makes the sandbox, not yet connected.
+    pub(super) async fn make_sandbox(&self, record: &Record) -> Result<Sandbox> {
+        let (config, host) = (&record.config, &record.host_config);
+        let mode = match host.network_mode.as_str() {
+            "host" => SandboxMode::Host,
+            mode => match mode.strip_prefix("container:") {
+                Some(other) => SandboxMode::Container(self.joined(other)?),
+                None => SandboxMode::Own,
+            },
+        };
+        let spec = SandboxSpec {
+            container: record.id.clone(),
+            name: record.name.clone(),
+            dir: self.container_dir(&record.id),
+            mode,
+            hostname: config.hostname.clone(),
+            domainname: config.domainname.clone(),
+            dns: addresses(host.dns.iter().flatten())?,
+            dns_search: host.dns_search.clone().unwrap_or_default(),
+            dns_options: host.dns_options.clone().unwrap_or_default(),
+            extra_hosts: host.extra_hosts.clone().unwrap_or_default(),
+            links: self.links(host.links.iter().flatten())?,
+        };
+        Ok(self.services.networks.sandbox(spec).await?)
+    }
+
+    fn joined(&self, other: &str) -> Result<gantry_model::ContainerId> {
+        let container = self.find(other)?;
+        match container.record().state.phase.has_process() {
+            true => Ok(container.id.clone()),
+            false => Err(EngineError::conflict(format!(
+                "cannot join network namespace of a non running container: {other}"
+            ))),
+        }
+    }
+
+    /// Connects the sandbox to every network that is wanted, the main one first, and publishes ports.
+    pub(super) async fn join_networks(&self, record: &Record) -> Result<()> {
+        let main = record.host_config.network_mode.as_str();
+        let mut wishes: Vec<_> = record.networks.iter().collect();
+        wishes.sort_by_key(|(name, _)| name.as_str() != main);
+        for (network, wish) in wishes {
+            self.join_network(record, network, wish).await?;
+        }
+        let wanted = ports::requests(&record.config, &record.host_config)?;
+        if !wanted.is_empty() {
+            self.services.networks.publish(&record.id, wanted).await?;
+        }
+        Ok(())
+    }
+
+    /// Connects a sandbox to one network.
+    pub(crate) async fn join_network(
+        &self,
+        record: &Record,
+        network: &str,
+        wish: &EndpointSettings,
+    ) -> Result<EndpointInfo> {
+        let mut config = self.endpoint_config(wish)?;
+        if network == record.host_config.network_mode {
+            config
+                .links
+                .extend(self.links(record.host_config.links.iter().flatten())?);
+        }
+        let networks = &self.services.networks;
+        let joined = networks.connect(&record.id, network, config).await?;
+        let driver = networks.get(network).map(|n| n.driver).unwrap_or_default();
+        self.tell_network("connect", &joined, &driver, record);
+        Ok(joined)
+    }
+
+    /// Gives the sandbox back.
+    pub(super) async fn leave_networks(&self, record: &Record) -> Result<()> {
+        let networks = &self.services.networks;
+        let left = networks.endpoints(&record.id);
+        networks.release(&record.id).await?;
+        for endpoint in left {
+            let driver = networks
+                .get(endpoint.network.as_str())
+                .map(|n| n.driver)
+                .unwrap_or_default();
+            self.tell_network("disconnect", &endpoint, &driver, record);
+        }
+        Ok(())
+    }
+
+    /// Tells that a container joined or left a network.
+    pub(crate) fn tell_network(
+        &self,
+        action: &str,
+        endpoint: &EndpointInfo,
+        driver: &str,
+        record: &Record,
+    ) {
+        let attributes = Attributes::from([
+            ("container".to_owned(), record.id.to_string()),
+            ("name".to_owned(), endpoint.network_name.clone()),
+            ("type".to_owned(), driver.to_owned()),
+        ]);
+        self.events
+            .tell("network", action, endpoint.network.as_str(), attributes);
+    }
+
+    /// A wish in the network service's terms.
+    pub(crate) fn endpoint_config(&self, wish: &EndpointSettings) -> Result<EndpointConfig> {
+        let ipam = wish.ipam_config.clone().unwrap_or_default();
+        let address = |text: &str, what: &str| match text {
+            "" => Ok(None),
+            text => text.parse::<IpAddr>().map(Some).map_err(|_| {
+                EngineError::bad_request(format!(
+                    "invalid endpoint settings: invalid {what} address: {text}"
+                ))
+            }),
+        };
+        Ok(EndpointConfig {
+            aliases: wish.aliases.clone().unwrap_or_default(),
+            ipv4: address(&ipam.ipv4_address, "IPv4")?,
+            ipv6: address(&ipam.ipv6_address, "IPv6")?,
+            link_local: addresses(ipam.link_local_ips.iter().flatten())?,
+            mac: Some(wish.mac_address.clone()).filter(|mac| !mac.is_empty()),
+            options: wish.driver_opts.clone().unwrap_or_default(),
+            gw_priority: wish.gw_priority,
+            links: self.links(wish.links.iter().flatten())?,
+        })
+    }
+
+    /// `container[:alias]`.
+    fn links<'a>(&self, links: impl Iterator<Item = &'a String>) -> Result<Vec<Link>> {
+        links
+            .map(|link| {
+                let (name, alias) = link.split_once(':').unwrap_or((link, link));
+                let other = self.find(name).map_err(|_| {
+                    EngineError::bad_request(format!("could not get container for {name}"))
+                })?;
+                Ok(Link {
+                    container: other.id.clone(),
+                    name: other.record().name.clone(),
+                    alias: alias.trim_start_matches('/').to_owned(),
+                })
+            })
+            .collect()
+    }
+}
+
+fn addresses<'a>(texts: impl Iterator<Item = &'a String>) -> Result<Vec<IpAddr>> {
+    texts
+        .map(|text| {
+            text.parse()
+                .map_err(|_| EngineError::bad_request(format!("invalid IP address: {text}")))
+        })
+        .collect()
+}

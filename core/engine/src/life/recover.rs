@@ -1,0 +1,229 @@
+//! What a new daemon makes of what it finds.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use gantry_model::ContainerId;
+use gantry_network::LiveSandbox;
+use gantry_runtime::{ExitStatus, Process, Reconnected};
+
+use super::exit::lost;
+use crate::container::Container;
+use crate::container::persist::Loaded;
+use crate::container::record::{MountKind, Phase};
+use crate::engine::blocking;
+use crate::{Engine, Result};
+
+/// What became of a container while there was no daemon.
+enum Found {
+    /// It runs.
+    Lives(Arc<Process>),
+    /// It ran, and ended like this.
+    Ended(ExitStatus),
+    /// Its start was not acknowledged.
+    HalfStarted(Option<Arc<Process>>),
+    /// Its removal had begun.
+    HalfRemoved,
+    /// It waited to be started again.
+    Waited,
+    /// It did not run.
+    Rested,
+}
+
+impl Engine {
+    /// Takes over what an earlier daemon, or an earlier boot, left.
+    ///
+    /// # Errors
+    /// State that cannot be read as a whole.
+    pub(crate) async fn recover(&self) -> Result<()> {
+        let loaded = self.records.load()?;
+        let mut known: Vec<(Arc<Container>, Loaded)> = Vec::with_capacity(loaded.len());
+        for one in loaded {
+            if let Some(container) = self.adopt(&one) {
+                known.push((container, one));
+            }
+        }
+        self.sweep(&known).await?;
+        let mut found = Vec::with_capacity(known.len());
+        let mut live = Vec::new();
+        for (container, loaded) in known {
+            let what = self.look(&container, loaded.this_boot).await;
+            if let Found::Lives(process) = &what {
+                live.push(LiveSandbox {
+                    container: container.id.clone(),
+                    netns: process.netns().await.ok(),
+                });
+            }
+            found.push((container, what));
+        }
+        self.services.networks.restore(live).await?;
+        for (container, what) in found {
+            self.settle(&container, what).await;
+        }
+        let exists = |id: &ContainerId| self.containers.get(id).is_some();
+        self.services.volumes.sweep(exists).await;
+        Ok(())
+    }
+
+    fn adopt(&self, loaded: &Loaded) -> Option<Arc<Container>> {
+        let record = &loaded.record;
+        match self.containers.reserve(&record.name, &record.id) {
+            Ok(reserved) => reserved.keep(),
+            Err(error) => {
+                tracing::error!(container = %record.id, %error, "two containers of one name");
+                return None;
+            }
+        }
+        for point in &record.mounts {
+            if point.kind == MountKind::Volume
+                && let Err(error) = self.services.volumes.acquire(&point.name, &record.id)
+            {
+                tracing::warn!(container = %record.id, %error, "a container lost a volume");
+            }
+        }
+        let container = Container::new(record.clone());
+        self.containers.insert(container.clone());
+        Some(container)
+    }
+
+    /// Removes what belongs to no container any more.
+    async fn sweep(&self, known: &[(Arc<Container>, Loaded)]) -> Result<()> {
+        let roots: Vec<(String, String)> = known
+            .iter()
+            .map(|(c, l)| (l.record.storage_driver.clone(), c.id.to_string()))
+            .collect();
+        let ids: HashSet<ContainerId> = known.iter().map(|(c, _)| c.id.clone()).collect();
+        let images = self.services.images.clone();
+        let directory = self.config.load().data_root.join("containers");
+        let living = ids.clone();
+        blocking(move || {
+            if let Err(error) = images.reconcile(&roots) {
+                tracing::warn!(%error, "a storage driver cannot reconcile");
+            }
+            for entry in std::fs::read_dir(&directory)
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                let name = entry.file_name();
+                let id = name.to_str().and_then(|n| n.parse::<ContainerId>().ok());
+                if id.is_some_and(|id| !living.contains(&id)) {
+                    let _ = std::fs::remove_dir_all(entry.path());
+                }
+            }
+        })
+        .await?;
+        self.services.volumes.reconcile().await;
+        for id in self.services.runtime.known().await? {
+            if ids.contains(&id) {
+                continue;
+            }
+            if let Ok(Reconnected::Running(process)) = self.services.runtime.reconnect(&id).await {
+                // Its record was never written, or is lost: nobody could reach it.
+                let _ = process.kill_all().await;
+                let _ = process.delete().await;
+            }
+            if let Err(error) = self.services.runtime.forget(&id).await {
+                tracing::warn!(container = %id, %error, "cannot forget a container");
+            }
+        }
+        Ok(())
+    }
+
+    async fn look(&self, container: &Arc<Container>, this_boot: bool) -> Found {
+        let record = container.record();
+        let phase = record.state.phase;
+        match phase {
+            Phase::Removing => return Found::HalfRemoved,
+            Phase::Restarting => return Found::Waited,
+            Phase::Created | Phase::Exited => return Found::Rested,
+            Phase::Starting | Phase::Running | Phase::Paused => {}
+        }
+        let reconnected = match this_boot {
+            true => self.services.runtime.reconnect(&container.id).await,
+            false => Ok(Reconnected::Gone),
+        };
+        match reconnected {
+            Ok(Reconnected::Running(process)) if phase != Phase::Starting => Found::Lives(process),
+            Ok(Reconnected::Running(process)) => Found::HalfStarted(Some(process)),
+            Ok(_) if phase == Phase::Starting => Found::HalfStarted(None),
+            Ok(Reconnected::Exited(status)) => Found::Ended(status),
+            Ok(Reconnected::Gone) => Found::Ended(lost(&record)),
+            Err(error) => {
+                tracing::error!(container = %container.id, %error, "cannot reach a container");
+                Found::Ended(lost(&record))
+            }
+        }
+    }
+
+    async fn settle(&self, container: &Arc<Container>, found: Found) {
+        let _turn = container.queue.lock().await;
+        match found {
+            Found::Lives(process) => {
+                container.live.lock().process = Some(process.clone());
+                self.watch_over(container.clone(), process);
+                self.check_health(container);
+            }
+            Found::Ended(status) => {
+                container.tell(|progress| progress.running = true);
+                self.ended(container, None, status).await;
+            }
+            Found::HalfStarted(process) => self.undo_half_start(container, process).await,
+            Found::HalfRemoved => {
+                let volumes = container.record().host_config.auto_remove;
+                if let Err(error) = self.remove_stopped(container, volumes).await {
+                    tracing::warn!(container = %container.id, %error, "cannot finish a removal");
+                }
+            }
+            Found::Waited => self.restart_later(container, std::time::Duration::ZERO),
+            Found::Rested => self.rest(container).await,
+        }
+    }
+
+    async fn undo_half_start(&self, container: &Arc<Container>, process: Option<Arc<Process>>) {
+        if let Some(process) = &process
+            && let Err(error) = process.kill_all().await
+        {
+            tracing::warn!(container = %container.id, %error, "cannot kill a half-started container");
+        }
+        self.clean_up(&container.record(), process).await;
+        let record = container.update(|record| {
+            record.state.phase = match record.state.started_at.is_zero() {
+                true => Phase::Created,
+                false => Phase::Exited,
+            };
+            record.state.pid = 0;
+        });
+        if let Err(error) = self.records.keep(&record) {
+            tracing::warn!(container = %record.id, %error, "cannot write a container's state");
+        }
+        if record.host_config.auto_remove
+            && let Err(error) = self.remove_stopped(container, true).await
+        {
+            tracing::warn!(container = %container.id, %error, "cannot remove a half-started container");
+        }
+    }
+
+    /// A container that did not run: `--rm` ones that have run go, and `always` starts again with the daemon.
+    async fn rest(&self, container: &Arc<Container>) {
+        let record = container.record();
+        if record.state.started_at.is_zero() {
+            return;
+        }
+        if record.host_config.auto_remove {
+            if let Err(error) = self.remove_stopped(container, true).await {
+                tracing::warn!(container = %container.id, %error, "cannot remove an ended container");
+            }
+            return;
+        }
+        let policy = record.host_config.restart_policy.name.as_str();
+        if policy == "always" || (policy == "unless-stopped" && !record.manually_stopped) {
+            container.update(|record| {
+                record.state.phase = Phase::Restarting;
+                record.manually_stopped = false;
+            });
+            container.tell(|progress| progress.running = true);
+            self.restart_later(container, std::time::Duration::ZERO);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Images: what is asked and changed without moving their content.
+
+use gantry_image as image;
+use gantry_model::Reference;
+use gantry_wire as wire;
+use gantry_wire::{EventActor, EventMessage, Filters};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::engine::blocking;
+use crate::events::Attributes;
+use crate::query::ImageListQuery;
+use crate::{Engine, EngineError, Result};
+
+/// An image event as the event log holds it.
+#[must_use]
+pub fn encode_image_event(event: &image::ImageEvent) -> serde_json::Value {
+    let mut attributes = event.labels.clone();
+    attributes.insert("name".into(), event.name.clone());
+    let message = EventMessage {
+        kind: "image".into(),
+        action: event.action.into(),
+        actor: EventActor {
+            id: event.id.clone(),
+            attributes,
+        },
+        scope: "local".into(),
+        time: event.time.seconds(),
+        time_nano: i64::try_from(event.time.nanoseconds()).unwrap_or(i64::MAX),
+    };
+    serde_json::to_value(message).unwrap_or_default()
+}
+
+/// The image service's replies have the API's JSON already.
+fn convert<T: DeserializeOwned>(value: &impl Serialize) -> Result<T> {
+    serde_json::to_value(value)
+        .and_then(serde_json::from_value)
+        .map_err(|e| EngineError::internal(e.to_string()))
+}
+
+pub(super) fn list_query(all: bool, filters: &Filters, shared_size: bool) -> image::ListQuery {
+    let filters = filters
+        .keys()
+        .map(|key| (key.to_owned(), filters.get(key).to_vec()))
+        .collect();
+    image::ListQuery {
+        all,
+        filters,
+        shared_size,
+    }
+}
+
+impl Engine {
+    /// Lists images.
+    ///
+    /// # Errors
+    /// Unknown filters.
+    pub async fn image_list(&self, query: ImageListQuery) -> Result<Vec<wire::ImageSummary>> {
+        let images = self.services.images.clone();
+        let query = list_query(query.all, &query.filters, query.shared_size);
+        let list = blocking(move || images.list(&query)).await??;
+        list.iter().map(convert).collect()
+    }
+
+    /// Everything about an image.
+    ///
+    /// # Errors
+    /// `No such image: x`.
+    pub async fn image_inspect(&self, name: &str) -> Result<wire::ImageInspect> {
+        let (images, name) = (self.services.images.clone(), name.to_owned());
+        convert(&blocking(move || images.inspect(&name)).await??)
+    }
+
+    /// How an image came to be, newest step first.
+    ///
+    /// # Errors
+    /// `No such image: x`.
+    pub async fn image_history(&self, name: &str) -> Result<Vec<wire::HistoryItem>> {
+        let (images, name) = (self.services.images.clone(), name.to_owned());
+        convert(&blocking(move || images.history(&name)).await??)
+    }
+
+    /// Gives an image a name.
+    ///
+    /// # Errors
+    /// `No such image: x`, names that are none.
+    pub async fn image_tag(&self, name: &str, repo: &str, tag: &str) -> Result<()> {
+        let target = reference(repo, Some(tag))?;
+        let (images, name) = (self.services.images.clone(), name.to_owned());
+        Ok(blocking(move || images.tag(&name, &target)).await??)
+    }
+
+    /// Removes a name, and the image with its last one.
+    ///
+    /// # Errors
+    /// `No such image: x`, images that containers use.
+    pub async fn image_remove(
+        &self,
+        name: &str,
+        force: bool,
+        _no_prune: bool,
+    ) -> Result<Vec<wire::ImageDeleteItem>> {
+        let (images, name, uses) = (
+            self.services.images.clone(),
+            name.to_owned(),
+            self.image_uses(),
+        );
+        self.to_the_end(|_| async move {
+            let removed = blocking(move || images.remove(&name, force, &uses)).await??;
+            Ok(removed.into_iter().map(delete_item).collect())
+        })
+        .await
+    }
+
+    /// Removes unused images: those without a name, or with the filter `dangling=false` all.
+    ///
+    /// # Errors
+    /// Unknown filters.
+    pub async fn image_prune(
+        &self,
+        mut filters: Filters,
+    ) -> Result<wire::PruneReply<wire::ImageDeleteItem>> {
+        let all = filters.flag("dangling")? == Some(false);
+        filters.take("dangling");
+        let query = list_query(false, &filters, false);
+        let (images, uses) = (self.services.images.clone(), self.image_uses());
+        let (removed, freed) = self
+            .to_the_end(|_| async move {
+                Ok(blocking(move || images.prune(all, &query, &uses)).await??)
+            })
+            .await?;
+        let attributes = Attributes::from([("reclaimed".to_owned(), freed.to_string())]);
+        self.events.tell("image", "prune", "", attributes);
+        Ok(wire::PruneReply {
+            deleted: removed.into_iter().map(delete_item).collect(),
+            space_reclaimed: freed,
+        })
+    }
+
+    /// Which container uses which image.
+    pub(crate) fn image_uses(&self) -> Vec<image::ImageUse> {
+        self.containers
+            .all()
+            .iter()
+            .map(|container| {
+                let record = container.record();
+                image::ImageUse {
+                    container: record.id.to_string(),
+                    image: record.image.clone(),
+                    running: record.state.phase.is_running(),
+                }
+            })
+            .collect()
+    }
+}
+
+fn delete_item(removed: image::Removed) -> wire::ImageDeleteItem {
+    match removed {
+        image::Removed::Untagged(name) => wire::ImageDeleteItem {
+            untagged: Some(name),
+            deleted: None,
+        },
+        image::Removed::Deleted(id) => wire::ImageDeleteItem {
+            untagged: None,
+            deleted: Some(id),
+        },
+    }
+}
+
+/// A name and a tag or digest, as requests have them.
+///
+/// # Errors
+/// What is no reference.
+pub(super) fn reference(name: &str, tag: Option<&str>) -> Result<Reference> {
+    let text = match tag.filter(|tag| !tag.is_empty()) {
+        Some(digest) if digest.contains(':') => format!("{name}@{digest}"),
+        Some(tag) => format!("{name}:{tag}"),
+        None => name.to_owned(),
+    };
+    Reference::parse(&text)
+        .map(Reference::with_default_tag)
+        .map_err(|e| EngineError::bad_request(e.to_string()))
+}

@@ -1,0 +1,374 @@
+//! Networks.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use gantry_network::{IpamConfig, IpamPool, NetworkCreate, NetworkRecord, Scope};
+use gantry_wire as wire;
+use gantry_wire::Filters;
+
+use crate::container::record::Record;
+use crate::events::Attributes;
+use crate::{Engine, EngineError, ErrorKind, Result};
+
+impl Engine {
+    /// Lists networks.
+    ///
+    /// # Errors
+    /// Unknown filters.
+    pub async fn network_list(&self, filters: Filters) -> Result<Vec<wire::Network>> {
+        filters.check(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
+        let dangling = filters.flag("dangling")?;
+        for kind in filters.get("type") {
+            if !matches!(kind.as_str(), "builtin" | "custom") {
+                return Err(EngineError::bad_request(format!(
+                    "invalid filter: 'type'='{kind}'"
+                )));
+            }
+        }
+        let starts = |key: &str, value: &str| {
+            let wanted = filters.get(key);
+            wanted.is_empty() || wanted.iter().any(|w| value.contains(w.as_str()))
+        };
+        let list = self.services.networks.list();
+        Ok(list
+            .into_iter()
+            .filter(|network| {
+                let kind = if network.predefined {
+                    "builtin"
+                } else {
+                    "custom"
+                };
+                let unused = || {
+                    !network.predefined && self.services.networks.members(&network.id).is_empty()
+                };
+                starts("id", network.id.as_str())
+                    && starts("name", &network.name)
+                    && filters.allows("driver", &network.driver)
+                    && filters.allows("scope", scope(network.scope))
+                    && filters.allows("type", kind)
+                    && filters.matches_labels("label", &network.labels)
+                    && dangling.is_none_or(|dangling| dangling == unused())
+            })
+            .map(shown)
+            .collect())
+    }
+
+    /// Everything about a network.
+    ///
+    /// # Errors
+    /// `network x not found`.
+    pub async fn network_inspect(
+        &self,
+        id: &str,
+        _verbose: bool,
+        wanted: Option<&str>,
+    ) -> Result<wire::Network> {
+        let record = self.services.networks.get(id)?;
+        if wanted.is_some_and(|wanted| !wanted.is_empty() && wanted != scope(record.scope)) {
+            return Err(EngineError::not_found(format!("network {id} not found")));
+        }
+        let members = self.services.networks.members(&record.id);
+        let mut network = shown(record);
+        let with_prefix = |address: Option<IpAddr>, prefix: u8| {
+            address
+                .map(|address| format!("{address}/{prefix}"))
+                .unwrap_or_default()
+        };
+        network.containers = members
+            .into_iter()
+            .map(|member| {
+                let endpoint = member.endpoint;
+                let container = wire::NetworkContainer {
+                    name: member.name,
+                    endpoint_id: endpoint.endpoint.to_string(),
+                    mac_address: endpoint.mac,
+                    ipv4_address: with_prefix(endpoint.ipv4, endpoint.ipv4_prefix),
+                    ipv6_address: with_prefix(endpoint.ipv6, endpoint.ipv6_prefix),
+                };
+                (member.container.to_string(), container)
+            })
+            .collect();
+        Ok(network)
+    }
+
+    /// Makes a network.
+    ///
+    /// # Errors
+    /// Names and pools that are taken or wrong, drivers that are away.
+    pub async fn network_create(
+        &self,
+        request: wire::NetworkCreateRequest,
+    ) -> Result<wire::NetworkCreateReply> {
+        if request.config_only
+            || request
+                .config_from
+                .as_ref()
+                .is_some_and(|c| !c.network.is_empty())
+        {
+            return Err(EngineError::not_implemented(
+                "networks that are configurations for others are not supported",
+            ));
+        }
+        if request.ingress || request.scope == "swarm" {
+            return Err(EngineError::unavailable(
+                "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
+            ));
+        }
+        let wanted = NetworkCreate {
+            name: request.name,
+            driver: request.driver,
+            internal: request.internal,
+            attachable: request.attachable,
+            ipam: ipam(request.ipam.unwrap_or_default())?,
+            options: request.options.unwrap_or_default(),
+            labels: request.labels.unwrap_or_default(),
+            enable_ipv4: request.enable_ipv4,
+            enable_ipv6: request.enable_ipv6.unwrap_or_default(),
+            scope: request.scope,
+        };
+        let record = self
+            .to_the_end(|engine| async move { Ok(engine.services.networks.create(wanted).await?) })
+            .await?;
+        self.tell_of_network("create", &record);
+        Ok(wire::NetworkCreateReply {
+            id: record.id.to_string(),
+            warning: String::new(),
+        })
+    }
+
+    /// Removes a network.
+    ///
+    /// # Errors
+    /// Networks in use, predefined ones, `network x not found`.
+    pub async fn network_remove(&self, id: &str) -> Result<()> {
+        let id = id.to_owned();
+        let record = self
+            .to_the_end(|engine| async move { Ok(engine.services.networks.remove(&id).await?) })
+            .await?;
+        self.tell_of_network("destroy", &record);
+        Ok(())
+    }
+
+    /// Attaches a container to a network, now and at every start.
+    ///
+    /// # Errors
+    /// Unknown ones, attachments that are there, modes that allow none.
+    pub async fn network_connect(
+        &self,
+        id: &str,
+        request: wire::NetworkConnectRequest,
+    ) -> Result<()> {
+        let container = self.find(&request.container)?;
+        let network = self.services.networks.get(id)?;
+        let wish = request.endpoint_config.unwrap_or_default();
+        self.to_the_end(|engine| async move {
+            let _turn = container.queue.lock().await;
+            let record = container.record();
+            connectable(&record, &network)?;
+            if record.networks.contains_key(&network.name) {
+                return Err(EngineError::forbidden(format!(
+                    "endpoint with name {} already exists in network {}",
+                    record.name, network.name
+                )));
+            }
+            if record.state.phase.has_process() {
+                engine.join_network(&record, &network.name, &wish).await?;
+            } else {
+                let config = engine.endpoint_config(&wish)?;
+                engine.services.networks.check(&network.name, &config)?;
+            }
+            let record = container.update(|record| {
+                record.networks.insert(network.name.clone(), wish);
+            });
+            engine.records.save(&record).await
+        })
+        .await
+    }
+
+    /// Detaches a container from a network, now and at every start.
+    ///
+    /// # Errors
+    /// Unknown ones, no such attachment.
+    pub async fn network_disconnect(
+        &self,
+        id: &str,
+        request: wire::NetworkDisconnectRequest,
+    ) -> Result<()> {
+        let network = self.services.networks.get(id)?;
+        let container = match self.find(&request.container) {
+            Err(error) if error.kind == ErrorKind::NotFound && request.force => return Ok(()),
+            found => found?,
+        };
+        self.to_the_end(|engine| async move {
+            let _turn = container.queue.lock().await;
+            let record = container.record();
+            let networks = &engine.services.networks;
+            let joined = networks
+                .endpoints(&container.id)
+                .into_iter()
+                .find(|endpoint| endpoint.network == network.id);
+            if joined.is_none() && !record.networks.contains_key(&network.name) {
+                return Err(EngineError::forbidden(format!(
+                    "container {} is not connected to network {}",
+                    container.id, network.name
+                )));
+            }
+            if let Some(endpoint) = joined {
+                networks
+                    .disconnect(&container.id, network.id.as_str())
+                    .await?;
+                engine.tell_network("disconnect", &endpoint, &network.driver, &record);
+            }
+            let record = container.update(|record| {
+                record.networks.remove(&network.name);
+            });
+            engine.records.save(&record).await
+        })
+        .await
+    }
+
+    /// Removes unused networks.
+    ///
+    /// # Errors
+    /// Unknown filters.
+    pub async fn network_prune(&self, filters: Filters) -> Result<wire::PruneReply> {
+        filters.check(&["until", "label", "label!"])?;
+        let until = crate::until(&filters)?;
+        let select = move |network: &NetworkRecord| {
+            until.is_none_or(|until| network.created <= until)
+                && filters.matches_labels("label", &network.labels)
+                && !(filters.contains("label!")
+                    && filters.matches_labels("label!", &network.labels))
+        };
+        let gone = self
+            .to_the_end(|engine| async move { Ok(engine.services.networks.prune(select).await?) })
+            .await?;
+        for network in &gone {
+            self.tell_of_network("destroy", network);
+        }
+        let attributes = Attributes::from([("reclaimed".to_owned(), "0".to_owned())]);
+        self.events.tell("network", "prune", "", attributes);
+        Ok(wire::PruneReply {
+            deleted: gone.into_iter().map(|network| network.name).collect(),
+            space_reclaimed: 0,
+        })
+    }
+
+    fn tell_of_network(&self, action: &str, network: &NetworkRecord) {
+        let attributes = Attributes::from([
+            ("name".to_owned(), network.name.clone()),
+            ("type".to_owned(), network.driver.clone()),
+        ]);
+        self.events
+            .tell("network", action, network.id.as_str(), attributes);
+    }
+}
+
+/// Modes in which a container has no place for another network.
+fn connectable(record: &Record, network: &NetworkRecord) -> Result<()> {
+    let mode = record.host_config.network_mode.as_str();
+    let refuse = |why: &str| Err(EngineError::forbidden(why));
+    if mode == "host" || network.name == "host" {
+        return refuse("container cannot be connected to host network or disconnected from it");
+    }
+    if mode.starts_with("container:") {
+        return refuse(
+            "container sharing network namespace with another container or host cannot be connected to any other network",
+        );
+    }
+    let has_none = record.networks.contains_key("none");
+    if has_none || (network.name == "none" && !record.networks.is_empty()) {
+        return refuse(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+        );
+    }
+    Ok(())
+}
+
+fn scope(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Local => "local",
+        Scope::Global => "global",
+    }
+}
+
+fn ipam(asked: wire::Ipam) -> Result<IpamConfig> {
+    let mut pools = Vec::new();
+    for pool in asked.config.unwrap_or_default() {
+        let mut aux_addresses = BTreeMap::new();
+        for (name, address) in pool.auxiliary_addresses.unwrap_or_default() {
+            aux_addresses.insert(name, parse(&address, "auxiliary address")?);
+        }
+        pools.push(IpamPool {
+            subnet: optional(&pool.subnet, "subnet")?,
+            ip_range: optional(&pool.ip_range, "IP range")?,
+            gateway: optional(&pool.gateway, "gateway address")?,
+            aux_addresses,
+        });
+    }
+    Ok(IpamConfig {
+        driver: match asked.driver.as_str() {
+            "" => "default".into(),
+            driver => driver.to_owned(),
+        },
+        options: asked.options.unwrap_or_default(),
+        pools,
+    })
+}
+
+fn optional<T: std::str::FromStr>(text: &str, what: &str) -> Result<Option<T>> {
+    match text {
+        "" => Ok(None),
+        text => parse(text, what).map(Some),
+    }
+}
+
+fn parse<T: std::str::FromStr>(text: &str, what: &str) -> Result<T> {
+    text.parse().map_err(|_| {
+        EngineError::bad_request(format!(
+            "invalid network config: invalid {what} {text}: invalid CIDR or address"
+        ))
+    })
+}
+
+fn shown(record: NetworkRecord) -> wire::Network {
+    let pools = record
+        .ipam
+        .pools
+        .into_iter()
+        .map(|pool| {
+            let aux: BTreeMap<String, String> = pool
+                .aux_addresses
+                .into_iter()
+                .map(|(name, address)| (name, address.to_string()))
+                .collect();
+            let text = |shown: Option<String>| shown.unwrap_or_default();
+            wire::IpamConfig {
+                subnet: text(pool.subnet.map(|s| s.to_string())),
+                ip_range: text(pool.ip_range.map(|r| r.to_string())),
+                gateway: text(pool.gateway.map(|g| g.to_string())),
+                auxiliary_addresses: (!aux.is_empty()).then_some(aux),
+            }
+        })
+        .collect();
+    wire::Network {
+        name: record.name,
+        id: record.id.to_string(),
+        created: record.created,
+        scope: scope(record.scope).into(),
+        driver: record.driver,
+        enable_ipv4: record.enable_ipv4,
+        enable_ipv6: record.enable_ipv6,
+        ipam: wire::Ipam {
+            driver: record.ipam.driver,
+            options: Some(record.ipam.options).filter(|options| !options.is_empty()),
+            config: Some(pools),
+        },
+        internal: record.internal,
+        attachable: record.attachable,
+        options: record.options,
+        labels: record.labels,
+        ..wire::Network::default()
+    }
+}
