@@ -16,18 +16,26 @@ use crate::error::ApiError;
 
 /// All routes over one engine.
 pub(crate) fn all(engine: Engine) -> Router {
-    Router::new()
-        .merge(system::routes())
-        .merge(containers::routes())
-        .merge(streams::routes())
-        .merge(exec::routes())
-        .merge(images::routes())
-        .merge(networks::routes())
-        .merge(volumes::routes())
+    finish(
+        Router::new()
+            .merge(system::routes())
+            .merge(containers::routes())
+            .merge(streams::routes())
+            .merge(exec::routes())
+            .merge(images::routes())
+            .merge(networks::routes())
+            .merge(volumes::routes()),
+    )
+    .with_state(engine)
+}
+
+/// What is answered without asking the engine, and what no route matches.
+pub(crate) fn finish<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+    routes
+        .merge(system::engineless())
         .merge(swarm::routes())
         .fallback(async || ApiError::no_such_page())
         .method_not_allowed_fallback(async || ApiError::no_such_page())
         // Bodies are bounded where they are read; archives have no bound.
         .layer(axum::extract::DefaultBodyLimit::disable())
-        .with_state(engine)
 }

@@ -51,7 +51,7 @@ impl Listener {
 /// once, other requests get ten seconds.
 pub async fn serve(listeners: Vec<Listener>, engine: Engine, shutdown: impl Future<Output = ()>) {
     let stop = CancellationToken::new();
-    let service = Service::new(engine);
+    let service = Service::new(crate::routes::all(engine));
     let mut accepting = JoinSet::new();
     for listener in listeners {
         accepting.spawn(accept(listener, service.clone(), stop.clone()));
@@ -123,3 +123,6 @@ async fn connection(
         tracing::debug!(%error, "connection ended");
     }
 }
+
+#[cfg(test)]
+mod tests;

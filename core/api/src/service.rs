@@ -9,7 +9,6 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use gantry_engine::Engine;
 use gantry_wire::ApiVersion;
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -27,17 +26,15 @@ const HEADERS: [(&str, &str); 3] = [
     ),
 ];
 
-/// All routes over one engine.
+/// All routes.
 #[derive(Clone)]
 pub(crate) struct Service {
     router: Router,
 }
 
 impl Service {
-    pub(crate) fn new(engine: Engine) -> Self {
-        Self {
-            router: crate::routes::all(engine),
-        }
+    pub(crate) fn new(router: Router) -> Self {
+        Self { router }
     }
 
     /// The service of one connection.

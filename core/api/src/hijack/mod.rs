@@ -127,3 +127,31 @@ impl Taken {
         (early.chain(self.reader), self.writer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::task::{Context, Waker};
+
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn output_waits_until_the_head_was_read() {
+        use tokio::io::AsyncWriteExt;
+        let (here, mut client) = UnixStream::pair().unwrap();
+        let mut socket = Socket::Unix(here);
+        if let Socket::Unix(here) = &mut socket {
+            here.write_all(b"HTTP/1.1 101 UPGRADED\r\n\r\n")
+                .await
+                .unwrap();
+        }
+        let mut waiting = Box::pin(head_was_read(&socket));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(waiting.as_mut().poll(&mut cx).is_pending());
+        client.read_exact(&mut [0; 25]).await.unwrap();
+        waiting.await;
+        assert_eq!(socket.unsent(), Some(0));
+    }
+}

@@ -2,12 +2,11 @@
 
 use axum::Router;
 use axum::routing::{any, post};
-use gantry_engine::Engine;
 use http::StatusCode;
 
 use crate::error::ApiError;
 
-pub(super) fn routes() -> Router<Engine> {
+pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let mut routes = Router::new().route("/swarm/leave", post(leave));
     for kind in ["swarm", "nodes", "services", "tasks", "secrets", "configs"] {
         routes = routes

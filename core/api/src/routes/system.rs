@@ -17,14 +17,19 @@ use crate::reply;
 
 pub(super) fn routes() -> Router<Engine> {
     Router::new()
-        .route("/_ping", get(ping).head(ping_head))
         .route("/version", get(version))
         .route("/info", get(info))
         .route("/auth", post(auth))
         .route("/events", get(events))
         .route("/system/df", get(disk_usage))
-        .route("/plugins", get(plugins))
         .route("/gantry/drivers", get(drivers))
+}
+
+/// What needs no engine.
+pub(super) fn engineless<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new()
+        .route("/_ping", get(ping).head(ping_head))
+        .route("/plugins", get(plugins))
 }
 
 /// What clients learn from a ping, beyond what every answer tells.
