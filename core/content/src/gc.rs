@@ -24,7 +24,7 @@ pub struct Collected {
 impl ContentStore {
     /// Removes blobs that are neither in what `roots` returns nor leased, and ingests abandoned for a day. `roots` is
     /// called after new leases have been held off, so a blob whose lease was released because a record points to it
-    /// now is found by one of the two.
+    /// now is found by one of the two. Does nothing while somebody has a [`crate::Hold`].
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Store`], and what `roots` failed with (nothing is removed then).
@@ -32,6 +32,10 @@ impl ContentStore {
         &self,
         roots: impl FnOnce() -> std::result::Result<HashSet<Digest>, E>,
     ) -> std::result::Result<Collected, E> {
+        // Whoever holds collections off calls again when it is done.
+        let Some(_alone) = self.shared.holds.try_write() else {
+            return Ok(Collected::default());
+        };
         let _guard = self.shared.collecting.lock();
         let leased = self.leased()?;
         let mut live = roots()?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gantry_model::{Digest, Timestamp};
+use parking_lot::RwLockReadGuard;
 use serde::{Deserialize, Serialize};
 
 use crate::{ContentStore, Result};
@@ -22,7 +23,17 @@ pub struct Lease {
     name: String,
 }
 
+/// Keeps collections off while it lives.
+#[derive(Debug)]
+#[must_use = "blobs without a lease or record are safe only as long as this lives"]
+pub struct Hold<'a>(#[expect(dead_code, reason = "held for its drop")] RwLockReadGuard<'a, ()>);
+
 impl ContentStore {
+    /// Keeps collections off: [`ContentStore::collect`] does nothing meanwhile.
+    pub fn hold(&self) -> Hold<'_> {
+        Hold(self.shared.holds.read())
+    }
+
     /// Takes (or takes over and extends) the lease `name` on `digests`.
     ///
     /// # Errors

@@ -9,7 +9,8 @@
 //! - an ingest that was cut off is kept under the digest it was to become, and goes on where it was;
 //! - [`ContentStore::collect`] removes only what is neither reachable from the roots it is given nor leased. Whoever
 //!   brings in blobs holds a [`Lease`] on them until a record points to them; leases are records themselves, so that
-//!   a crash does not lose half a download, and they expire.
+//!   a crash does not lose half a download, and they expire;
+//! - where a crash may lose what has come, a [`Hold`] does instead of a lease: it keeps collections off.
 //!
 //! It does not know what is inside a blob, and it does not fetch.
 
@@ -23,7 +24,7 @@ pub use error::{Error, Result};
 pub use gc::Collected;
 pub use hasher::Hasher;
 pub use ingest::Ingest;
-pub use lease::Lease;
+pub use lease::{Hold, Lease};
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 
 use gantry_model::Digest;
 use gantry_store::{Store, Table};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::lease::LeaseRecord;
 
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     active: Mutex<HashSet<String>>,
     /// Held while leases change and while garbage is collected, so that neither sees half of the other.
     collecting: Mutex<()>,
+    /// Read while blobs come in that have no lease; written while garbage is collected.
+    holds: RwLock<()>,
 }
 
 impl std::fmt::Debug for ContentStore {
@@ -89,6 +92,7 @@ impl ContentStore {
                 leases: store.table("leases"),
                 active: Mutex::default(),
                 collecting: Mutex::default(),
+                holds: RwLock::default(),
             }),
         })
     }

@@ -56,25 +56,25 @@ impl<R: Read> TarReader<R> {
             };
             let size = match pending.size() {
                 Some(size) => size,
-                None => header.entry_size()?,
+                None => size_of(&header)?,
             };
             match header.entry_type() {
                 EntryType::XHeader => {
-                    let bytes = self.meta(header.entry_size()?)?;
+                    let bytes = self.meta(size_of(&header)?)?;
                     pending.pax(&bytes)?;
                 }
                 EntryType::GNULongName => {
-                    pending.name = Some(until_nul(self.meta(header.entry_size()?)?));
+                    pending.name = Some(until_nul(self.meta(size_of(&header)?)?));
                 }
                 EntryType::GNULongLink => {
-                    pending.link = Some(until_nul(self.meta(header.entry_size()?)?));
+                    pending.link = Some(until_nul(self.meta(size_of(&header)?)?));
                 }
                 // Global headers carry comments (git's commit); nothing in them concerns a file.
                 EntryType::XGlobalHeader => {
-                    self.meta(header.entry_size()?)?;
+                    self.meta(size_of(&header)?)?;
                 }
                 // A volume's label.
-                other if other.as_byte() == b'V' => self.expect(header.entry_size()?)?,
+                other if other.as_byte() == b'V' => self.expect(size_of(&header)?)?,
                 _ => {
                     self.expect(size)?;
                     return self.finish(pending, &header, size).map(Some);
@@ -124,7 +124,7 @@ impl<R: Read> TarReader<R> {
                 _ => u32::from(*byte),
             })
             .sum::<u32>();
-        if header.cksum()? != sum {
+        if number(&header.as_old().cksum)? != u64::from(sum) {
             return Err(invalid("invalid tar header"));
         }
         Ok(Some(header))
@@ -181,6 +181,36 @@ impl<R: Read> Read for TarReader<R> {
         self.remaining -= count as u64;
         Ok(count)
     }
+}
+
+fn size_of(header: &Header) -> io::Result<u64> {
+    number(&header.as_old().size)
+}
+
+/// A numeric field as the programs in use write them: octal with blanks or nulls around it, nothing at all for zero, or
+/// base-256 with the first bit set (negative values are refused).
+fn number(field: &[u8]) -> io::Result<u64> {
+    let bad = || invalid("invalid number in a tar header");
+    if field[0] & 0x80 != 0 {
+        let mut value = u64::from(field[0] & 0x7f);
+        for byte in &field[1..] {
+            value = value.checked_mul(256).ok_or_else(bad)? | u64::from(*byte);
+        }
+        return Ok(value);
+    }
+    let blank = |byte: &u8| matches!(byte, b' ' | 0);
+    let digits = field
+        .iter()
+        .skip_while(|byte| blank(byte))
+        .take_while(|byte| !blank(byte));
+    let mut value = 0_u64;
+    for digit in digits {
+        if !(b'0'..=b'7').contains(digit) {
+            return Err(bad());
+        }
+        value = value.checked_mul(8).ok_or_else(bad)? | u64::from(digit - b'0');
+    }
+    Ok(value)
 }
 
 fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {

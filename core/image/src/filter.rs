@@ -123,8 +123,8 @@ fn until(text: &str) -> Result<Timestamp> {
     Err(Error::Invalid(format!("invalid filter 'until=[{text}]'")))
 }
 
-/// Go's durations (`1h30m`), in whole seconds and above.
-fn duration(text: &str) -> Option<Duration> {
+/// Go's durations (`1h30m`).
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let mut total = 0.0;
     let mut rest = text;
     while !rest.is_empty() {

@@ -123,7 +123,8 @@ fn writable(plan: &MountPlan) -> Option<PathBuf> {
     }
 }
 
-fn random() -> Result<String> {
+/// Sixteen random hex digits.
+pub(crate) fn random() -> Result<String> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes)
         .map_err(|error| Error::io("reading random bytes", std::io::Error::other(error)))?;

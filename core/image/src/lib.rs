@@ -17,12 +17,15 @@
 //! credentials.
 
 mod archive;
+mod changes;
 mod config;
 mod error;
 mod extract;
 mod filter;
+mod import;
 mod install;
 mod layers;
+mod load;
 mod manifest;
 mod progress;
 mod pull;
@@ -30,11 +33,13 @@ mod query;
 mod record;
 mod remove;
 mod rootfs;
+mod save;
 mod service;
 mod turns;
 mod types;
 mod unpack;
 
+pub use changes::apply as apply_changes;
 pub use config::{ContainerDefaults, History, ImageConfig, RootFs, chain_ids};
 pub use error::{Error, Result};
 pub use progress::{Detail, Message, Progress, Silent};

@@ -8,6 +8,7 @@ mod retry;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use gantry_content::Hold;
 use gantry_driver_api::registry::{AuthReply, Credentials};
 use gantry_driver_api::{Call, DriverError, Kind};
 use gantry_model::{Digest, Platform, Reference};
@@ -59,6 +60,8 @@ pub(crate) fn pull(
         conclude(&reference, &pulled, progress);
         return Ok(pulled);
     }
+    // Until there is a lease on what was found.
+    let hold = shared.content.hold();
     let found = find(&mut resolver, &wanted)?;
     announce(&reference, progress);
     let abort = AtomicBool::new(false);
@@ -70,7 +73,7 @@ pub(crate) fn pull(
         progress,
         abort: &abort,
     };
-    let pulled = bring(&fetcher, &reference, &found, options, &wanted)?;
+    let pulled = bring(&fetcher, &reference, &found, options, hold)?;
     conclude(&reference, &pulled, progress);
     Ok(pulled)
 }
@@ -203,7 +206,7 @@ fn bring(
     reference: &Reference,
     found: &Found,
     options: &PullOptions,
-    wanted: &Platform,
+    hold: Hold<'_>,
 ) -> Result<Pulled> {
     let shared = fetcher.shared;
     let id = found.manifest.config.digest.clone();
@@ -213,11 +216,12 @@ fn bring(
     let lease = shared
         .content
         .lease(&format!("pull/{id}"), blobs.clone(), LEASE)?;
+    drop(hold);
     if !shared.content.contains(&id) {
         fetcher.fetch(&found.manifest.config, None, None)?;
     }
     let config = ImageConfig::parse(&shared.content.read(&id, MAX_CONFIG)?)?;
-    check_platform(&config, reference, options, wanted, found.chosen)?;
+    check_platform(&config, reference, options, found.chosen)?;
     let install = Install {
         shared,
         id: id.clone(),
@@ -258,7 +262,6 @@ fn check_platform(
     config: &ImageConfig,
     reference: &Reference,
     options: &PullOptions,
-    wanted: &Platform,
     chosen: bool,
 ) -> Result<()> {
     if config.os != "linux" && !config.os.is_empty() {
@@ -268,7 +271,9 @@ fn check_platform(
         )));
     }
     let platform = config.platform().normalized();
-    if options.platform.is_some() && !chosen && !manifest::acceptable(wanted).contains(&platform) {
+    if let Some(wanted) = options.platform.as_ref().filter(|_| !chosen)
+        && !manifest::acceptable(wanted).contains(&platform)
+    {
         return Err(Error::WrongPlatform(format!(
             "image with reference {} was found but its platform ({platform}) does not match the specified platform ({wanted})",
             reference.familiar()

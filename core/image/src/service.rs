@@ -60,7 +60,6 @@ impl std::fmt::Debug for ImageService {
     }
 }
 
-#[allow(unused_variables)]
 impl ImageService {
     /// Opens the service. Records are in `store`, blobs in `content`; new images go to the default storage driver.
     ///
@@ -125,7 +124,7 @@ impl ImageService {
         options: &LoadOptions,
         progress: &dyn Progress,
     ) -> Result<Vec<Loaded>> {
-        unimplemented!()
+        crate::load::load(&self.shared, input, options, progress)
     }
 
     /// Makes an image of one layer from a tar archive (plain, gzip or zstd).
@@ -138,7 +137,7 @@ impl ImageService {
         options: &ImportOptions,
         progress: &dyn Progress,
     ) -> Result<ImageId> {
-        unimplemented!()
+        crate::import::import(&self.shared, input, options, progress)
     }
 
     /// Writes images as one archive that is a docker-archive and an OCI layout. A name with a tag or digest, or an
@@ -147,7 +146,7 @@ impl ImageService {
     /// # Errors
     /// [`crate::Error::NoSuchImage`], [`crate::Error::Io`].
     pub fn save(&self, names: &[String], output: &mut (dyn Write + Send)) -> Result<()> {
-        unimplemented!()
+        crate::save::save(&self.shared, names, output)
     }
 
     /// Lists images, newest first.

@@ -5,7 +5,7 @@ use std::io;
 use tar::{EntryType, Header};
 
 use super::sparse::Sparse;
-use super::{invalid, pax};
+use super::{invalid, number, pax};
 
 /// What an entry makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,21 +78,21 @@ impl Pending {
             return Err(invalid("a name contains a null byte"));
         }
         let device = match kind {
-            Kind::CharDevice | Kind::BlockDevice => (
-                header.device_major()?.unwrap_or(0),
-                header.device_minor()?.unwrap_or(0),
-            ),
+            Kind::CharDevice | Kind::BlockDevice => device(header)?,
             _ => (0, 0),
         };
         // Times of odd archives are not worth failing for; owners and modes are.
-        let seconds = header.mtime().ok().and_then(|time| time.try_into().ok());
+        let old = header.as_old();
+        let seconds = number(&old.mtime)
+            .ok()
+            .and_then(|time| time.try_into().ok());
         Ok(Entry {
             path,
             link,
             kind,
-            mode: header.mode()? & 0o7777,
-            uid: identity(records.uid, header.uid())?,
-            gid: identity(records.gid, header.gid())?,
+            mode: (number(&old.mode)? & 0o7777) as u32,
+            uid: identity(records.uid, &old.uid)?,
+            gid: identity(records.gid, &old.gid)?,
             mtime: records.mtime.unwrap_or((seconds.unwrap_or(0), 0)),
             size,
             device,
@@ -103,10 +103,28 @@ impl Pending {
     }
 }
 
-fn identity(pax: Option<u64>, header: io::Result<u64>) -> io::Result<u32> {
+fn device(header: &Header) -> io::Result<(u32, u32)> {
+    let Some(fields) = header.as_ustar() else {
+        return match header.as_gnu() {
+            Some(fields) => both(&fields.dev_major, &fields.dev_minor),
+            None => Err(invalid("a device without numbers")),
+        };
+    };
+    both(&fields.dev_major, &fields.dev_minor)
+}
+
+fn both(major: &[u8], minor: &[u8]) -> io::Result<(u32, u32)> {
+    let read = |field| {
+        let value = number(field)?;
+        u32::try_from(value).map_err(|_| invalid("a device number is out of range"))
+    };
+    Ok((read(major)?, read(minor)?))
+}
+
+fn identity(pax: Option<u64>, header: &[u8]) -> io::Result<u32> {
     let id = match pax {
         Some(id) => id,
-        None => header?,
+        None => number(header)?,
     };
     // The last value means "leave alone" to chown.
     u32::try_from(id)

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use tar::{GnuExtSparseHeader, Header};
 
-use super::{Entry, MAX_META, TarReader, invalid, pax};
+use super::{Entry, MAX_META, TarReader, invalid, number, pax};
 
 /// A run of data in a sparse file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +55,8 @@ pub(super) fn old_gnu<R: Read>(
     let mut segments = Vec::new();
     for raw in gnu.sparse.iter().filter(|raw| !raw.is_empty()) {
         segments.push(Segment {
-            offset: raw.offset()?,
-            length: raw.length()?,
+            offset: number(&raw.offset)?,
+            length: number(&raw.numbytes)?,
         });
     }
     let mut extended = gnu.is_extended();
@@ -65,8 +65,8 @@ pub(super) fn old_gnu<R: Read>(
         reader.input.read_exact(block.as_mut_bytes())?;
         for raw in block.sparse().iter().filter(|raw| !raw.is_empty()) {
             segments.push(Segment {
-                offset: raw.offset()?,
-                length: raw.length()?,
+                offset: number(&raw.offset)?,
+                length: number(&raw.numbytes)?,
             });
         }
         if segments.len() > MAX_SEGMENTS {
@@ -75,7 +75,7 @@ pub(super) fn old_gnu<R: Read>(
         extended = block.is_extended();
     }
     entry.sparse = Some(Sparse {
-        real_size: gnu.real_size()?,
+        real_size: number(&gnu.realsize)?,
         segments,
     });
     Ok(())
