@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_driver_api::{Kind, Network, PROTOCOL, PROTOCOL_MIN, Registry, Storage, Volume};
+use gantry_driver_api::{
+    Driver, Invoke, Kind, Network, PROTOCOL, PROTOCOL_MIN, Registry, Storage, Volume,
+};
 use parking_lot::RwLock;
 
-use crate::slot::{Slot, client};
+use crate::slot::{Handle, Slot, client};
 use crate::{Backend, DriverState, DriverStatus, Isolation, Local, RegistryError, Retired};
 
 /// Names that mean another driver: kind, alias, driver.
@@ -96,6 +98,22 @@ impl DriverRegistry {
     /// When it is not there, with the reason.
     pub fn registry(&self, name: &str) -> Result<Arc<dyn Registry>, RegistryError> {
         Ok(Arc::new(client(&self.slot(Kind::Registry, name)?)))
+    }
+
+    /// Any driver, as what all kinds have in common.
+    ///
+    /// # Errors
+    /// When it is not there, with the reason.
+    pub fn driver(&self, kind: Kind, name: &str) -> Result<Arc<dyn Driver>, RegistryError> {
+        Ok(Arc::new(client(&self.slot(kind, name)?)))
+    }
+
+    /// Any driver, for calls that the caller encodes.
+    ///
+    /// # Errors
+    /// When it is not there, with the reason.
+    pub fn invoker(&self, kind: Kind, name: &str) -> Result<Arc<dyn Invoke>, RegistryError> {
+        Ok(Arc::new(Handle(self.slot(kind, name)?)))
     }
 
     /// The driver that new objects of `kind` get unless told otherwise. It need not be available.
