@@ -55,16 +55,13 @@ pub(crate) async fn create(
         }
     })
     .await?;
-    let Prepared {
-        group, state, dir, ..
-    } = prepared;
+    let Prepared { group, dir, .. } = prepared;
     match created(socket).await {
         Ok((pid, control)) => Ok(Arc::new(Process {
             id,
             pid,
             dir,
             group,
-            state,
             control,
             all_caps: shared.config.host.bounding_set,
             started_at: AtomicI64::new(0),
@@ -296,7 +293,7 @@ pub(crate) fn found(
     shared: &Shared,
     id: &ContainerId,
     dir: Dir,
-    state: State,
+    state: &State,
     control: Control,
     pid: i32,
     started_at: i64,
@@ -306,7 +303,6 @@ pub(crate) fn found(
         pid,
         dir,
         group: Group::new(cgroups(&shared.config.host)?, &state.cgroup),
-        state,
         control,
         all_caps: shared.config.host.bounding_set,
         started_at: AtomicI64::new(started_at),

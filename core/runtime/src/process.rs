@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::control::{self, Control, End, unexpected};
 use crate::exec;
 use crate::spec::{Resources, resources};
-use crate::state::{Dir, State, exit_status, timestamp};
+use crate::state::{Dir, exit_status, timestamp};
 use crate::{
     Attach, Attached, ConsoleSize, ExecProcess, ExecRequest, ExitStatus, RuntimeError, StartError,
     StartErrorKind,
@@ -35,7 +35,6 @@ pub struct Process {
     pub(crate) pid: i32,
     pub(crate) dir: Dir,
     pub(crate) group: Group,
-    pub(crate) state: State,
     pub(crate) control: Control,
     /// What a privileged exec gets.
     pub(crate) all_caps: CapSet,
@@ -187,7 +186,9 @@ impl Process {
     /// # Errors
     /// [`RuntimeError::Start`] when it cannot be executed, [`RuntimeError::NotRunning`].
     pub async fn exec(self: &Arc<Self>, request: ExecRequest) -> Result<ExecProcess, RuntimeError> {
-        let plan = exec::plan(&self.state, &request, self.all_caps)?;
+        // Kept on disk, not here: with its filter it is the largest part of a container that nobody executes in.
+        let state = self.dir.state().ok_or(RuntimeError::NotRunning)?;
+        let plan = exec::plan(&state, &request, self.all_caps)?;
         let (stdio, theirs) = exec::stdio(&request).map_err(|e| self.dir.failed(e))?;
         let message = Request::Exec {
             id: request.id.to_string(),
@@ -248,6 +249,13 @@ impl Process {
     /// Errors of the freezer.
     pub async fn unpause(&self) -> Result<(), RuntimeError> {
         self.with_group(|group| group.thaw()).await
+    }
+    /// Whether its processes are frozen.
+    ///
+    /// # Errors
+    /// Errors of the freezer.
+    pub async fn is_paused(&self) -> Result<bool, RuntimeError> {
+        self.with_group(|group| group.is_frozen()).await
     }
     /// Changes limits while it runs; `None` fields stay as they are. Swap too: unlike at creation, a limit on memory
     /// alone says nothing on it.

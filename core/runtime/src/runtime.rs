@@ -107,7 +107,8 @@ impl Runtime {
         };
         Ok(spec::build(input, &context)?)
     }
-    /// Sets a container up to the point before its program is executed.
+    /// Sets a container up to the point before its program is executed. To be run to its end: a container whose
+    /// creation is dropped half-way is found by [`Runtime::known`] only.
     ///
     /// # Errors
     /// [`RuntimeError`]; nothing of the container is left then.
@@ -128,7 +129,7 @@ impl Runtime {
             match control.ask(Request::Info).await.map(|a| a.message) {
                 Ok(Message::Info(info)) => {
                     let (pid, at) = (info.pid, info.started_at);
-                    return create::found(&self.shared, id, dir, state, control, pid, at)
+                    return create::found(&self.shared, id, dir, &state, control, pid, at)
                         .map(Reconnected::Running);
                 }
                 Ok(other) => return Err(unexpected(other)),

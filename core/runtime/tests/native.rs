@@ -472,7 +472,9 @@ async fn limits_are_in_the_cgroup() {
     let stats = process.stats().await.unwrap();
     assert_eq!((stats.memory.limit, stats.pids.limit), (128 << 20, None));
     process.pause().await.unwrap();
+    assert!(process.is_paused().await.unwrap());
     process.unpause().await.unwrap();
+    assert!(!process.is_paused().await.unwrap());
     process.pause().await.unwrap();
     // A paused one can be removed.
     process.delete().await.unwrap();

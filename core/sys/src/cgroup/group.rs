@@ -124,30 +124,40 @@ impl Group {
     pub fn thaw(&self) -> Result<(), CgroupError> {
         self.set_frozen(false)
     }
+    /// Whether its processes are stopped, or about to be.
+    ///
+    /// # Errors
+    /// Where there is no freezer.
+    pub fn is_frozen(&self) -> Result<bool, CgroupError> {
+        let freezer = self.freezer()?;
+        Ok(files::read(&freezer.request)? != freezer.words[0])
+    }
+    fn freezer(&self) -> Result<Freezer, CgroupError> {
+        if let Some(dir) = self.v2_dir() {
+            return Ok(Freezer {
+                request: dir.join("cgroup.freeze"),
+                words: ["0", "1"],
+                events: Some(dir.join("cgroup.events")),
+            });
+        }
+        let dir = self
+            .dir("freezer")
+            .ok_or_else(|| no_controller("freezer"))?;
+        Ok(Freezer {
+            request: dir.join("freezer.state"),
+            words: ["THAWED", "FROZEN"],
+            events: None,
+        })
+    }
     fn set_frozen(&self, frozen: bool) -> Result<(), CgroupError> {
-        let unified = self.v2_dir();
-        let (file, value, state) = match (&unified, frozen) {
-            (Some(dir), _) => (
-                dir.join("cgroup.freeze"),
-                if frozen { "1" } else { "0" },
-                dir.join("cgroup.events"),
-            ),
-            (None, _) => {
-                let dir = self
-                    .dir("freezer")
-                    .ok_or_else(|| no_controller("freezer"))?;
-                let state = dir.join("freezer.state");
-                let value = if frozen { "FROZEN" } else { "THAWED" };
-                (state.clone(), value, state)
-            }
-        };
+        let freezer = self.freezer()?;
+        let wanted = freezer.words[usize::from(frozen)];
         for _ in 0..ATTEMPTS {
             // Version 1 has to be asked again: a process that forks meanwhile undoes the request.
-            files::write(&file, value)?;
-            let done = if unified.is_some() {
-                files::field(&state, "frozen") == Some(u64::from(frozen))
-            } else {
-                files::read(&state)? == value
+            files::write(&freezer.request, wanted)?;
+            let done = match &freezer.events {
+                Some(events) => files::field(events, "frozen") == Some(u64::from(frozen)),
+                None => files::read(&freezer.request)? == wanted,
             };
             if done {
                 return Ok(());
@@ -156,10 +166,10 @@ impl Group {
         }
         if frozen {
             // Rather running than half frozen.
-            let _ = files::write(&file, if unified.is_some() { "0" } else { "THAWED" });
+            let _ = files::write(&freezer.request, freezer.words[0]);
         }
         let e = io::Error::from_raw_os_error(libc::EBUSY);
-        Err(CgroupError::new("unable to freeze", &file, e))
+        Err(CgroupError::new("unable to freeze", &freezer.request, e))
     }
     /// Every process in it and in groups below, ascending.
     ///
@@ -243,6 +253,16 @@ impl Group {
     pub fn remove(&self) -> Result<(), CgroupError> {
         self.dirs().iter().try_for_each(|dir| remove_tree(dir))
     }
+}
+
+/// How a group is frozen.
+struct Freezer {
+    /// The file the wish is written to.
+    request: PathBuf,
+    /// What is written to let run and to stop.
+    words: [&'static str; 2],
+    /// Where the outcome is read, when it is not `request` itself.
+    events: Option<PathBuf>,
 }
 
 impl Cgroups {

@@ -278,8 +278,11 @@ fn a_real_group_limits_freezes_kills_and_goes() {
     let stats = group.stats().unwrap();
     assert_eq!(stats.memory.limit, 32 << 20);
     assert_eq!((stats.pids.current, stats.pids.limit), (1, Some(20)));
+    assert!(!group.is_frozen().unwrap());
     group.freeze().unwrap();
+    assert!(group.is_frozen().unwrap());
     group.thaw().unwrap();
+    assert!(!group.is_frozen().unwrap());
     group.freeze().unwrap();
     group.kill_all().unwrap();
     use std::os::unix::process::ExitStatusExt;
