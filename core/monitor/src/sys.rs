@@ -350,6 +350,14 @@ pub(crate) fn reap() -> Option<(i32, i32)> {
     (pid > 0).then_some((pid, status))
 }
 
+/// Kills a child and reaps it; 0 is none.
+pub(crate) fn kill_and_wait(pid: i32) {
+    if pid > 0 {
+        let _ = kill(pid, libc::SIGKILL);
+        wait(pid);
+    }
+}
+
 /// Waits for this child to die.
 pub(crate) fn wait(pid: i32) -> i32 {
     let mut status = 0;

@@ -34,7 +34,8 @@ pub(crate) enum PlanBytes<'a> {
 }
 
 impl PlanBytes<'_> {
-    fn decode(&self) -> Step<Plan> {
+    /// Reads it.
+    pub(crate) fn decode(&self) -> Step<Plan> {
         let bad = |e: ProtocolError| plain(Stage::Plan, format!("read plan: {e}"));
         match self {
             Self::Inline(bytes) => from_bytes(bytes).map_err(bad),
@@ -67,6 +68,13 @@ pub(crate) struct Inherited<'a> {
     pub(crate) join: Vec<(NamespaceKind, OwnedFd)>,
     /// The `tasks` files of the container's v1 cgroups.
     pub(crate) tasks: Vec<OwnedFd>,
+}
+
+/// Mounts a foreign runtime's root at `at`, in a mount namespace that the calling process gets for it.
+pub(crate) fn mount_apart(plan: &Plan, at: &Path) -> Step<OwnedFd> {
+    sys::unshare(libc::CLONE_NEWNS).at(Stage::Namespace, || "unshare mount namespace".into())?;
+    isolate(plan)?;
+    tree::mount_root(plan, at, at).map(root::Root::into_fd)
 }
 
 /// Runs as the container's first process; ends with its program, or with an exit after the failure was reported.
@@ -111,7 +119,7 @@ fn set_up(inherited: &Inherited<'_>) -> Step<Prepared> {
     set_names(&plan)?;
 
     isolate(&plan)?;
-    let root = tree::mount_root(&plan, &launch.socket_dir)?;
+    let root = tree::mount_root(&plan, Path::new("/"), &launch.socket_dir)?;
     let context = Context {
         root: &root,
         cgroup: &launch.cgroup,

@@ -36,6 +36,11 @@ impl Root {
         Self(fd)
     }
 
+    /// The root's descriptor.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
     /// Opens what is there; links lead nowhere outside.
     pub(crate) fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         self.open_with(path, flags, ResolveFlags::IN_ROOT)

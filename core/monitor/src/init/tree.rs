@@ -22,8 +22,8 @@ const MAX_VALUE: usize = 255;
 /// The longest options that `mount(2)` takes: a page.
 const MAX_OPTIONS: usize = 4096;
 
-/// Mounts the plan's root over `/` of this mount namespace. `staging` is a directory that may be covered.
-pub(crate) fn mount_root(plan: &Plan, staging: &Path) -> Step<Root> {
+/// Mounts the plan's root at `at` in this mount namespace (over `/`, say). `staging` is a directory that may be covered.
+pub(crate) fn mount_root(plan: &Plan, at: &Path, staging: &Path) -> Step<Root> {
     let mut root = None;
     let mounts = plan
         .rootfs
@@ -39,7 +39,7 @@ pub(crate) fn mount_root(plan: &Plan, staging: &Path) -> Step<Root> {
             other => {
                 let fd = other?;
                 let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-                rustix::mount::move_mount(&fd, "", CWD, "/", flags).at(Stage::Mount, what)?;
+                rustix::mount::move_mount(&fd, "", CWD, at, flags).at(Stage::Mount, what)?;
                 fd
             }
         };
@@ -139,6 +139,10 @@ fn overlay(
 ) -> Step<OwnedFd> {
     let too_long = || failure(Stage::Mount, Errno::NAMETOOLONG, "mount overlay".into());
     let what = || "mount overlay".to_owned();
+    // Kernels before 6.5 take the words below one by one, and then refuse the whole.
+    if kernel_version() < (6, 5) {
+        return Err(too_long());
+    }
     let fs =
         rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).at(Stage::Mount, what)?;
     let set = |key: &str, path: &Path| -> Step<()> {
@@ -170,6 +174,16 @@ fn overlay(
         set.map_err(|e| refused(&fs, e, format!("mount overlay with option {option}")))?;
     }
     create(&fs, mount.attr_set).map_err(|e| refused(&fs, e, what()))
+}
+
+/// Major and minor version of the running kernel.
+fn kernel_version() -> (u32, u32) {
+    let uts = rustix::system::uname();
+    let release = uts.release().to_string_lossy();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 fn path_missing(path: &Path) -> bool {

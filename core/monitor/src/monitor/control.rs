@@ -66,8 +66,11 @@ impl Monitor {
             Phase::Starting { .. } | Phase::Running => return Err(Errno::ALREADY),
             Phase::Ended(_) => return Err(Errno::SRCH),
         }
-        let sync = self.sync.as_ref().ok_or(Errno::SRCH)?;
-        sync::send(sync.as_fd(), &Packet::Go);
+        match (&mut self.foreign, &self.sync) {
+            (Some(foreign), _) => foreign.start().map_err(|_| Errno::IO)?,
+            (None, Some(sync)) => sync::send(sync.as_fd(), &Packet::Go),
+            (None, None) => return Err(Errno::SRCH),
+        }
         self.phase = Phase::Starting { conn, seq };
         Ok(None)
     }
@@ -77,7 +80,7 @@ impl Monitor {
         if let Some(id) = exec {
             let exec = self.execs.iter().find(|e| e.id == id).ok_or(Errno::SRCH)?;
             sys::kill(exec.pid, signo)?;
-        } else if matches!(self.phase, Phase::Ended(_)) {
+        } else if self.init == 0 || matches!(self.phase, Phase::Ended(_)) {
             return Err(Errno::SRCH);
         } else if all {
             finish::signal_all(&self.cgroup, signo);
@@ -112,7 +115,7 @@ impl Monitor {
     }
 
     fn netns(&self) -> Answer {
-        if matches!(self.phase, Phase::Ended(_)) {
+        if self.init == 0 || matches!(self.phase, Phase::Ended(_)) {
             return Err(Errno::SRCH);
         }
         let path = format!("/proc/{}/ns/net", self.init);

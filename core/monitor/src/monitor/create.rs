@@ -15,6 +15,7 @@ use crate::exec::{open_tasks, set_oom_score};
 use crate::fault::{At, Step, failure, plain};
 use crate::init::{self, Inherited, PlanBytes, clone_flag};
 use crate::monitor::conn::Conn;
+use crate::monitor::foreign::Foreign;
 use crate::monitor::log::Log;
 use crate::monitor::oom::Oom;
 use crate::monitor::streams::Streams;
@@ -92,29 +93,39 @@ pub(crate) fn create(
     plan: PlanAt,
     bytes: Vec<u8>,
 ) -> Step<Monitor> {
-    if launch.foreign.is_some() {
-        return Err(plain(Stage::Plan, "foreign runtimes are not supported"));
-    }
     let Control { socket, namespaces } = control;
     let mut conns = vec![Conn::new(1, socket)];
     conns.reserve_exact(2);
     let (streams, stdio) = Streams::open(&launch.stdio)?;
-    let (ours, theirs) = sync::pair().at(Stage::Monitor, || "open sync socket".into())?;
-    let inherited = Inherited {
-        launch: &launch,
-        plan: match plan {
-            PlanAt::Offset(offset) => PlanBytes::Inline(bytes.get(offset..).unwrap_or_default()),
-            PlanAt::File(fd) => PlanBytes::File(fd),
-        },
-        sync: theirs,
-        stdio,
-        join: joins(&launch.namespaces, namespaces)?,
-        tasks: open_tasks(&launch.cgroup)?,
+    let plan = match plan {
+        PlanAt::Offset(offset) => PlanBytes::Inline(bytes.get(offset..).unwrap_or_default()),
+        PlanAt::File(fd) => PlanBytes::File(fd),
     };
-    let init = clone_init(inherited, &launch)?;
+    let mut foreign = None;
+    let (init, sync) = match launch.foreign.clone() {
+        Some(config) => {
+            let root = init::mount_apart(&plan.decode()?, &config.bundle.join("rootfs"))?;
+            foreign = Some(Foreign::create(config, &launch, root, stdio)?);
+            (0, None)
+        }
+        None => {
+            let (ours, theirs) = sync::pair().at(Stage::Monitor, || "open sync socket".into())?;
+            let inherited = Inherited {
+                launch: &launch,
+                plan,
+                sync: theirs,
+                stdio,
+                join: joins(&launch.namespaces, namespaces)?,
+                tasks: open_tasks(&launch.cgroup)?,
+            };
+            (clone_init(inherited, &launch)?, Some(ours))
+        }
+    };
     drop(bytes);
     let finish = || -> Step<Monitor> {
-        prepare_init(init, &launch, &ours)?;
+        if let Some(sync) = &sync {
+            prepare_init(init, &launch, sync)?;
+        }
         Ok(Monitor {
             oom: Oom::open(launch.cgroup.memory.as_deref()),
             log: Log::open(launch.log.as_ref())?,
@@ -126,7 +137,7 @@ pub(crate) fn create(
             phase: Phase::Creating,
             init,
             started_at: 0,
-            sync: Some(ours),
+            sync,
             namespaces: launch.namespaces,
             cgroup: launch.cgroup,
             socket_dir: launch.socket_dir,
@@ -135,12 +146,10 @@ pub(crate) fn create(
             conns,
             next_conn: 2,
             execs: Vec::new(),
+            foreign,
         })
     };
-    finish().inspect_err(|_| {
-        let _ = sys::kill(init, libc::SIGKILL);
-        sys::wait(init);
-    })
+    finish().inspect_err(|_| sys::kill_and_wait(init))
 }
 
 /// The namespaces that the init joins by itself. A PID namespace is joined here: it is for children only.

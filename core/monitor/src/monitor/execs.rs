@@ -22,9 +22,9 @@ pub(crate) struct Exec {
     pub(crate) sync: Option<OwnedFd>,
     /// The master side: kept so that the exec outlives a daemon that held the other copy.
     pub(crate) terminal: Option<OwnedFd>,
-    conn: u64,
-    seq: u64,
-    failed: bool,
+    /// Who asked, and under which number.
+    pub(crate) from: (u64, u64),
+    pub(crate) failed: bool,
 }
 
 impl Monitor {
@@ -37,14 +37,15 @@ impl Monitor {
         plan: &[u8],
         fds: Vec<OwnedFd>,
     ) {
-        match self.try_exec(&id, tty, plan, fds) {
-            Ok((pid, sync)) => self.execs.push(Exec {
+        match self.try_exec((conn, seq), &id, tty, plan, fds) {
+            // Another runtime is at it.
+            Ok(None) => {}
+            Ok(Some((pid, sync))) => self.execs.push(Exec {
                 id,
                 pid,
                 sync: Some(sync),
                 terminal: None,
-                conn,
-                seq,
+                from: (conn, seq),
                 failed: false,
             }),
             Err(failure) => self.answer(conn, seq, Message::ExecFailed(failure), None),
@@ -53,11 +54,12 @@ impl Monitor {
 
     fn try_exec(
         &mut self,
+        from: (u64, u64),
         id: &str,
         tty: bool,
         plan: &[u8],
         fds: Vec<OwnedFd>,
-    ) -> Step<(i32, OwnedFd)> {
+    ) -> Step<Option<(i32, OwnedFd)>> {
         if self.phase != Phase::Running {
             return Err(failure(
                 Stage::Gone,
@@ -65,7 +67,8 @@ impl Monitor {
                 "the container is not running".into(),
             ));
         }
-        if self.execs.iter().any(|e| e.id == id) {
+        let running = self.foreign.as_ref().is_some_and(|f| f.execs(id));
+        if running || self.execs.iter().any(|e| e.id == id) {
             return Err(failure(Stage::Plan, Errno::EXIST, format!("exec {id}")));
         }
         let stdio = match (tty, <[OwnedFd; 3]>::try_from(fds)) {
@@ -73,13 +76,16 @@ impl Monitor {
             (false, Ok(fds)) => Some(fds),
             (false, Err(_)) => return Err(plain(Stage::Plan, "an exec needs three descriptors")),
         };
+        if let Some(foreign) = &mut self.foreign {
+            return foreign.exec(from, id, plan, stdio).map(|()| None);
+        }
         let init = self.enter_pid_ns()?;
         let what = || "make the exec's process".to_owned();
         let (ours, theirs) = sync::pair().at(Stage::Monitor, what)?;
         let cgroup = open_cgroup2(self.cgroup.v2.as_deref())?;
         let forked = sys::clone3(0, cgroup.as_ref().map(AsFd::as_fd));
         match forked.at(Stage::Namespace, what)? {
-            Fork::Parent(pid) => Ok((pid, ours)),
+            Fork::Parent(pid) => Ok(Some((pid, ours))),
             Fork::Child => exec::run(&Inherited {
                 init,
                 namespaces: &self.namespaces,
@@ -110,7 +116,7 @@ impl Monitor {
             return;
         };
         while let Some(packet) = exec.sync.as_ref().and_then(|s| sync::receive(s.as_fd())) {
-            let (conn, seq) = (exec.conn, exec.seq);
+            let (conn, seq) = exec.from;
             match packet {
                 Packet::Terminal(master) => exec.terminal = Some(master),
                 Packet::Failed(failure) => {
@@ -139,8 +145,17 @@ impl Monitor {
         if !exec.failed {
             let (code, signal) = finish::decode(status);
             let message = Message::ExecExited { code, signal };
-            self.answer(exec.conn, exec.seq, message, None);
+            self.answer(exec.from.0, exec.from.1, message, None);
         }
+    }
+
+    /// An exec has begun: its terminal goes to who asked, and stays here too.
+    pub(crate) fn exec_started(&mut self, exec: Exec) {
+        let (conn, seq) = exec.from;
+        let copy = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok();
+        let fd = exec.terminal.as_ref().and_then(copy);
+        self.answer(conn, seq, Message::ExecStarted { pid: exec.pid }, fd);
+        self.execs.push(exec);
     }
 
     /// Execs that are still there as the container ends die with it.
@@ -157,7 +172,7 @@ impl Monitor {
                 Message::ExecExited { code, signal }
             };
             if !exec.failed {
-                self.answer(exec.conn, exec.seq, message, None);
+                self.answer(exec.from.0, exec.from.1, message, None);
             }
         }
     }

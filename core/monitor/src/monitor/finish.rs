@@ -43,9 +43,9 @@ pub(crate) fn signal_all(cgroup: &Cgroup, signo: i32) -> usize {
 impl Monitor {
     /// The container could not be created or started: kills and reaps, tells, leaves.
     pub(crate) fn abandon(&mut self, failure: Failure) -> ! {
-        let _ = sys::kill(self.init, libc::SIGKILL);
-        sys::wait(self.init);
+        sys::kill_and_wait(self.init);
         self.kill_rest();
+        self.delete_foreign();
         match self.phase {
             Phase::Starting { conn, seq } => {
                 self.answer(conn, seq, Message::StartFailed(failure), None);
@@ -78,6 +78,7 @@ impl Monitor {
             let path = self.exit_path.display();
             eprintln!("gantry-monitor: cannot write {path}: {errno}");
         }
+        self.delete_foreign();
         self.tell_all(&Message::Exited(record));
         self.leave()
     }

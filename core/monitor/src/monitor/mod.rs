@@ -5,8 +5,10 @@ mod control;
 mod create;
 mod execs;
 mod finish;
+mod foreign;
 mod json;
 mod log;
+mod oci;
 mod oom;
 mod streams;
 
@@ -22,6 +24,7 @@ use crate::sync::{self, Packet};
 use crate::sys;
 use conn::{Conn, Mode};
 use execs::Exec;
+use foreign::Foreign;
 use log::Log;
 use oom::Oom;
 use streams::Streams;
@@ -61,6 +64,8 @@ struct Monitor {
     conns: Vec<Conn>,
     next_conn: u64,
     execs: Vec<Exec>,
+    /// Set when another runtime makes and runs the container.
+    foreign: Option<Foreign>,
     /// New children are born in the container's PID namespace.
     in_pid_ns: bool,
 }
@@ -253,15 +258,7 @@ impl Monitor {
                         let _ = sys::kill(self.init, libc::SIGKILL);
                     }
                 }
-                Packet::Ready => {
-                    self.phase = Phase::Created;
-                    let created = Message::Created {
-                        version: gantry_monitor::plan::VERSION,
-                        pid: self.init,
-                        monitor: std::process::id() as i32,
-                    };
-                    self.tell_all(&created);
-                }
+                Packet::Ready => self.created(),
                 Packet::Failed(failure) => self.abandon(failure),
                 Packet::Go | Packet::End => {
                     self.sync = None;
@@ -269,6 +266,25 @@ impl Monitor {
                 }
             }
         }
+    }
+
+    /// Everything is set up.
+    fn created(&mut self) {
+        self.phase = Phase::Created;
+        let created = Message::Created {
+            version: gantry_monitor::plan::VERSION,
+            pid: self.init,
+            monitor: std::process::id() as i32,
+        };
+        self.tell_all(&created);
+    }
+
+    /// The container's process runs.
+    fn started(&mut self, conn: u64, seq: u64) {
+        self.phase = Phase::Running;
+        self.started_at = sys::now();
+        let at = self.started_at;
+        self.answer(conn, seq, Message::Started { at }, None);
     }
 
     /// The handshake's end: the process execed, or it was killed.
@@ -279,12 +295,7 @@ impl Monitor {
                 errno: Errno::SRCH.raw_os_error(),
                 message: "the container's process died while it was set up".into(),
             }),
-            Phase::Starting { conn, seq } => {
-                self.phase = Phase::Running;
-                self.started_at = sys::now();
-                let at = self.started_at;
-                self.answer(conn, seq, Message::Started { at }, None);
-            }
+            Phase::Starting { conn, seq } => self.started(conn, seq),
             _ => {}
         }
     }
@@ -296,10 +307,20 @@ impl Monitor {
         while let Some((pid, status)) = sys::reap() {
             if pid == self.init {
                 self.init_says();
-                self.phase = Phase::Ended(status);
-            } else {
+                self.init_ended(status);
+            } else if !self.runtime_ended(pid, status) {
                 self.exec_ended(pid, status);
             }
+        }
+    }
+
+    fn init_ended(&mut self, status: i32) {
+        match &mut self.foreign {
+            // Its runtime has yet to say whether it was started.
+            Some(foreign) if matches!(self.phase, Phase::Starting { .. }) => {
+                foreign.ended = Some(status);
+            }
+            _ => self.phase = Phase::Ended(status),
         }
     }
 

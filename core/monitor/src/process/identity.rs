@@ -1,10 +1,11 @@
 //! Who a process runs as: names looked up in the container's own user database, in runc's and Docker's manner.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::BorrowedFd;
 
 use gantry_monitor::plan::User;
 use gantry_monitor::protocol::Stage;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
 use crate::fault::{Step, plain};
 
@@ -20,9 +21,9 @@ pub(crate) struct Identity {
     pub(crate) home: String,
 }
 
-/// Resolves a user inside the current root.
-pub(crate) fn resolve(user: &User) -> Step<Identity> {
-    let passwd = || lines("/etc/passwd");
+/// Resolves a user inside a root.
+pub(crate) fn resolve(root: BorrowedFd<'_>, user: &User) -> Step<Identity> {
+    let passwd = || lines(root, "/etc/passwd");
     match user {
         User::Ids { uid, gid, groups } => Ok(Identity {
             uid: *uid,
@@ -33,7 +34,7 @@ pub(crate) fn resolve(user: &User) -> Step<Identity> {
                 .find(|a| a.uid == *uid)
                 .map_or_else(|| "/".into(), |a| a.home),
         }),
-        User::Name { spec, groups } => lookup(spec, groups, passwd(), || lines("/etc/group")),
+        User::Name { spec, groups } => lookup(spec, groups, passwd(), || lines(root, "/etc/group")),
     }
 }
 
@@ -99,17 +100,17 @@ fn lookup<I: Iterator<Item = String>>(
             return Err(plain(Stage::User, message));
         }
     };
-    let mut groups = Vec::new();
     if !group_spec.is_empty() {
         found.2 = group_id(group_spec, &group)?;
-    } else if let Some(name) = &found.0 {
+    }
+    // The primary group is among the supplementary ones, as in Docker since CVE-2022-36109.
+    let mut groups = vec![found.2];
+    if group_spec.is_empty()
+        && let Some(name) = &found.0
+    {
         let member = |g: &Group| g.members.split(',').any(|m| m == name);
-        groups.extend(
-            group()
-                .filter_map(|l| Group::parse(&l))
-                .filter(member)
-                .map(|g| g.gid),
-        );
+        let gids = group().filter_map(|l| Group::parse(&l)).filter(member);
+        groups.extend(gids.map(|g| g.gid).filter(|gid| *gid != found.2));
     }
     for name in more {
         let gid = group_id(name, &group)?;
@@ -153,9 +154,9 @@ fn number(spec: &str) -> Step<Option<u32>> {
 }
 
 /// The lines of a database; none when it is missing or no plain file.
-fn lines(path: &str) -> impl Iterator<Item = String> {
+fn lines(root: BorrowedFd<'_>, path: &str) -> impl Iterator<Item = String> + use<> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = rustix::fs::open(path, flags, Mode::empty())
+    let file = rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
         .ok()
         .filter(|fd| {
             rustix::fs::fstat(fd)
@@ -191,16 +192,16 @@ mod tests {
 
     #[test]
     fn users_and_groups_by_name_and_number() {
-        assert_eq!(ids("", &[]), (0, 0, vec![], "/root".into()));
-        assert_eq!(ids("web", &[]), (33, 44, vec![50, 51], "/srv".into()));
+        assert_eq!(ids("", &[]), (0, 0, vec![0], "/root".into()));
+        assert_eq!(ids("web", &[]), (33, 44, vec![44, 50, 51], "/srv".into()));
         assert_eq!(
-            ids("33", &["www", "51"]),
-            (33, 44, vec![50, 51, 44], "/srv".into())
+            ids("33", &["www", "51", "7"]),
+            (33, 44, vec![44, 50, 51, 7], "/srv".into())
         );
-        assert_eq!(ids("web:www", &[]), (33, 44, vec![], "/srv".into()));
-        assert_eq!(ids("1234", &[]), (1234, 0, vec![], "/".into()));
-        assert_eq!(ids("1234:1000", &[]), (1234, 7, vec![], "/".into()));
-        assert_eq!(ids("0:99", &[]), (0, 99, vec![], "/root".into()));
+        assert_eq!(ids("web:extra", &[]), (33, 50, vec![50], "/srv".into()));
+        assert_eq!(ids("1234", &[]), (1234, 0, vec![0], "/".into()));
+        assert_eq!(ids("1234:1000", &[]), (1234, 7, vec![7], "/".into()));
+        assert_eq!(ids("0:99", &[]), (0, 99, vec![99], "/root".into()));
     }
 
     #[test]

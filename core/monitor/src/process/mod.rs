@@ -15,7 +15,10 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::fault::{At, Step, failure, words};
 use crate::sys;
-use identity::Identity;
+pub(crate) use identity::{Identity, resolve};
+
+/// For directories that are only walked from.
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// `CAP_SYS_ADMIN`, kept until the filter is installed.
 const CAP_SYS_ADMIN: u64 = 1 << 21;
@@ -92,11 +95,13 @@ enum Cwd {
 /// The caller has closed every descriptor that leads out of the container.
 pub(crate) fn prepare(process: Process, labels: Labels) -> Step<Prepared> {
     let mut process = process;
-    let identity = identity::resolve(&process.user)?;
+    let root =
+        rustix::fs::open("/", DIRECTORY, Mode::empty()).at(Stage::Setup, || "open /".into())?;
+    let identity = resolve(root.as_fd(), &process.user)?;
     if !process.env.iter().any(|e| e.starts_with("HOME=")) {
         process.env.push(format!("HOME={}", identity.home));
     }
-    let cwd = enter_cwd(&process)?;
+    let cwd = enter_cwd(&root, &process)?;
     let program = program::find(&process)?;
     Ok(Prepared {
         process,
@@ -108,18 +113,13 @@ pub(crate) fn prepare(process: Process, labels: Labels) -> Step<Prepared> {
 }
 
 /// Changes to the working directory without ever following a magic link out of the container.
-fn enter_cwd(process: &Process) -> Step<Cwd> {
+fn enter_cwd(root: &OwnedFd, process: &Process) -> Step<Cwd> {
     let path = match process.cwd.to_str() {
         Some("") | None => "/",
         Some(path) => path,
     };
     let what = || format!("chdir to cwd ({path:?}) set in config.json failed");
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let open = || {
-        let resolve = ResolveFlags::IN_ROOT;
-        let root = rustix::fs::open("/", flags, Mode::empty())?;
-        rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
-    };
+    let open = || rustix::fs::openat2(root, path, DIRECTORY, Mode::empty(), ResolveFlags::IN_ROOT);
     let dir = match open() {
         Err(Errno::NOENT) if process.create_cwd => {
             let made = std::fs::create_dir_all(path);

@@ -40,12 +40,23 @@ pub struct Machine {
 
 impl Machine {
     pub fn new() -> Self {
+        Self::with_wrapper(None)
+    }
+
+    /// With a zygote that this script executes.
+    pub fn with_wrapper(script: Option<&str>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         busybox(&dir.path().join("lower"));
         let log = std::fs::File::create(dir.path().join("zygote.log")).unwrap();
-        let binary = Path::new(env!("CARGO_BIN_EXE_gantry-monitor"));
+        let mut binary = PathBuf::from(env!("CARGO_BIN_EXE_gantry-monitor"));
+        if let Some(script) = script {
+            use std::os::unix::fs::PermissionsExt;
+            binary = dir.path().join("wrapper");
+            std::fs::write(&binary, script).unwrap();
+            std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
         Self {
-            zygote: Some(Zygote::spawn(binary, Stdio::from(log)).unwrap()),
+            zygote: Some(Zygote::spawn(&binary, Stdio::from(log)).unwrap()),
             dir,
             count: 0.into(),
             monitors: Vec::new().into(),
