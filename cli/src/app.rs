@@ -12,7 +12,7 @@ use crate::client::version::ApiVersion;
 use crate::config::Config;
 
 /// Flags before the command.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(crate) struct Globals {
     /// Location of client config files
     #[arg(long, value_name = "string")]

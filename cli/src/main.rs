@@ -51,19 +51,7 @@ fn report(error: &anyhow::Error) -> u8 {
 }
 
 fn run(program: &'static str, args: &[String]) -> anyhow::Result<()> {
-    let usage = argv::Usage {
-        path: program.into(),
-        arguments: "[OPTIONS] COMMAND [ARG...]".into(),
-        about: "A client for container engines",
-        aliases: Vec::new(),
-        after: String::new(),
-    };
-    let shown = argv::Usage {
-        after: commands::overview(program),
-        ..usage
-    };
-    let mut matches = argv::parse(Globals::augment_args(Command::new(program)), &shown, args)?;
-    let globals = Globals::from_arg_matches_mut(&mut matches)?;
+    let globals = globals(program, args)?;
     if globals.version {
         return commands::version::print_short(program);
     }
@@ -85,4 +73,23 @@ fn run(program: &'static str, args: &[String]) -> anyhow::Result<()> {
     // A thread may still be reading the terminal; nothing that matters is left to wait for.
     runtime.shutdown_background();
     result
+}
+
+/// The flags before the command, and the command with all that follows it.
+fn globals(program: &str, args: &[String]) -> anyhow::Result<Globals> {
+    if args.first().is_some_and(|word| !word.starts_with('-')) {
+        return Ok(Globals {
+            command: args.to_vec(),
+            ..Globals::default()
+        });
+    }
+    let usage = argv::Usage {
+        path: program.into(),
+        arguments: "[OPTIONS] COMMAND [ARG...]".into(),
+        about: "A client for container engines",
+        aliases: Vec::new(),
+        after: commands::overview(program),
+    };
+    let mut matches = argv::parse(Globals::augment_args(Command::new("globals")), &usage, args)?;
+    Ok(Globals::from_arg_matches_mut(&mut matches)?)
 }
