@@ -77,7 +77,8 @@ impl Display {
                 ProgressDrawTarget::stderr(),
             ),
         };
-        if terminal {
+        // Without a usable TERM there is nothing to draw on.
+        if terminal && !draw.is_hidden() {
             Self::Bars {
                 all: MultiProgress::with_draw_target(draw),
                 by_id: HashMap::new(),

@@ -16,30 +16,41 @@ pub(crate) struct Session {
     raw: Option<RawMode>,
 }
 
+/// What becomes of signals that reach us during a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signals {
+    /// Somebody passes them on.
+    Forwarded,
+    /// They end us; the terminal is restored first.
+    Fatal,
+}
+
 impl Session {
     /// Connects our streams. `keys` is the user's choice of detach keys.
-    pub(crate) fn begin(hijacked: Hijacked, wanted: Wanted, keys: Option<&str>) -> Result<Self> {
+    pub(crate) fn begin(
+        hijacked: Hijacked,
+        wanted: Wanted,
+        keys: Option<&str>,
+        signals: Signals,
+    ) -> Result<Self> {
         let interactive = wanted.tty && wanted.stdin;
         let raw = if interactive {
             RawMode::enable()?
         } else {
             None
         };
+        if let (Some(raw), Signals::Fatal) = (&raw, signals) {
+            raw.restore_on_signals()?;
+        }
+        let parsed = |keys| parse_keys(keys).ok();
         let keys = interactive.then(|| {
-            keys.and_then(|keys| parse_keys(keys).ok())
+            keys.and_then(parsed)
                 .unwrap_or_else(|| DEFAULT_KEYS.to_vec())
         });
         Ok(Self {
             pumps: hijacked.start(wanted, keys)?,
             raw,
         })
-    }
-
-    /// Makes signals that would end us restore the terminal first. Not for those that pass signals on.
-    pub(crate) fn restore_on_signals(&self) -> Result<()> {
-        self.raw
-            .as_ref()
-            .map_or(Ok(()), RawMode::restore_on_signals)
     }
 
     /// Waits for the end; meanwhile the size of our terminal is passed on to `resize`.

@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::client::hijack::{Ended, Wanted};
 use crate::client::{Client, segment};
 use crate::error::Exit;
-use crate::session::{self, Session, begin_wait, exit_code, forward_signals};
+use crate::session::{self, Session, Signals, begin_wait, exit_code, forward_signals};
 use crate::terminal;
 
 /// Flags of `attach`.
@@ -75,13 +75,11 @@ impl Attach {
                 tty,
             },
             keys,
+            Signals::Fatal,
         )?;
-        if tty {
-            session.restore_on_signals()?;
-            if terminal::stdout_is_terminal() {
-                // A change of size makes the program draw its screen for us.
-                let _ = session::resize(client, path, 1).await;
-            }
+        if tty && terminal::stdout_is_terminal() {
+            // A change of size makes the program draw its screen for us.
+            let _ = session::resize(client, path, 1).await;
         }
         if session.finish(client, tty.then_some(path)).await? == Ended::Detached {
             bail!("read escape sequence");

@@ -7,7 +7,7 @@ use crate::client::hijack::{Ended, Wanted};
 use crate::client::segment;
 use crate::error::Exit;
 use crate::opts::values::{environment, parse_env};
-use crate::session::Session;
+use crate::session::{Session, Signals};
 use crate::terminal;
 
 /// Flags of `exec`.
@@ -95,8 +95,7 @@ impl Exec {
             stderr: true,
             tty: self.tty,
         };
-        let session = Session::begin(start.hijack().await?, wanted, keys)?;
-        session.restore_on_signals()?;
+        let session = Session::begin(start.hijack().await?, wanted, keys, Signals::Fatal)?;
         if session.finish(client, self.tty.then_some(&path)).await? == Ended::Detached {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use crate::error::Exit;
 use crate::format::outln;
 use crate::opts::body::CreateBody;
 use crate::opts::flags::ContainerFlags;
-use crate::session::{Session, begin_wait, exit_code, forward_signals};
+use crate::session::{Session, Signals, begin_wait, exit_code, forward_signals};
 use crate::terminal;
 
 /// Flags of `run`.
@@ -158,6 +158,11 @@ impl Run {
             .maybe("detachKeys", keys)
             .hijack()
             .await?;
-        Session::begin(hijacked, wanted, keys).map(Some)
+        let signals = if self.sig_proxy {
+            Signals::Forwarded
+        } else {
+            Signals::Fatal
+        };
+        Session::begin(hijacked, wanted, keys, signals).map(Some)
     }
 }

@@ -7,7 +7,7 @@ use crate::client::hijack::{Ended, Wanted};
 use crate::client::{Client, segment};
 use crate::error::Exit;
 use crate::format::outln;
-use crate::session::{Session, begin_wait, exit_code, forward_signals};
+use crate::session::{Session, Signals, begin_wait, exit_code, forward_signals};
 use crate::terminal;
 
 /// Flags of `start`.
@@ -118,10 +118,8 @@ impl Start {
                 tty,
             },
             keys,
+            Signals::Fatal,
         )?;
-        if tty {
-            session.restore_on_signals()?;
-        }
         if let Err(error) = self.request(client, id).done().await {
             session.abandon();
             return Err(error.into());

@@ -1,0 +1,6 @@
+//! The client as a program, against a scripted daemon.
+
+mod fake;
+mod requests;
+mod run;
+mod terminal;
