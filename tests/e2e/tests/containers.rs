@@ -359,31 +359,43 @@ fn limits_are_in_the_cgroup() {
 
 #[test]
 fn foreign_runtimes() {
-    let config = serde_json::json!({"runtimes": {"crun": {"path": "/usr/bin/crun"}, "runc": {"path": "/usr/sbin/runc"}}});
+    // Debian's crun refuses machines with an empty unified hierarchy beside v1; core/monitor tests it without one.
+    let config = serde_json::json!({"runtimes": {"other": {"path": "/usr/sbin/runc"}}});
     let engine = Engine::with(gantry_e2e::Options {
         config: Some(config),
         ..Default::default()
     });
     engine.import_busybox("busybox:latest");
-    // Debian's runtimes insist on raising hard limits, which takes CAP_SYS_RESOURCE.
-    for runtime in ["runc", "crun"] {
-        let out = engine.docker(&[
+    let script = "echo hi; cat /proc/self/status; exit 3";
+    let out = engine.docker(&[
+        "run",
+        "--rm",
+        "--runtime",
+        "other",
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert_eq!(out.code, 3, "{out:?}");
+    assert!(
+        out.out.starts_with("hi\n") && out.out.contains("Seccomp:\t2"),
+        "{out:?}"
+    );
+    engine
+        .docker(&[
             "run",
-            "--rm",
+            "-d",
+            "--name",
+            "r",
             "--runtime",
-            runtime,
+            "other",
             "busybox",
-            "sh",
-            "-c",
-            "echo hi; exit 3",
-        ]);
-        assert_eq!(
-            (out.code, out.out.as_str()),
-            (3, "hi\n"),
-            "{runtime}: {}",
-            out.err
-        );
-    }
+            "sleep",
+            "60",
+        ])
+        .ok();
+    assert_eq!(engine.docker(&["exec", "r", "echo", "in"]).ok(), "in");
     engine
         .docker(&["run", "--rm", "--runtime", "nope", "busybox", "true"])
         .fails(125, "nope");
