@@ -242,15 +242,18 @@ fn lists_and_filters() {
         [loose.clone(), two.clone(), one.clone()],
         "newest first"
     );
-    assert_eq!(list(&[("dangling", "true")]), [loose.clone()]);
+    assert_eq!(list(&[("dangling", "true")]), std::slice::from_ref(&loose));
     assert_eq!(list(&[("dangling", "false")]), [two.clone(), one.clone()]);
     assert_eq!(list(&[("label", "k")]), [two.clone(), one.clone()]);
-    assert_eq!(list(&[("label", "k=1")]), [one.clone()]);
-    assert_eq!(list(&[("label!", "k")]), [loose.clone()]);
-    assert_eq!(list(&[("reference", "a/*")]), [one.clone()]);
-    assert_eq!(list(&[("reference", "two:lat*")]), [two.clone()]);
-    assert_eq!(list(&[("before", "two")]), [one.clone()]);
-    assert_eq!(list(&[("since", "two")]), [loose.clone()]);
+    assert_eq!(list(&[("label", "k=1")]), std::slice::from_ref(&one));
+    assert_eq!(list(&[("label!", "k")]), std::slice::from_ref(&loose));
+    assert_eq!(list(&[("reference", "a/*")]), std::slice::from_ref(&one));
+    assert_eq!(
+        list(&[("reference", "two:lat*")]),
+        std::slice::from_ref(&two)
+    );
+    assert_eq!(list(&[("before", "two")]), std::slice::from_ref(&one));
+    assert_eq!(list(&[("since", "two")]), std::slice::from_ref(&loose));
     assert_eq!(list(&[("until", "1h")]), [] as [ImageId; 0]);
     for (name, value) in [("nonsense", "x"), ("dangling", "x"), ("until", "x")] {
         let query = ListQuery {

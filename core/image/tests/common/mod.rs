@@ -303,3 +303,96 @@ impl Recorder {
         self.lines().iter().any(|line| line.contains(text))
     }
 }
+
+/// A TCP relay in front of a registry that cuts connections off.
+pub(crate) struct Relay {
+    pub(crate) port: u16,
+    /// Bytes from the server after which a connection is cut, for the connections to come; then none is cut.
+    pub(crate) cuts: Arc<Mutex<Vec<usize>>>,
+    /// The first line and the `range` header of every request seen.
+    pub(crate) requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Relay {
+    /// Answers to requests for blobs of at least `large` bytes are subject to cuts.
+    pub(crate) fn start(to: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let relay = Self {
+            port: listener.local_addr().unwrap().port(),
+            cuts: Arc::default(),
+            requests: Arc::default(),
+        };
+        let (cuts, requests) = (relay.cuts.clone(), relay.requests.clone());
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let server = TcpStream::connect(("127.0.0.1", to)).unwrap();
+                let (cuts, requests) = (cuts.clone(), requests.clone());
+                std::thread::spawn(move || relay_one(&client, &server, &cuts, &requests));
+            }
+        });
+        relay
+    }
+
+    pub(crate) fn domain(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn ranges(&self) -> Vec<String> {
+        let requests = self.requests.lock().unwrap();
+        requests
+            .iter()
+            .filter(|line| line.starts_with("range:"))
+            .cloned()
+            .collect()
+    }
+}
+
+fn relay_one(
+    client: &TcpStream,
+    server: &TcpStream,
+    cuts: &Mutex<Vec<usize>>,
+    requests: &Mutex<Vec<String>>,
+) {
+    use std::io::{Read, Write};
+    let cutting = std::sync::atomic::AtomicUsize::new(usize::MAX);
+    let order = std::sync::atomic::Ordering::SeqCst;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut from, mut to) = (client, server);
+            let mut buffer = [0; 16384];
+            while let Ok(count @ 1..) = from.read(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..count]).to_lowercase();
+                if text.starts_with("get ") && text.contains("/blobs/") {
+                    let next = cuts.lock().unwrap().pop();
+                    cutting.store(next.unwrap_or(usize::MAX), order);
+                }
+                requests.lock().unwrap().extend(
+                    text.lines()
+                        .filter(|line| line.starts_with("get ") || line.starts_with("range:"))
+                        .map(str::to_owned),
+                );
+                if to.write_all(&buffer[..count]).is_err() {
+                    break;
+                }
+            }
+            let _ = server.shutdown(std::net::Shutdown::Both);
+        });
+        let (mut from, mut to) = (server, client);
+        let mut buffer = [0; 16384];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            let left = cutting.load(order);
+            let count = count.min(left);
+            if to.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+            if left != usize::MAX {
+                cutting.store(left - count, order);
+                if left == count {
+                    break;
+                }
+            }
+        }
+        let _ = client.shutdown(std::net::Shutdown::Both);
+        let _ = server.shutdown(std::net::Shutdown::Both);
+    });
+}
