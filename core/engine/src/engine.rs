@@ -104,6 +104,15 @@ impl Inner {
             .join(id.as_str())
     }
 
+    /// Where volumes that are file systems of their own are mounted for a container.
+    pub(crate) fn volume_mounts(&self, id: &ContainerId) -> PathBuf {
+        self.config
+            .load()
+            .exec_root
+            .join("volumes")
+            .join(id.as_str())
+    }
+
     /// A container's log file.
     pub(crate) fn log_path(&self, id: &ContainerId) -> PathBuf {
         self.container_dir(id).join(format!("{id}-json.log"))

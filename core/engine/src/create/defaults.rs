@@ -84,6 +84,7 @@ impl Engine {
 
     /// Checks the log driver and its options.
     pub(super) fn check_log(&self, host: &HostConfig) -> Result<()> {
+        super::attrs::check(&host.log_config.config)?;
         log_limits(&host.log_config.kind, &host.log_config.config).map(drop)
     }
 
@@ -97,7 +98,7 @@ impl Engine {
             path: self.log_path(&record.id),
             max_size: limits.max_size,
             max_files: limits.max_files,
-            attrs: String::new(),
+            attrs: super::attrs::of(record)?,
         }))
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod mounts;
 pub(crate) mod ports;
 pub(crate) mod validate;
 
+mod attrs;
 mod defaults;
 mod volumes;
 

@@ -87,6 +87,10 @@ impl Engine {
         if let Err(error) = network {
             log("the network", &error);
         }
+        let mounts_volumes = record.mounts.iter().any(|m| m.kind == MountKind::Volume);
+        if mounts_volumes && let Err(error) = self.unmount_volumes(record).await {
+            log("volume mounts", &error);
+        }
         for point in &record.mounts {
             if point.kind == MountKind::Volume
                 && let Err(error) = self.services.volumes.unmount(&point.name, &record.id).await
@@ -123,16 +127,49 @@ impl Engine {
         Ok(sources)
     }
 
+    /// Mounts what is no directory (an NFS export, say) where the container finds it. Each container has a mount of its own,
+    /// which goes with its run; the kernel shares what is below.
+    async fn mount_volume(&self, record: &Record, name: &str, plan: MountPlan) -> Result<PathBuf> {
+        let target = self.volume_mounts(&record.id).join(name);
+        let (place, name) = (target.clone(), name.to_owned());
+        blocking(move || {
+            std::fs::create_dir_all(&place)?;
+            gantry_sys::mount::detach(&place)?;
+            gantry_sys::mount::attach(&plan, &place)
+        })
+        .await?
+        .map_err(|e| {
+            EngineError::internal(format!(
+                "error while mounting volume '{name}': failed to mount: {e}"
+            ))
+        })?;
+        Ok(target)
+    }
+
+    /// Takes a container's own mounts of volumes away.
+    async fn unmount_volumes(&self, record: &Record) -> Result<()> {
+        let directory = self.volume_mounts(&record.id);
+        blocking(move || {
+            let entries = match std::fs::read_dir(&directory) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                entries => entries?,
+            };
+            for entry in entries {
+                let path = entry?.path();
+                gantry_sys::mount::detach(&path)?;
+                std::fs::remove_dir(&path)?;
+            }
+            std::fs::remove_dir(&directory)
+        })
+        .await?
+        .map_err(|e| EngineError::io("unmount volumes", &e))
+    }
+
     async fn volume_source(&self, record: &Record, point: &MountPoint) -> Result<PathBuf> {
         let mounted = self.services.volumes.mount(&point.name, &record.id).await?;
         let root = match mounted.plan.mounts.as_slice() {
             [Mount::Bind { source, .. }] => source.clone(),
-            _ => {
-                return Err(EngineError::not_implemented(format!(
-                    "volume {}: its driver asks for a file system to be mounted, which is not supported",
-                    point.name
-                )));
-            }
+            _ => self.mount_volume(record, &point.name, mounted.plan.clone()).await?,
         };
         match point.subpath.as_str() {
             "" => Ok(root),

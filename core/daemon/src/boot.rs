@@ -1,0 +1,146 @@
+//! The order of a start: lock, store, drivers, runtime, services, recovery, sockets.
+
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use gantry_api::Listener;
+use gantry_content::ContentStore;
+use gantry_driver_api::{Kind, Reconcile};
+use gantry_driver_registry::DriverRegistry;
+use gantry_engine::{Engine, Services};
+use gantry_image::ImageService;
+use gantry_network::NetworkService;
+use gantry_plugin_host::{DriversConfig, Loader, LoaderConfig, trusted_owners};
+use gantry_runtime::{Runtime, RuntimeConfig};
+use gantry_store::Store;
+use gantry_volume::Volumes;
+
+use crate::config::Config;
+use crate::flags::Flags;
+use crate::lock::Lock;
+use crate::paths::{self, Place};
+use crate::pidfile::PidFile;
+use crate::{listen, translate};
+
+/// A daemon at work.
+pub(crate) struct Daemon {
+    pub(crate) engine: Engine,
+    pub(crate) drivers: Arc<DriverRegistry>,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) place: Place,
+    loader: Loader,
+}
+
+impl Daemon {
+    /// Loads plugins that are new or have changed.
+    pub(crate) fn load_plugins(&self, drivers: &DriversConfig) {
+        self.loader.load_all(drivers, &self.drivers, &no_objects);
+    }
+}
+
+/// What a start brings about.
+pub(crate) struct Booted {
+    pub(crate) daemon: Daemon,
+    pub(crate) listeners: Vec<Listener>,
+    /// Lock and pid file, held until the end.
+    pub(crate) guards: (Option<PidFile>, Lock),
+}
+
+/// Drivers reconcile when the services that know their objects are open, not when they are loaded.
+fn no_objects(_: Kind, _: &str) -> Option<Reconcile> {
+    None
+}
+
+/// Brings the daemon up to the point where it only has to answer.
+pub(crate) async fn boot(flags: &Flags, config: &Config) -> anyhow::Result<Booted> {
+    let place = Place::prepare(&config.data_root, &config.exec_root)?;
+    let lock = Lock::take(&place.data_root)?;
+    let pidfile = match config.pidfile.as_os_str().is_empty() {
+        true => None,
+        false => Some(PidFile::write(&config.pidfile)?),
+    };
+    let engine_config = translate::engine(config, &place)?;
+    let network_config = translate::network(config, &place)?;
+    let drivers_config = translate::drivers(config)?;
+    let store = Store::open(&place.data_root.join("state.redb"))?;
+
+    let drivers = Arc::new(DriverRegistry::new());
+    let loader = loader(flags, &place)?;
+    let loader = {
+        let drivers = drivers.clone();
+        tokio::task::spawn_blocking(move || {
+            loader.load_all(&drivers_config, &drivers, &no_objects);
+            loader
+        })
+        .await?
+    };
+    let runtime = runtime(config, &place).await?;
+    let content = ContentStore::open(&place.data_root.join("content"), &store)?;
+    let images = ImageService::open(
+        translate::images(config),
+        &store,
+        content,
+        drivers.clone(),
+        Arc::new(gantry_engine::encode_image_event),
+    )?;
+    let networks = NetworkService::open(network_config, drivers.clone()).await?;
+    let volumes = Volumes::open(&store, drivers.clone())?;
+    let services = Services {
+        store,
+        drivers: drivers.clone(),
+        images,
+        networks,
+        volumes,
+        runtime: runtime.clone(),
+    };
+    let engine = Engine::open(engine_config, services)
+        .await
+        .context("recover containers")?;
+    let listeners = listen::open(config)?;
+    Ok(Booted {
+        daemon: Daemon {
+            engine,
+            drivers,
+            runtime,
+            place,
+            loader,
+        },
+        listeners,
+        guards: (pidfile, lock),
+    })
+}
+
+fn helper(name: &str) -> anyhow::Result<std::path::PathBuf> {
+    paths::helper(name).ok_or_else(|| {
+        anyhow!("{name} not found: it belongs beside gantryd or in /usr/libexec/gantry")
+    })
+}
+
+fn loader(flags: &Flags, place: &Place) -> anyhow::Result<Loader> {
+    Ok(Loader::new(LoaderConfig {
+        plugin_dirs: paths::plugin_dirs(flags.plugin_dir.as_deref()),
+        driver_host: helper("gantry-driver-host")?,
+        data_root: place.data_root.clone(),
+        exec_root: place.exec_root.clone(),
+        tag: place.tag.clone(),
+        owners: trusted_owners(),
+    }))
+}
+
+async fn runtime(config: &Config, place: &Place) -> anyhow::Result<Arc<Runtime>> {
+    let host = gantry_sys::host::HostFacts::probe("/proc".as_ref(), "/sys".as_ref())
+        .context("look at the host")?;
+    let cgroup_parent = match config.cgroup_parent.as_str() {
+        "" => format!("gantry-{}", place.tag),
+        parent => parent.trim_matches('/').to_owned(),
+    };
+    let runtime = Runtime::new(RuntimeConfig {
+        zygote: helper("gantry-monitor")?,
+        exec_root: place.exec_root.clone(),
+        cgroup_parent,
+        tag: place.tag.clone(),
+        runtimes: translate::runtimes(config)?,
+        host,
+    });
+    Ok(runtime.await?)
+}

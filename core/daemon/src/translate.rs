@@ -1,0 +1,339 @@
+//! From the configuration to what each service is opened with.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow, bail};
+use gantry_driver_api::Kind;
+use gantry_driver_registry::DriverRegistry;
+use gantry_engine::{EngineConfig, SeccompDefault};
+use gantry_network::{AddressPool, BridgeDefaults, NetworkConfig};
+use gantry_plugin_host::DriversConfig;
+use gantry_runtime::OciRuntime;
+use gantry_wire::system;
+
+use crate::config::Config;
+use crate::paths::{self, Place};
+
+/// Defaults of containers and what `info` shows.
+pub(crate) fn engine(config: &Config, place: &Place) -> anyhow::Result<EngineConfig> {
+    let mut engine = EngineConfig::new(
+        place.data_root.clone(),
+        place.exec_root.clone(),
+        place.boot_id.clone(),
+    );
+    engine.engine_id.clone_from(&place.engine_id);
+    engine.labels.clone_from(&config.labels);
+    engine.debug = config.debug;
+    engine.experimental = config.experimental;
+    engine.default_runtime.clone_from(&config.default_runtime);
+    engine.runtimes = runtimes(config)?
+        .into_iter()
+        .map(|(name, runtime)| {
+            let shown = system::Runtime {
+                path: runtime.path.to_string_lossy().into_owned(),
+                runtime_args: runtime.args,
+                ..system::Runtime::default()
+            };
+            (name, shown)
+        })
+        .chain([("gantry".to_owned(), system::Runtime::default())])
+        .collect();
+    if engine
+        .runtime()
+        .is_some_and(|name| !engine.runtimes.contains_key(name))
+    {
+        bail!(
+            "specified default runtime '{}' does not exist",
+            config.default_runtime
+        );
+    }
+    engine.log_driver.clone_from(&config.log_driver);
+    engine.log_opts.clone_from(&config.log_opts);
+    engine.ipc_mode.clone_from(&config.default_ipc_mode);
+    engine
+        .cgroupns_mode
+        .clone_from(&config.default_cgroupns_mode);
+    if let Some(size) = config.shm_size()? {
+        engine.shm_size = i64::try_from(size).context("default-shm-size")?;
+    }
+    engine.ulimits = ulimits(config);
+    engine.stop_timeout = config.default_stop_timeout;
+    engine.init = config.init;
+    engine.init_path = match config.init_path.as_str() {
+        "" => paths::init(),
+        path => Some(path.into()),
+    };
+    engine.no_new_privileges = config.no_new_privileges;
+    engine.seccomp = seccomp(config)?;
+    engine.live_restore = config.live_restore != Some(false);
+    engine.shutdown_timeout = config.shutdown_timeout;
+    engine.registry = registry(config);
+    engine.address_pools = config
+        .default_address_pools
+        .iter()
+        .map(|pool| system::AddressPool {
+            base: pool.base.clone(),
+            size: pool.size.into(),
+        })
+        .collect();
+    let proxy = |plain: &str, nested: &str, variable: &str| {
+        let given = if plain.is_empty() { nested } else { plain };
+        match given {
+            "" => std::env::var(variable).unwrap_or_default(),
+            given => given.to_owned(),
+        }
+    };
+    engine.proxies = [
+        proxy(&config.http_proxy, &config.proxies.http_proxy, "HTTP_PROXY"),
+        proxy(
+            &config.https_proxy,
+            &config.proxies.https_proxy,
+            "HTTPS_PROXY",
+        ),
+        proxy(&config.no_proxy, &config.proxies.no_proxy, "NO_PROXY"),
+    ];
+    Ok(engine)
+}
+
+fn ulimits(config: &Config) -> Vec<gantry_wire::spec::Ulimit> {
+    config
+        .default_ulimits
+        .iter()
+        .map(|(name, limit)| gantry_wire::spec::Ulimit {
+            name: name.clone(),
+            ..limit.clone()
+        })
+        .collect()
+}
+
+fn seccomp(config: &Config) -> anyhow::Result<SeccompDefault> {
+    Ok(match config.seccomp_profile.as_str() {
+        "" | "builtin" => SeccompDefault::Builtin,
+        "unconfined" => SeccompDefault::Unconfined,
+        path => SeccompDefault::Profile(
+            std::fs::read_to_string(path)
+                .with_context(|| format!("opening seccomp profile ({path}) failed"))?,
+        ),
+    })
+}
+
+fn registry(config: &Config) -> system::RegistryServiceConfig {
+    let official = system::IndexInfo {
+        name: "docker.io".into(),
+        mirrors: config.registry_mirrors.clone(),
+        secure: true,
+        official: true,
+    };
+    let (cidrs, hosts): (Vec<String>, Vec<String>) = config
+        .insecure_registries
+        .iter()
+        .cloned()
+        .partition(|registry| registry.contains('/'));
+    let insecure = hosts.into_iter().map(|host| {
+        let index = system::IndexInfo {
+            name: host.clone(),
+            ..system::IndexInfo::default()
+        };
+        (host, index)
+    });
+    system::RegistryServiceConfig {
+        insecure_registry_cidrs: cidrs
+            .into_iter()
+            .chain(["::1/128".into(), "127.0.0.0/8".into()])
+            .collect(),
+        index_configs: [("docker.io".to_owned(), official)]
+            .into_iter()
+            .chain(insecure)
+            .collect(),
+        mirrors: config.registry_mirrors.clone(),
+    }
+}
+
+/// Foreign runtimes by name: those of the configuration, and `runc` where it is installed.
+pub(crate) fn runtimes(config: &Config) -> anyhow::Result<BTreeMap<String, OciRuntime>> {
+    let mut runtimes = BTreeMap::new();
+    if let Some(path) = paths::in_path("runc") {
+        runtimes.insert(
+            "runc".to_owned(),
+            OciRuntime {
+                path,
+                args: Vec::new(),
+            },
+        );
+    }
+    for (name, entry) in &config.runtimes {
+        if name == "gantry" {
+            bail!("runtime name 'gantry' is reserved");
+        }
+        if !entry.runtime_type.is_empty() {
+            bail!(
+                "runtime {name}: runtimeType is not supported: this engine uses OCI runtimes by path"
+            );
+        }
+        if entry.path.is_empty() {
+            bail!("runtime {name}: path is missing");
+        }
+        let runtime = OciRuntime {
+            path: PathBuf::from(&entry.path),
+            args: entry.runtime_args.clone(),
+        };
+        runtimes.insert(name.clone(), runtime);
+    }
+    Ok(runtimes)
+}
+
+/// Settings of the drivers; `storage-driver` and `drivers.storage` must not contradict each other.
+pub(crate) fn drivers(config: &Config) -> anyhow::Result<DriversConfig> {
+    let value = match &config.drivers {
+        serde_json::Value::Null => serde_json::json!({}),
+        value => value.clone(),
+    };
+    let mut drivers = DriversConfig::parse(&value)?;
+    if !config.storage_driver.is_empty() {
+        let wanted = DriverRegistry::canonical(Kind::Storage, &config.storage_driver);
+        if let Some(other) = drivers.kind(Kind::Storage).default
+            && other != wanted
+        {
+            bail!(
+                "storage-driver is {:?}, but drivers.storage is {other:?}",
+                config.storage_driver
+            );
+        }
+        drivers.set_default(Kind::Storage, wanted);
+    }
+    Ok(drivers)
+}
+
+/// The network service.
+pub(crate) fn network(config: &Config, place: &Place) -> anyhow::Result<NetworkConfig> {
+    let mut network = NetworkConfig::new(
+        place.data_root.clone(),
+        place.exec_root.clone(),
+        place.tag.clone(),
+        place.boot_id.clone(),
+    );
+    network.primary = place.data_root == std::path::Path::new("/var/lib/gantry");
+    network.netd = paths::helper("gantry-netd");
+    network.bridge = bridge(config)?;
+    network.pools = config
+        .default_address_pools
+        .iter()
+        .map(|pool| {
+            Ok(AddressPool {
+                base: pool
+                    .base
+                    .parse()
+                    .map_err(|_| anyhow!("default-address-pools: invalid base {}", pool.base))?,
+                size: pool.size,
+            })
+        })
+        .collect::<anyhow::Result<_>>()?;
+    // 1500 is what links have anyway; only another value has to be set.
+    network.mtu = match config.mtu {
+        1500 => 0,
+        mtu => u32::try_from(mtu).context("mtu")?,
+    };
+    network.firewall = config.iptables;
+    network.ip_forward = config.ip_forward;
+    network
+        .default_options
+        .clone_from(&config.default_network_opts);
+    network.dns.clone_from(&config.dns);
+    network.dns_search.clone_from(&config.dns_search);
+    network.dns_options.clone_from(&config.dns_opts);
+    network.host_gateway.clone_from(&config.host_gateway_ips);
+    Ok(network)
+}
+
+fn bridge(config: &Config) -> anyhow::Result<BridgeDefaults> {
+    fn parse<T: std::str::FromStr>(key: &str, text: &str) -> anyhow::Result<Option<T>> {
+        match text {
+            "" => Ok(None),
+            text => match text.parse() {
+                Ok(value) => Ok(Some(value)),
+                Err(_) => bail!("{key}: invalid CIDR address: {text}"),
+            },
+        }
+    }
+    let v4 = |address: Option<std::net::IpAddr>| match address {
+        Some(std::net::IpAddr::V4(address)) => Ok(Some(address)),
+        None => Ok(None),
+        Some(other) => Err(anyhow!("default-gateway: {other} is not an IPv4 address")),
+    };
+    let v6 = |address: Option<std::net::IpAddr>| match address {
+        Some(std::net::IpAddr::V6(address)) => Ok(Some(address)),
+        None => Ok(None),
+        Some(other) => Err(anyhow!(
+            "default-gateway-v6: {other} is not an IPv6 address"
+        )),
+    };
+    Ok(BridgeDefaults {
+        link: Some(config.bridge.clone()).filter(|link| !link.is_empty()),
+        bip: parse("bip", &config.bip)?,
+        bip6: parse("bip6", &config.bip6)?,
+        fixed_cidr: parse("fixed-cidr", &config.fixed_cidr)?,
+        fixed_cidr_v6: parse("fixed-cidr-v6", &config.fixed_cidr_v6)?,
+        default_gateway: v4(config.default_gateway)?,
+        default_gateway_v6: v6(config.default_gateway_v6)?,
+        icc: config.icc,
+        ip_masq: config.ip_masq,
+        ipv6: config.ipv6,
+        host_ip: config.ip,
+    })
+}
+
+/// The image service.
+pub(crate) fn images(config: &Config) -> gantry_image::Settings {
+    let count = |n: i64| usize::try_from(n).unwrap_or(1).max(1);
+    gantry_image::Settings {
+        mirrors: config.registry_mirrors.clone(),
+        insecure_registries: config.insecure_registries.clone(),
+        certs_dirs: vec!["/etc/gantry/certs.d".into(), "/etc/docker/certs.d".into()],
+        max_downloads: count(config.max_concurrent_downloads),
+        max_attempts: u32::try_from(config.max_download_attempts).unwrap_or(u32::MAX),
+        ..gantry_image::Settings::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn storage_drivers_must_agree() {
+        let config = |flag: &str, key: serde_json::Value| Config {
+            storage_driver: flag.into(),
+            drivers: key,
+            ..Config::default()
+        };
+        let storage = |name: &str| serde_json::json!({ "storage": name });
+        let chosen = |c: &Config| drivers(c).map(|d| d.kind(Kind::Storage).default);
+        let both = config("overlay2", storage("overlayfs"));
+        assert_eq!(chosen(&both).unwrap().as_deref(), Some("overlayfs"));
+        assert!(chosen(&config("native", storage("overlayfs"))).is_err());
+        assert_eq!(chosen(&config("", serde_json::Value::Null)).unwrap(), None);
+    }
+
+    #[test]
+    fn bad_bridge_flags() {
+        let config = Config {
+            bip: "nonsense".into(),
+            ..Config::default()
+        };
+        let error = bridge(&config).unwrap_err();
+        assert_eq!(error.to_string(), "bip: invalid CIDR address: nonsense");
+    }
+
+    #[test]
+    fn runtimes_have_a_path() {
+        let mut config = Config::default();
+        let entry = crate::config::RuntimeEntry {
+            path: String::new(),
+            runtime_args: Vec::new(),
+            runtime_type: String::new(),
+        };
+        config.runtimes.insert("x".into(), entry);
+        assert!(runtimes(&config).is_err());
+    }
+}
