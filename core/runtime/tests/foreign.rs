@@ -4,12 +4,30 @@ mod common;
 
 use common::*;
 use gantry_runtime::spec::SeccompChoice;
-use gantry_runtime::{Reconnected, RuntimeError};
+use gantry_runtime::{Reconnected, RuntimeError, StartErrorKind};
 
 const RUNTIMES: [&str; 2] = ["runc", "crun"];
 
+/// crun refuses a host that has controllers both in v1 hierarchies and in the unified one. Where it is so, this thread
+/// (and all that it starts) goes into a mount namespace without the latter.
+fn without_unified() {
+    let unified = "/sys/fs/cgroup/unified";
+    if !std::path::Path::new(unified).exists() {
+        return;
+    }
+    use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .unwrap();
+    unmount(unified, UnmountFlags::DETACH).unwrap();
+}
+
 #[tokio::test]
 async fn output_exit_codes_and_users() {
+    without_unified();
     for name in RUNTIMES {
         let bed = Bed::new(name).await;
         let mut input = bed
@@ -34,6 +52,7 @@ async fn output_exit_codes_and_users() {
 
 #[tokio::test]
 async fn life_with_execs_limits_and_a_second_engine() {
+    without_unified();
     for name in RUNTIMES {
         let bed = Bed::new(&format!("life-{name}")).await;
         let mut input = bed.shell("echo up; sleep 1000");
@@ -78,6 +97,7 @@ async fn life_with_execs_limits_and_a_second_engine() {
 
 #[tokio::test]
 async fn a_network_namespace_is_handed_on() {
+    without_unified();
     for name in RUNTIMES {
         let bed = Bed::new(&format!("net-{name}")).await;
         let holder = bed.create(&bed.shell("sleep 1000")).await.unwrap();
@@ -94,6 +114,7 @@ async fn a_network_namespace_is_handed_on() {
 
 #[tokio::test]
 async fn a_terminal() {
+    without_unified();
     for name in RUNTIMES {
         let bed = Bed::new(&format!("tty-{name}")).await;
         let mut input = bed.shell("test -t 1 && echo yes");
@@ -108,6 +129,7 @@ async fn a_terminal() {
 
 #[tokio::test]
 async fn failures_leave_nothing() {
+    without_unified();
     for name in RUNTIMES {
         let bed = Bed::new(&format!("bad-{name}")).await;
         let mut input = bed.shell("true");
@@ -115,17 +137,11 @@ async fn failures_leave_nothing() {
         input.seccomp = SeccompChoice::Unconfined;
         let mut request = bed.request(&input);
         request.runtime = Some(name.into());
-        match bed.runtime.create(request).await {
-            Err(error) => assert!(
-                error.to_string().contains("no such file"),
-                "{name}: {error}"
-            ),
-            Ok(process) => {
-                let error = process.start().await.unwrap_err();
-                assert!(error.to_string().contains("o such file"), "{name}: {error}");
-                process.delete().await.unwrap();
-            }
-        }
+        let error = bed.runtime.create(request).await.unwrap_err();
+        assert!(
+            matches!(&error, RuntimeError::Start(e) if e.kind == StartErrorKind::NotFound),
+            "{name}: {error:?}"
+        );
         let mut input = bed.shell("true");
         input.user = "stranger".into();
         let mut request = bed.request(&input);
