@@ -85,6 +85,7 @@ fn the_terminal_is_raw_while_the_session_lasts() {
     assert!(!pty.echoes());
     pty.ours.write_all(b"a\x03").unwrap();
     assert_eq!(pty.read_until("<\x03>"), "<a><\x03>");
+    assert_eq!(daemon.wait_for("/resize").query, "h=30&w=100");
     pty.ours.write_all(b"q").unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(5));
     assert!(pty.echoes());
@@ -92,7 +93,6 @@ fn the_terminal_is_raw_while_the_session_lasts() {
         daemon.seen()[0].json()["HostConfig"]["ConsoleSize"],
         serde_json::json!([30, 100])
     );
-    assert_eq!(daemon.wait_for("/resize").query, "h=30&w=100");
     assert_eq!(
         daemon.wait_for("/attach").query,
         "stream=1&stdin=1&stdout=1&stderr=1"
