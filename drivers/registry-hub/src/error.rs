@@ -98,6 +98,12 @@ fn tls(host: &str, error: &rustls::Error) -> String {
         rustls::Error::InvalidCertificate(
             Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
         ) => x509(&format!("certificate is not valid for {host}")),
+        // How webpki refuses a self-signed certificate that nobody has configured.
+        rustls::Error::InvalidCertificate(Certificate::Other(other))
+            if format!("{other:?}").contains("CaUsedAsEndEntity") =>
+        {
+            x509("certificate signed by unknown authority")
+        }
         other => format!("tls: {other}"),
     }
 }

@@ -1,0 +1,5 @@
+//! The driver against scripted servers.
+
+mod auth;
+mod common;
+mod transfer;
