@@ -37,6 +37,8 @@ pub struct Cgroups {
     unified: Option<PathBuf>,
     /// Controllers the unified root offers.
     v2_controllers: Vec<String>,
+    /// Mount points of version 1 hierarchies without a controller (`name=systemd`).
+    named: Vec<PathBuf>,
 }
 
 impl Cgroups {
@@ -54,22 +56,26 @@ impl Cgroups {
                 v1: BTreeMap::new(),
                 unified: Some(root.to_owned()),
                 v2_controllers: controllers.split_whitespace().map(str::to_owned).collect(),
+                named: Vec::new(),
             });
         }
         let known = std::fs::read_to_string(proc.join("self/cgroup")).unwrap_or_default();
         let mut v1 = BTreeMap::new();
+        let mut named = Vec::new();
         for controllers in known.lines().filter_map(|l| l.split(':').nth(1)) {
-            // Hierarchies without a controller (`name=systemd`) limit nothing: a container needs no place in them.
-            let real = |c: &&str| !c.is_empty() && !c.starts_with("name=");
-            for controller in controllers.split(',').filter(real) {
-                let dir = [controllers, controller]
+            for controller in controllers.split(',').filter(|c| !c.is_empty()) {
+                let name = controller.strip_prefix("name=");
+                let dir = [controllers, name.unwrap_or(controller)]
                     .iter()
-                    .map(|name| root.join(name))
+                    .map(|dir| root.join(dir))
                     .find(|dir| dir.join("cgroup.procs").exists());
-                if let Some(dir) = dir {
-                    // `cpu` is often a link to `cpu,cpuacct`.
-                    let dir = dir.canonicalize()?;
-                    v1.insert(controller.to_owned(), dir);
+                // `cpu` is often a link to `cpu,cpuacct`.
+                let Some(dir) = dir.map(|d| d.canonicalize()).transpose()? else {
+                    continue;
+                };
+                match name {
+                    Some(_) => named.push(dir),
+                    None => drop(v1.insert(controller.to_owned(), dir)),
                 }
             }
         }
@@ -91,6 +97,7 @@ impl Cgroups {
             v1,
             unified,
             v2_controllers: Vec::new(),
+            named,
         })
     }
     /// `/sys/fs/cgroup`.
@@ -112,6 +119,12 @@ impl Cgroups {
     #[must_use]
     pub fn unified(&self) -> Option<&Path> {
         self.unified.as_deref()
+    }
+    /// Mount points of hierarchies that limit nothing: no container of ours has a place there, but other runtimes make
+    /// one.
+    pub(super) fn idle(&self) -> impl Iterator<Item = &PathBuf> {
+        let unified = self.unified.iter().filter(|_| self.mode == Mode::Hybrid);
+        self.named.iter().chain(unified)
     }
     /// Whether limits of that controller can be set here (`memory`, `cpu`, `cpuset`, `pids`, `blkio`/`io`, ...).
     #[must_use]

@@ -66,6 +66,11 @@ impl Group {
         self.v2_dir()
             .map_or_else(|| self.v1_dirs(), |dir| vec![dir])
     }
+    /// Also those that only another runtime makes.
+    fn all_dirs(&self) -> impl Iterator<Item = PathBuf> {
+        let idle = self.cgroups.idle().map(|mount| mount.join(&self.path));
+        self.dirs().into_iter().chain(idle)
+    }
     /// Makes its directories, and those above it; on version 1 processors and memory nodes are inherited. Existing
     /// ones are taken as they are.
     ///
@@ -241,7 +246,7 @@ impl Group {
     }
     /// Removes it where nothing is in or below it.
     pub fn remove_if_empty(&self) {
-        for dir in self.dirs() {
+        for dir in self.all_dirs() {
             let _ = rustix::fs::rmdir(&dir);
         }
     }
@@ -251,7 +256,7 @@ impl Group {
     /// # Errors
     /// `EBUSY` when processes stay in it.
     pub fn remove(&self) -> Result<(), CgroupError> {
-        self.dirs().iter().try_for_each(|dir| remove_tree(dir))
+        self.all_dirs().try_for_each(|dir| remove_tree(&dir))
     }
 }
 
@@ -275,6 +280,7 @@ impl Cgroups {
         };
         mounts
             .into_iter()
+            .chain(self.idle().map(PathBuf::as_path))
             .flat_map(|mount| subdirectories(&mount.join(parent)))
             .filter_map(|dir| dir.file_name()?.to_str().map(str::to_owned))
             .collect()

@@ -72,6 +72,18 @@ fn modes_are_told_apart() {
     assert_eq!(fake.group("a/b").v1_dirs().len(), 2);
     fake.put("unified/cgroup.procs", "");
     assert_eq!(fake.detect().mode(), Mode::Hybrid);
+    // What another runtime has made where we make nothing is taken away all the same.
+    let idle = ["systemd/p/c", "unified/p/c"].map(|path| fake.root().join(path));
+    idle.iter().for_each(|dir| fs::create_dir_all(dir).unwrap());
+    assert_eq!(
+        fake.detect()
+            .list(Path::new("p"))
+            .into_iter()
+            .collect::<Vec<_>>(),
+        ["c"]
+    );
+    fake.group("p/c").remove().unwrap();
+    assert!(idle.iter().all(|dir| !dir.exists()));
     let empty = Fake::new(&[], "");
     assert!(Cgroups::detect(&empty.root(), &empty.proc()).is_err());
 }
