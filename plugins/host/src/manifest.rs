@@ -6,7 +6,7 @@ use std::path::Path;
 
 use gantry_driver_api::{Kind, Manifest, PROTOCOL, PROTOCOL_MIN};
 use object::read::ReadCache;
-use object::{Object, ObjectSection};
+use object::{Architecture, Object, ObjectSection, ObjectSegment};
 
 use crate::PluginError;
 
@@ -57,6 +57,7 @@ pub fn read(path: &Path, file: &File) -> Result<(Manifest, Vec<u8>), PluginError
     let cache = ReadCache::new(file);
     let elf =
         object::File::parse(&cache).map_err(|e| refuse(format!("no whole ELF file ({e})")))?;
+    check_shape(&elf, file.metadata().map_or(0, |m| m.size())).map_err(&refuse)?;
     let section = elf
         .section_by_name(SECTION)
         .ok_or_else(|| refuse(format!("it has no section {SECTION}")))?;
@@ -69,6 +70,29 @@ pub fn read(path: &Path, file: &File) -> Result<(Manifest, Vec<u8>), PluginError
     let manifest = serde_json::from_slice(bytes)
         .map_err(|e| refuse(format!("its manifest is not valid ({e})")))?;
     Ok((manifest, bytes.to_vec()))
+}
+
+/// The dynamic linker trusts what it maps: a damaged file kills the process.
+fn check_shape<'a>(elf: &impl Object<'a>, size: u64) -> Result<(), String> {
+    let ours = match std::env::consts::ARCH {
+        "x86_64" => Some(Architecture::X86_64),
+        "aarch64" => Some(Architecture::Aarch64),
+        _ => None,
+    };
+    if ours.is_some_and(|ours| ours != elf.architecture()) {
+        return Err(format!(
+            "it is for another machine ({:?})",
+            elf.architecture()
+        ));
+    }
+    let whole = elf.segments().all(|segment| {
+        let (offset, length) = segment.file_range();
+        offset.checked_add(length).is_some_and(|end| end <= size)
+    });
+    if !whole || elf.segments().next().is_none() {
+        return Err("no whole ELF file (its segments are not in it)".to_owned());
+    }
+    Ok(())
 }
 
 /// Compares a manifest with the file's name and with what this engine speaks.

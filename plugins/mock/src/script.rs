@@ -66,11 +66,12 @@ impl Script {
         match self.fail.get(method) {
             None => Ok(()),
             Some(Failure::Panic) => panic!("{method} was told to panic"),
-            Some(Failure::Segfault) => {
+            // The first one only takes the standard library's handler away.
+            Some(Failure::Segfault) => loop {
                 let me = rustix::process::getpid();
                 rustix::process::kill_process(me, rustix::process::Signal::SEGV)
-                    .map_err(|e| DriverError::io("raising SIGSEGV", &e.into()))
-            }
+                    .map_err(|e| DriverError::io("raising SIGSEGV", &e.into()))?;
+            },
             Some(Failure::Exit { status }) => std::process::exit(*status),
             Some(Failure::Hang) => loop {
                 std::thread::park();
