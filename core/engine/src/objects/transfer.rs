@@ -150,10 +150,7 @@ impl Engine {
         let images = self.services.images.clone();
         let mut source = SyncIoBridge::new(source);
         reported(move |reporter| {
-            let id = images.import(&mut source, &options, reporter)?;
-            // Docker's only line of a successful import.
-            let _ = reporter.0.send(wire::JsonMessage::status(id.to_string()));
-            Ok(())
+            images.import(&mut source, &options, reporter).map(drop)
         })
         .await
     }
