@@ -80,6 +80,10 @@ impl Conn {
     pub(crate) fn set_busy(&self, busy: bool) {
         self.busy.store(busy, Ordering::Release);
     }
+    /// Resolves when the server stops.
+    pub(crate) async fn stopped(self: Arc<Self>) {
+        self.stop.cancelled().await;
+    }
     /// Resolves when nobody waits for the answer any more: the client left, or the server stops.
     pub(crate) async fn gone(self: Arc<Self>) {
         tokio::select! {

@@ -44,7 +44,8 @@ pub(crate) async fn pump(
     };
     let container = tokio::select! {
         container = container => container,
-        () = taken.conn.clone().gone(), if matches!(input, Input::None) => return Ok(()),
+        // A client without input half-closes at once and still wants the output: its leaving cannot be told from that.
+        () = taken.conn.clone().stopped() => return Ok(()),
     };
     let Ok(container) = container else {
         // It will not start; the start's own caller is told why.
