@@ -14,11 +14,25 @@
 //!
 //! It does not parse the API's JSON, make processes of containers, or know how a driver links things.
 
+mod attach;
 mod config;
 mod error;
+mod files;
+mod firewall;
+mod inner;
+mod ipam;
+mod lifecycle;
+mod names;
+mod networks;
+mod open;
+mod place;
+mod pool;
+mod ports;
 mod record;
+mod resolv;
 mod sandbox;
 mod service;
+mod store;
 
 pub use config::{AddressPool, BridgeDefaults, NetworkConfig};
 pub use error::{ErrorKind, NetworkError, Result};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use gantry_driver_api::network::{FirewallIntent, Scope};
+use gantry_driver_api::network::Scope;
 use gantry_model::{NetworkId, Timestamp};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -103,9 +103,6 @@ pub struct NetworkRecord {
     /// `bridge`, `host` or `none`: cannot be removed.
     #[serde(default)]
     pub predefined: bool,
-    /// What the driver wants of the firewall.
-    #[serde(default)]
-    pub(crate) firewall: Vec<FirewallIntent>,
 }
 
 impl NetworkRecord {

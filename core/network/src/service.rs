@@ -5,23 +5,35 @@ use std::sync::Arc;
 use gantry_driver_registry::DriverRegistry;
 use gantry_model::{ContainerId, NetworkId};
 
+use crate::inner::Inner;
 use crate::{
     EndpointConfig, EndpointInfo, LiveSandbox, Member, NetworkConfig, NetworkCreate, NetworkError,
     NetworkRecord, PortBinding, PortRequest, Result, Sandbox, SandboxSpec,
 };
 
 /// Networks, sandboxes and ports of one engine. Clones share state; every method may be called concurrently, calls for
-/// one container or one network take turns.
+/// one container or one network take turns. Methods that are `async` do their work on tokio's blocking threads, and do
+/// it to the end even if the future is dropped.
 #[derive(Clone)]
 pub struct NetworkService {
-    registry: Arc<DriverRegistry>,
+    inner: Arc<Inner>,
 }
 
-fn unavailable<T>() -> Result<T> {
-    Err(NetworkError::internal("networks are not available"))
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| NetworkError::internal(format!("a network task failed: {e}")))
 }
 
 impl NetworkService {
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || work(&inner)).await?
+    }
+
     /// Opens the records, makes the default networks whose drivers are there, and writes the firewall's base. Nothing
     /// of a live container is touched: call [`Self::restore`] next, before any other change.
     ///
@@ -29,8 +41,10 @@ impl NetworkService {
     /// When the records cannot be read or written, or the flags contradict each other. A driver that is missing or
     /// fails is logged; what needs it is refused later.
     pub async fn open(config: NetworkConfig, registry: Arc<DriverRegistry>) -> Result<Self> {
-        let _ = config;
-        Ok(Self { registry })
+        let inner = blocking(move || Inner::open(config, registry)).await??;
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Takes over the sandboxes of containers that outlived the daemon; everything kept of other containers is
@@ -39,8 +53,7 @@ impl NetworkService {
     /// # Errors
     /// Only when the state files cannot be read; what cannot be taken over is logged and left.
     pub async fn restore(&self, live: Vec<LiveSandbox>) -> Result<()> {
-        let _ = live;
-        unavailable()
+        self.run(move |inner| inner.restore(live)).await
     }
 
     /// Makes a network.
@@ -48,8 +61,7 @@ impl NetworkService {
     /// # Errors
     /// Docker's, `network with name x already exists` (409) among them.
     pub async fn create(&self, wanted: NetworkCreate) -> Result<NetworkRecord> {
-        let _ = (wanted, &self.registry);
-        unavailable()
+        self.run(move |inner| inner.create(wanted)).await
     }
 
     /// Removes the network of this name, ID or unique prefix; returns what it was.
@@ -57,22 +69,22 @@ impl NetworkService {
     /// # Errors
     /// `network x not found`, `... has active endpoints` (403), `... is a pre-defined network and cannot be removed`.
     pub async fn remove(&self, name: &str) -> Result<NetworkRecord> {
-        let _ = name;
-        unavailable()
+        let name = name.to_owned();
+        self.run(move |inner| inner.remove(&name)).await
     }
 
-    /// The network of this name, ID or unique prefix of an ID (in this order).
+    /// The network of this ID, name or unique prefix of an ID (in this order).
     ///
     /// # Errors
     /// `network x not found`; `network x is ambiguous (2 matches found based on ID prefix)`.
     pub fn get(&self, name: &str) -> Result<NetworkRecord> {
-        Err(NetworkError::no_network(name))
+        Ok(self.inner.find(name)?.record.clone())
     }
 
     /// Every network, by name.
     #[must_use]
     pub fn list(&self) -> Vec<NetworkRecord> {
-        Vec::new()
+        self.inner.list()
     }
 
     /// Removes every network without endpoints that is not predefined and that `select` is true for.
@@ -83,24 +95,21 @@ impl NetworkService {
         &self,
         select: impl Fn(&NetworkRecord) -> bool + Send + 'static,
     ) -> Result<Vec<NetworkRecord>> {
-        drop(select);
-        unavailable()
+        self.run(move |inner| Ok(inner.prune(select))).await
     }
 
     /// The containers with a sandbox attached to a network.
     #[must_use]
     pub fn members(&self, network: &NetworkId) -> Vec<Member> {
-        let _ = network;
-        Vec::new()
+        self.inner.members(network)
     }
 
     /// Makes a container's sandbox and writes its files. An earlier one of the container is released first.
     ///
     /// # Errors
-    /// When the mode's network or the other container's sandbox is not there, or files cannot be written.
+    /// When the other container's sandbox is not there, or files cannot be written.
     pub async fn sandbox(&self, spec: SandboxSpec) -> Result<Sandbox> {
-        let _ = spec;
-        unavailable()
+        self.run(move |inner| inner.sandbox(spec)).await
     }
 
     /// Attaches a container's sandbox to a network (name, ID or prefix). Before or while the container runs.
@@ -113,8 +122,9 @@ impl NetworkService {
         network: &str,
         config: EndpointConfig,
     ) -> Result<EndpointInfo> {
-        let _ = (container, network, config);
-        unavailable()
+        let (container, network) = (container.clone(), network.to_owned());
+        self.run(move |inner| inner.connect(&container, &network, config))
+            .await
     }
 
     /// Checks a wish for an attachment without making it (for `create`).
@@ -122,8 +132,9 @@ impl NetworkService {
     /// # Errors
     /// As [`Self::connect`] would.
     pub fn check(&self, network: &str, config: &EndpointConfig) -> Result<NetworkRecord> {
-        let _ = config;
-        self.get(network)
+        let network = self.inner.find(network)?;
+        self.inner.check(&network, config)?;
+        Ok(network.record.clone())
     }
 
     /// Detaches it. Ports published through the attachment move to the next one, or are withdrawn.
@@ -131,36 +142,44 @@ impl NetworkService {
     /// # Errors
     /// `container x is not connected to network y`.
     pub async fn disconnect(&self, container: &ContainerId, network: &str) -> Result<()> {
-        let _ = (container, network);
-        unavailable()
+        let (container, network) = (container.clone(), network.to_owned());
+        self.run(move |inner| inner.disconnect(&container, &network))
+            .await
     }
 
     /// Publishes ports of a container, all or none, through the attachment that has its default route. Call after
     /// the last [`Self::connect`] of a start. Replaces what was published before.
     ///
     /// # Errors
-    /// Docker's for busy ports; a container without a network of its own publishes nothing and gets no error.
+    /// Docker's for busy ports; a container without a way out publishes nothing and gets no error.
     pub async fn publish(
         &self,
         container: &ContainerId,
         ports: Vec<PortRequest>,
     ) -> Result<Vec<PortBinding>> {
-        let _ = (container, ports);
-        unavailable()
+        let container = container.clone();
+        self.run(move |inner| inner.publish(&container, ports))
+            .await
     }
 
     /// What a container's sandbox is attached to, in order of its links; empty without sandbox.
     #[must_use]
     pub fn endpoints(&self, container: &ContainerId) -> Vec<EndpointInfo> {
-        let _ = container;
-        Vec::new()
+        let views = self.inner.views.read();
+        views
+            .get(container)
+            .map(|v| v.endpoints.clone())
+            .unwrap_or_default()
     }
 
     /// What it has published.
     #[must_use]
     pub fn ports(&self, container: &ContainerId) -> Vec<PortBinding> {
-        let _ = container;
-        Vec::new()
+        let views = self.inner.views.read();
+        views
+            .get(container)
+            .map(|v| v.ports.clone())
+            .unwrap_or_default()
     }
 
     /// Tells the name service of a container's new name.
@@ -168,8 +187,8 @@ impl NetworkService {
     /// # Errors
     /// When netd does not answer.
     pub async fn rename(&self, container: &ContainerId, name: &str) -> Result<()> {
-        let _ = (container, name);
-        unavailable()
+        let (container, name) = (container.clone(), name.to_owned());
+        self.run(move |inner| inner.rename(&container, &name)).await
     }
 
     /// Gives back all that a container's sandbox holds. Idempotent; to be called when the container has ended, or its
@@ -178,18 +197,32 @@ impl NetworkService {
     /// # Errors
     /// None at present: what cannot be removed now is removed by the next [`Self::restore`].
     pub async fn release(&self, container: &ContainerId) -> Result<()> {
-        let _ = container;
-        unavailable()
+        let container = container.clone();
+        self.run(move |inner| {
+            inner.release(&container);
+            Ok(())
+        })
+        .await
     }
 
     /// Notices for `info`: drivers of default networks that are missing, rules that could not be written.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        Vec::new()
+        self.inner.warnings.lock().clone()
     }
 
-    /// Ends the service; sandboxes stay. With `stop_netd`, the name service ends as well (no container is left).
-    pub async fn shutdown(&self, stop_netd: bool) {
-        let _ = stop_netd;
+    /// Ends the service; sandboxes stay. `idle` (no container is left): the name service, the rules and the links end
+    /// as well; the next start makes them again.
+    pub async fn shutdown(&self, idle: bool) {
+        let inner = Arc::clone(&self.inner);
+        let closed = blocking(move || {
+            inner.names.close(idle);
+            if idle {
+                inner.withdraw();
+            }
+        });
+        if let Err(error) = closed.await {
+            tracing::warn!(%error, "ending the network service");
+        }
     }
 }

@@ -1,0 +1,379 @@
+//! Connecting sandboxes to networks, and back.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+use gantry_driver_api::network::{EndpointRef, EndpointSpec, JoinPlan, NetworkInfo};
+use gantry_driver_api::{Call, Network as Driver};
+use gantry_model::{ContainerId, EndpointId};
+use ipnet::IpNet;
+
+use crate::files::{self, HostLine};
+use crate::inner::{Inner, Network};
+use crate::place::{Endpoint, Place, gateway};
+use crate::{EndpointConfig, EndpointInfo, Link, NetworkError, Result, SandboxMode};
+
+/// The option that says where a network's ports are published by default.
+const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
+
+impl Inner {
+    /// What can be said of a wish without making it true.
+    pub(crate) fn check(&self, network: &Network, config: &EndpointConfig) -> Result<()> {
+        let record = &network.record;
+        let wished = [config.ipv4, config.ipv6];
+        if record.predefined && wished.iter().any(Option::is_some) {
+            return Err(NetworkError::invalid(
+                "invalid config for network: user specified IP address is supported on user defined networks only",
+            ));
+        }
+        if record.predefined && !config.aliases.is_empty() && record.name != "bridge" {
+            return Err(NetworkError::invalid(
+                "invalid config for network: network-scoped aliases are only supported for user-defined networks",
+            ));
+        }
+        for address in wished.into_iter().flatten() {
+            if !self.ipam.check(&record.id, address) {
+                return Err(NetworkError::invalid(format!(
+                    "invalid config for network {}: invalid endpoint settings:\nno configured subnet contains IP address {address}",
+                    record.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn connect(
+        &self,
+        container: &ContainerId,
+        name: &str,
+        config: EndpointConfig,
+    ) -> Result<EndpointInfo> {
+        let network = self.find(name)?;
+        let place = self.place(container)?;
+        let mut place = place.lock();
+        if place.gone {
+            return Err(NetworkError::conflict(format!(
+                "container {container} is not running"
+            )));
+        }
+        self.check(&network, &config)?;
+        self.ensure(&network)?;
+        if let Err(error) = self.firewall.check_foreign() {
+            tracing::warn!(%error, "cannot look at other firewalls' chains");
+        }
+        let info = self.info(&network)?;
+        check_mode(&place, &network, &info)?;
+        let endpoint = EndpointId::generate();
+        match network.holders.lock().as_mut() {
+            Some(holders) => holders.insert(endpoint.clone()),
+            None => return Err(NetworkError::no_network(name)),
+        };
+        let mut made = empty_info(&network, endpoint, config);
+        let result = self.attach(&mut place, &network, &info, &mut made);
+        if let Err(error) = result {
+            self.let_go(&made);
+            return Err(error);
+        }
+        self.settle(&mut place)?;
+        // What was set last is what is shown.
+        Ok(place.endpoints().last().map_or(made, |e| e.info.clone()))
+    }
+
+    /// Addresses, link, files. Leaves nothing behind on failure but the addresses noted in `made`.
+    fn attach(
+        &self,
+        place: &mut Place,
+        network: &Network,
+        info: &NetworkInfo,
+        made: &mut EndpointInfo,
+    ) -> Result<()> {
+        let record = &network.record;
+        let mut addresses = Vec::new();
+        if info.addressed {
+            for (enabled, v6) in [(record.enable_ipv4, false), (record.enable_ipv6, true)] {
+                let wished = if v6 {
+                    made.config.ipv6
+                } else {
+                    made.config.ipv4
+                };
+                if !enabled && wished.is_none() {
+                    continue;
+                }
+                if let Some(net) = self.ipam.take(&record.id, v6, wished)? {
+                    note_address(made, net);
+                    addresses.push(net);
+                }
+            }
+        }
+        let spec = EndpointSpec {
+            network: record.id.to_string(),
+            id: made.endpoint.to_string(),
+            addresses,
+            mac: made.config.mac.clone(),
+            link: place.next_link(),
+            options: made.config.options.clone(),
+        };
+        let driver = self.driver(&record.driver)?;
+        let plan = self.join(&*driver, place, network, &spec)?;
+        let mut plan = plan;
+        plan.addresses.extend(link_local(&made.config));
+        made.link.clone_from(&plan.link);
+        made.mac.clone_from(&plan.mac);
+        made.gateway = gateway(&plan, false);
+        made.gateway_v6 = gateway(&plan, true);
+        let named = !record.predefined && info.own_namespace && self.names.is_there();
+        if !record.predefined {
+            made.dns_names = dns_names(place, &made.config);
+        }
+        let endpoint = Endpoint {
+            hosts: self.host_lines(place, made),
+            info: made.clone(),
+            driver: record.driver.clone(),
+            spec,
+            plan: plan.clone(),
+            named,
+            internal: record.internal,
+            host_binding: self.host_binding(network),
+        };
+        place.saved.endpoints.push(endpoint);
+        let configured = if plan.link.is_empty() {
+            Ok(())
+        } else {
+            place.configure(&plan)
+        };
+        let configured = configured.and_then(|()| {
+            let lines = place
+                .endpoints()
+                .last()
+                .map(|e| e.hosts.clone())
+                .unwrap_or_default();
+            files::add_hosts(&place.files, &lines)
+        });
+        if configured.is_err()
+            && let Some(endpoint) = place.saved.endpoints.pop()
+        {
+            self.detach(place, &endpoint, true);
+        }
+        configured
+    }
+
+    fn join(
+        &self,
+        driver: &dyn Driver,
+        place: &Place,
+        network: &Network,
+        spec: &EndpointSpec,
+    ) -> Result<JoinPlan> {
+        let call = Call::new("connect");
+        driver.create_endpoint(&call, spec.clone())?;
+        let fds: Vec<_> = place.netns.iter().map(|fd| fd.as_fd()).collect();
+        let joined = driver.join(&call.with_fds(&fds), spec.clone());
+        let mut plan = match joined {
+            Ok(plan) => plan,
+            Err(error) => {
+                let reference = EndpointRef {
+                    network: spec.network.clone(),
+                    id: spec.id.clone(),
+                };
+                // The first error is the one to tell.
+                let _ = driver.leave(&call.with_fds(&fds), reference.clone());
+                let _ = driver.delete_endpoint(&call, reference);
+                return Err(error.into());
+            }
+        };
+        if network.record.is_default_bridge() && !network.record.internal {
+            let flags = &self.config.bridge;
+            let mut replace = |wished: Option<IpAddr>| {
+                if let Some(ip) = wished {
+                    plan.gateways.retain(|g| g.is_ipv4() != ip.is_ipv4());
+                    plan.gateways.push(ip);
+                }
+            };
+            replace(flags.default_gateway.map(IpAddr::V4));
+            replace(flags.default_gateway_v6.map(IpAddr::V6));
+        }
+        Ok(plan)
+    }
+
+    fn host_binding(&self, network: &Network) -> Option<IpAddr> {
+        let option = network
+            .record
+            .options
+            .get(HOST_BINDING)
+            .and_then(|ip| ip.parse().ok());
+        option.filter(|ip: &IpAddr| !ip.is_unspecified())
+    }
+
+    /// What a new attachment puts into `hosts`: the container's own name, and links on the default network.
+    fn host_lines(&self, place: &Place, made: &EndpointInfo) -> Vec<HostLine> {
+        let spec = place.spec();
+        if spec.mode != SandboxMode::Own {
+            return Vec::new();
+        }
+        let names = if spec.domainname.is_empty() {
+            spec.hostname.clone()
+        } else {
+            format!("{0}.{1} {0}", spec.hostname, spec.domainname)
+        };
+        let own = [made.ipv4, made.ipv6].into_iter().flatten();
+        let mut lines: Vec<HostLine> = own
+            .map(|address| HostLine {
+                address,
+                names: names.clone(),
+            })
+            .collect();
+        if made.dns_names.is_empty() {
+            let views = self.views.read();
+            let mut links: Vec<&Link> = Vec::new();
+            for link in made.config.links.iter().chain(&spec.links) {
+                if !links.contains(&link) {
+                    links.push(link);
+                }
+            }
+            for link in links {
+                let other = views.get(&link.container);
+                let there =
+                    other.and_then(|v| v.endpoints.iter().find(|e| e.network == made.network));
+                lines.extend(there.and_then(|e| e.ipv4).map(|address| HostLine {
+                    address,
+                    names: format!("{} {} {}", link.alias, link.container.short(), link.name),
+                }));
+            }
+        }
+        lines
+    }
+
+    pub(crate) fn disconnect(&self, container: &ContainerId, name: &str) -> Result<()> {
+        let network = self.find(name)?;
+        let record = &network.record;
+        let missing = || {
+            NetworkError::forbidden(format!(
+                "container {container} is not connected to network {}",
+                record.name
+            ))
+        };
+        let place = self.place(container).map_err(|_| missing())?;
+        let mut place = place.lock();
+        let found = place
+            .endpoints()
+            .iter()
+            .position(|e| e.info.network == record.id);
+        let at = found.ok_or_else(missing)?;
+        if place.spec().mode == SandboxMode::Host {
+            return Err(NetworkError::conflict(
+                "container cannot be disconnected from host network or connected to host network",
+            ));
+        }
+        let endpoint = place.saved.endpoints.remove(at);
+        self.detach(&place, &endpoint, true);
+        self.let_go(&endpoint.info);
+        files::remove_hosts(&place.files, &endpoint.hosts)?;
+        place.reroute()?;
+        self.settle(&mut place)
+    }
+
+    /// Has the driver take an attachment away. `live`: its namespace stays.
+    pub(crate) fn detach(&self, place: &Place, endpoint: &Endpoint, live: bool) {
+        let call = Call::new("disconnect");
+        let reference = EndpointRef {
+            network: endpoint.spec.network.clone(),
+            id: endpoint.spec.id.clone(),
+        };
+        let fds: Vec<_> = place
+            .netns
+            .iter()
+            .filter(|_| live)
+            .map(|fd| fd.as_fd())
+            .collect();
+        let result = self.driver(&endpoint.driver).and_then(|driver| {
+            driver.leave(&call.with_fds(&fds), reference.clone())?;
+            Ok(driver.delete_endpoint(&call, reference)?)
+        });
+        if let Err(error) = result {
+            // The next reconciliation finds what is left.
+            tracing::warn!(network = endpoint.info.network_name, %error, "detaching");
+        }
+    }
+
+    /// Brings ports, names and files in line with the attachments, writes the sandbox down and shows it.
+    pub(crate) fn settle(&self, place: &mut Place) -> Result<()> {
+        self.move_ports(place)?;
+        self.tell_names(place)?;
+        self.publish_view(place)
+    }
+}
+
+fn check_mode(place: &Place, network: &Network, info: &NetworkInfo) -> Result<()> {
+    let record = &network.record;
+    let spec = place.spec();
+    if place
+        .endpoints()
+        .iter()
+        .any(|e| e.info.network == record.id)
+    {
+        return Err(NetworkError::forbidden(format!(
+            "endpoint with name {} already exists in network {}",
+            spec.name, record.name
+        )));
+    }
+    match (&spec.mode, info.own_namespace) {
+        (SandboxMode::Own, true) | (SandboxMode::Host, false) => Ok(()),
+        (SandboxMode::Container(_), _) => Err(NetworkError::conflict(
+            "container sharing network namespace with another container or host cannot be connected to any other network",
+        )),
+        _ => Err(NetworkError::conflict(
+            "container cannot be disconnected from host network or connected to host network",
+        )),
+    }
+}
+
+fn empty_info(network: &Network, endpoint: EndpointId, config: EndpointConfig) -> EndpointInfo {
+    EndpointInfo {
+        network: network.record.id.clone(),
+        network_name: network.record.name.clone(),
+        endpoint,
+        link: String::new(),
+        mac: String::new(),
+        ipv4: None,
+        ipv4_prefix: 0,
+        gateway: None,
+        ipv6: None,
+        ipv6_prefix: 0,
+        gateway_v6: None,
+        dns_names: Vec::new(),
+        config,
+    }
+}
+
+fn note_address(info: &mut EndpointInfo, net: IpNet) {
+    match net {
+        IpNet::V4(net) => {
+            info.ipv4 = Some(net.addr().into());
+            info.ipv4_prefix = net.prefix_len();
+        }
+        IpNet::V6(net) => {
+            info.ipv6 = Some(net.addr().into());
+            info.ipv6_prefix = net.prefix_len();
+        }
+    }
+}
+
+/// Link-local addresses that the user wishes, with the prefix lengths of their ranges.
+fn link_local(config: &EndpointConfig) -> impl Iterator<Item = IpNet> {
+    config
+        .link_local
+        .iter()
+        .filter_map(|ip| IpNet::new(*ip, if ip.is_ipv4() { 16 } else { 64 }).ok())
+}
+
+/// Name, aliases, short ID and host name, each once.
+pub(crate) fn dns_names(place: &Place, config: &EndpointConfig) -> Vec<String> {
+    let spec = place.spec();
+    let mut names = vec![spec.name.clone()];
+    names.extend(config.aliases.iter().cloned());
+    names.push(spec.container.short().to_owned());
+    names.push(spec.hostname.clone());
+    let mut seen = std::collections::HashSet::new();
+    names.retain(|name| !name.is_empty() && seen.insert(name.clone()));
+    names
+}

@@ -1,0 +1,241 @@
+//! What the service's clones share.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use gantry_driver_api::network::{NetworkInfo, NetworkSpec, Subnet};
+use gantry_driver_api::{Call, Network as Driver};
+use gantry_driver_registry::DriverRegistry;
+use gantry_model::{ContainerId, EndpointId, NetworkId};
+use parking_lot::{Mutex, RwLock};
+
+use crate::firewall::Firewall;
+use crate::ipam::Ipam;
+use crate::names::NameService;
+use crate::place::{Place, Saved};
+use crate::pool::NetnsPool;
+use crate::ports::Ports;
+use crate::store::Files;
+use crate::{
+    EndpointInfo, Member, NetworkConfig, NetworkError, NetworkRecord, PortBinding, Result,
+    SandboxMode,
+};
+
+/// A network and its endpoints.
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub(crate) record: NetworkRecord,
+    pub(crate) info: OnceLock<NetworkInfo>,
+    /// Whether the driver has made it since the daemon started.
+    pub(crate) made: Mutex<bool>,
+    /// Endpoints that hold the network; none once it is being removed.
+    pub(crate) holders: Mutex<Option<HashSet<EndpointId>>>,
+}
+
+impl Network {
+    pub(crate) fn new(record: NetworkRecord) -> Self {
+        Self {
+            record,
+            info: OnceLock::new(),
+            made: Mutex::new(false),
+            holders: Mutex::new(Some(HashSet::new())),
+        }
+    }
+
+    /// What the driver is told.
+    pub(crate) fn spec(&self) -> NetworkSpec {
+        spec_of(&self.record)
+    }
+}
+
+pub(crate) fn spec_of(record: &NetworkRecord) -> NetworkSpec {
+    let subnets = record.ipam.pools.iter().filter_map(|pool| {
+        Some(Subnet {
+            net: pool.subnet?,
+            gateway: pool.gateway,
+        })
+    });
+    NetworkSpec {
+        id: record.id.to_string(),
+        name: record.name.clone(),
+        subnets: subnets.collect(),
+        internal: record.internal,
+        options: record.options.clone(),
+    }
+}
+
+/// What is shown of a sandbox without waiting for it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    pub(crate) name: String,
+    pub(crate) endpoints: Vec<EndpointInfo>,
+    pub(crate) ports: Vec<PortBinding>,
+}
+
+/// A sandbox in the list of sandboxes.
+#[derive(Debug, Clone)]
+pub(crate) struct Slot {
+    pub(crate) mode: SandboxMode,
+    pub(crate) place: Arc<Mutex<Place>>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: NetworkConfig,
+    pub(crate) registry: Arc<DriverRegistry>,
+    pub(crate) records: Files,
+    pub(crate) saved: Files,
+    pub(crate) networks: RwLock<HashMap<NetworkId, Arc<Network>>>,
+    /// Held while the set of networks changes.
+    pub(crate) changing: Mutex<()>,
+    pub(crate) sandboxes: Mutex<HashMap<ContainerId, Slot>>,
+    pub(crate) views: RwLock<HashMap<ContainerId, View>>,
+    pub(crate) ipam: Ipam,
+    pub(crate) ports: Ports,
+    pub(crate) firewall: Firewall,
+    pub(crate) pool: NetnsPool,
+    pub(crate) names: NameService,
+    pub(crate) warnings: Mutex<Vec<String>>,
+}
+
+impl Inner {
+    /// The driver of this name. Docker calls the one of `none` networks `null`.
+    pub(crate) fn driver(&self, name: &str) -> Result<Arc<dyn Driver>> {
+        let name = if name == "null" { "none" } else { name };
+        Ok(self.registry.network(name)?)
+    }
+
+    pub(crate) fn warn(&self, text: String) {
+        tracing::warn!("{text}");
+        self.warnings.lock().push(text);
+    }
+
+    /// The network of this ID, name or unique prefix of an ID.
+    pub(crate) fn find(&self, name: &str) -> Result<Arc<Network>> {
+        let networks = self.networks.read();
+        let exact = networks
+            .values()
+            .find(|n| n.record.id.as_str() == name)
+            .or_else(|| networks.values().find(|n| n.record.name == name));
+        if let Some(network) = exact {
+            return Ok(Arc::clone(network));
+        }
+        let mut prefixed = networks
+            .values()
+            .filter(|n| !name.is_empty() && n.record.id.as_str().starts_with(name));
+        match (prefixed.next(), prefixed.count()) {
+            (None, _) => Err(NetworkError::no_network(name)),
+            (Some(network), 0) => Ok(Arc::clone(network)),
+            (Some(_), more) => Err(NetworkError::invalid(format!(
+                "network {name} is ambiguous ({} matches found based on ID prefix)",
+                more + 1
+            ))),
+        }
+    }
+
+    /// What the network's driver is like.
+    pub(crate) fn info(&self, network: &Network) -> Result<NetworkInfo> {
+        if let Some(info) = network.info.get() {
+            return Ok(info.clone());
+        }
+        let info = self
+            .driver(&network.record.driver)?
+            .info(&Call::default(), ())?;
+        Ok(network.info.get_or_init(|| info).clone())
+    }
+
+    /// Has the driver make (or find) the network, once after each start of the daemon.
+    pub(crate) fn ensure(&self, network: &Network) -> Result<()> {
+        let mut made = network.made.lock();
+        if *made {
+            return Ok(());
+        }
+        let record = &network.record;
+        let driver = self.driver(&record.driver)?;
+        let plan = driver.create_network(&Call::new("create network"), network.spec())?;
+        self.firewall
+            .set_networks([(record.id.clone(), plan.firewall)])
+            .map_err(|e| NetworkError::io("writing firewall rules", &e))?;
+        *made = true;
+        Ok(())
+    }
+
+    pub(crate) fn place(&self, container: &ContainerId) -> Result<Arc<Mutex<Place>>> {
+        let slot = self.sandboxes.lock().get(container).cloned();
+        slot.map(|slot| slot.place).ok_or_else(|| {
+            NetworkError::conflict(format!("container {container} has no network sandbox"))
+        })
+    }
+
+    /// Whether another container lives in this one's namespace.
+    pub(crate) fn is_shared(&self, container: &ContainerId) -> bool {
+        let mode = SandboxMode::Container(container.clone());
+        self.sandboxes.lock().values().any(|slot| slot.mode == mode)
+    }
+
+    /// Writes a sandbox down and shows it.
+    pub(crate) fn publish_view(&self, place: &Place) -> Result<()> {
+        let saved = &place.saved;
+        let view = View {
+            name: saved.spec.name.clone(),
+            endpoints: saved.endpoints.iter().map(|e| e.info.clone()).collect(),
+            ports: saved.bindings.clone(),
+        };
+        self.views
+            .write()
+            .insert(saved.spec.container.clone(), view);
+        self.saved.put(saved.spec.container.as_str(), saved)
+    }
+
+    pub(crate) fn members(&self, network: &NetworkId) -> Vec<Member> {
+        let views = self.views.read();
+        let mut members: Vec<Member> = views
+            .iter()
+            .flat_map(|(container, view)| {
+                let of_network = view.endpoints.iter().filter(|e| e.network == *network);
+                of_network.map(|endpoint| Member {
+                    container: container.clone(),
+                    name: view.name.clone(),
+                    endpoint: endpoint.clone(),
+                })
+            })
+            .collect();
+        members.sort_by(|a, b| a.name.cmp(&b.name));
+        members
+    }
+
+    /// Gives an endpoint's addresses and its hold on the network back.
+    pub(crate) fn let_go(&self, endpoint: &EndpointInfo) {
+        for address in [endpoint.ipv4, endpoint.ipv6].into_iter().flatten() {
+            self.ipam.give_back(&endpoint.network, address);
+        }
+        if let Some(network) = self.networks.read().get(&endpoint.network)
+            && let Some(holders) = network.holders.lock().as_mut()
+        {
+            holders.remove(&endpoint.endpoint);
+        }
+    }
+
+    /// Addresses that `host-gateway` means.
+    pub(crate) fn host_gateway(&self) -> Vec<IpAddr> {
+        if !self.config.host_gateway.is_empty() {
+            return self.config.host_gateway.clone();
+        }
+        let bridge = self.find("bridge").ok();
+        let pools = bridge.iter().flat_map(|network| &network.record.ipam.pools);
+        pools.filter_map(|pool| pool.gateway).collect()
+    }
+
+    pub(crate) fn empty_saved(&self, spec: crate::SandboxSpec) -> Saved {
+        Saved {
+            boot_id: self.config.boot_id.clone(),
+            spec,
+            endpoints: Vec::new(),
+            requests: Vec::new(),
+            bindings: Vec::new(),
+            intents: Vec::new(),
+            routes: crate::place::Routes::default(),
+            resolv: String::new(),
+        }
+    }
+}

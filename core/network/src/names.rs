@@ -1,0 +1,219 @@
+//! The service's side of `gantry-netd`: sockets inside sandboxes, names, and starting netd again when it is gone.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gantry_netd::{Client, ClientError, SandboxNames};
+use gantry_sys::netns;
+use gantry_sys::nft::{BaseChain, Batch, Expr, Family, Hook, NftSocket, Register};
+use parking_lot::Mutex;
+
+use crate::{NetworkError, Result};
+
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+const PORT: u16 = 53;
+/// The table inside a sandbox that leads port 53 to netd's sockets.
+const TABLE: &str = "gantry-names";
+
+#[derive(Debug, Default)]
+struct State {
+    client: Option<Client>,
+    known: HashMap<String, (SandboxNames, Arc<OwnedFd>)>,
+}
+
+/// Tells netd who is called what. Without a program, nobody is called anything.
+#[derive(Debug)]
+pub(crate) struct NameService {
+    socket: PathBuf,
+    program: Option<PathBuf>,
+    state: Mutex<State>,
+}
+
+fn failed(error: ClientError) -> NetworkError {
+    NetworkError::internal(format!("name service: {error}"))
+}
+
+/// Makes the sockets that netd answers on, inside a sandbox. They are on ports of the kernel's choice, so that port 53
+/// stays the container's own; what it sends to port 53 of the internal address is led to them.
+fn sockets(netns: &OwnedFd) -> io::Result<[OwnedFd; 2]> {
+    netns::inside(netns, || {
+        let udp = UdpSocket::bind(SocketAddrV4::new(ADDRESS, 0))?;
+        let tcp = TcpListener::bind(SocketAddrV4::new(ADDRESS, 0))?;
+        let ports = [
+            (17, udp.local_addr()?.port()),
+            (6, tcp.local_addr()?.port()),
+        ];
+        NftSocket::open()?.commit(redirect(ports))?;
+        Ok([udp.into(), tcp.into()])
+    })
+}
+
+fn redirect(ports: [(u8, u16); 2]) -> Batch {
+    use Register::{R0, R1};
+    let mut batch = Batch::new(Family::Ipv4, TABLE);
+    batch.remove_table();
+    batch.add_table();
+    batch.add_chain(&BaseChain {
+        name: "output",
+        kind: "nat",
+        hook: Hook::Output,
+        priority: -100,
+        drop: false,
+    });
+    for (protocol, port) in ports {
+        let rule = vec![
+            Expr::destination(Family::Ipv4, R0),
+            Expr::equal(R0, &ADDRESS.octets()),
+            Expr::transport_protocol(R0),
+            Expr::equal(R0, &[protocol]),
+            Expr::destination_port(R0),
+            Expr::equal(R0, &PORT.to_be_bytes()),
+            Expr::load(&ADDRESS.octets(), R0),
+            Expr::load(&port.to_be_bytes(), R1),
+            Expr::dnat(Family::Ipv4, R0, R1),
+        ];
+        batch.add_rule("output", rule, "");
+    }
+    batch
+}
+
+impl NameService {
+    pub(crate) fn new(socket: PathBuf, program: Option<PathBuf>) -> Self {
+        Self {
+            socket,
+            program,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Whether there is a netd to be had.
+    pub(crate) fn is_there(&self) -> bool {
+        self.program.is_some()
+    }
+
+    /// Asks netd, connecting first if there is no connection, and once more if it broke. A netd that was started anew
+    /// is told all that is known.
+    fn ask<T>(
+        &self,
+        state: &mut State,
+        mut question: impl FnMut(&mut Client) -> std::result::Result<T, ClientError>,
+    ) -> Result<T> {
+        let Some(program) = &self.program else {
+            return Err(NetworkError::internal("name service: no gantry-netd"));
+        };
+        let mut broken = None;
+        for _ in 0..2 {
+            if state.client.is_none() {
+                let client = Client::connect_or_start(&self.socket, program).map_err(failed)?;
+                state.client = Some(client);
+                tell_all(state)?;
+            }
+            let Some(client) = &mut state.client else {
+                break;
+            };
+            match question(client) {
+                Err(error @ ClientError::Refused(_)) => return Err(failed(error)),
+                Ok(answer) => return Ok(answer),
+                Err(error) => {
+                    state.client = None;
+                    broken = Some(error);
+                }
+            }
+        }
+        Err(broken.map_or_else(
+            || NetworkError::internal("name service: no connection"),
+            failed,
+        ))
+    }
+
+    /// Sets what a sandbox is called and may know.
+    pub(crate) fn put(&self, names: SandboxNames, netns: &Arc<OwnedFd>) -> Result<()> {
+        let mut state = self.state.lock();
+        let id = names.id.clone();
+        let is_known = state.known.contains_key(&id);
+        let made = if is_known {
+            None
+        } else {
+            Some(self.make(netns)?)
+        };
+        self.ask(&mut state, |client| {
+            client.put(names.clone(), made.as_ref())
+        })?;
+        state.known.insert(id, (names, Arc::clone(netns)));
+        Ok(())
+    }
+
+    fn make(&self, netns: &OwnedFd) -> Result<[OwnedFd; 2]> {
+        sockets(netns).map_err(|e| NetworkError::io("making the sandbox's name sockets", &e))
+    }
+
+    /// Forgets a sandbox.
+    pub(crate) fn remove(&self, id: &str) -> Result<()> {
+        let mut state = self.state.lock();
+        match state.known.remove(id) {
+            Some(_) => self.ask(&mut state, |client| client.remove(id)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes over from an earlier daemon: netd is to know exactly these sandboxes. A netd that still runs keeps its
+    /// sockets; there is none to be started for nobody.
+    pub(crate) fn restore(&self, all: Vec<(SandboxNames, Arc<OwnedFd>)>) -> Result<()> {
+        let mut state = self.state.lock();
+        state.known = all
+            .into_iter()
+            .map(|(names, netns)| (names.id.clone(), (names, netns)))
+            .collect();
+        state.client = Client::connect(&self.socket).ok();
+        match state.client {
+            Some(_) => tell_all(&mut state),
+            None if state.known.is_empty() => Ok(()),
+            None => self.ask(&mut state, Client::list).map(drop),
+        }
+    }
+
+    /// Ends the connection, and netd with it if told so.
+    pub(crate) fn close(&self, stop: bool) {
+        let mut state = self.state.lock();
+        let client = state
+            .client
+            .take()
+            .or_else(|| Client::connect(&self.socket).ok());
+        if let Some(client) = client.filter(|_| stop)
+            && let Err(error) = client.stop()
+        {
+            tracing::warn!(%error, "stopping the name service");
+        }
+    }
+}
+
+/// Brings what netd knows to what is known here.
+fn tell_all(state: &mut State) -> Result<()> {
+    let State { client, known } = state;
+    let Some(client) = client else {
+        return Ok(());
+    };
+    let there = client.list().map_err(failed)?;
+    for id in there.iter().filter(|id| !known.contains_key(*id)) {
+        client.remove(id).map_err(failed)?;
+    }
+    for (id, (names, netns)) in known {
+        let made = if there.contains(id) {
+            None
+        } else {
+            match sockets(netns) {
+                Ok(made) => Some(made),
+                Err(error) => {
+                    tracing::warn!(container = id, %error, "no name sockets for a sandbox");
+                    continue;
+                }
+            }
+        };
+        client.put(names.clone(), made.as_ref()).map_err(failed)?;
+    }
+    Ok(())
+}

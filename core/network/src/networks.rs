@@ -1,0 +1,281 @@
+//! Making, removing and finding networks.
+
+use std::sync::Arc;
+
+use gantry_driver_api::network::{NetworkRef, Scope};
+use gantry_driver_api::{Call, Kind};
+use gantry_model::{NetworkId, Timestamp};
+use gantry_sys::netlink::RouteSocket;
+use ipnet::IpNet;
+
+use crate::inner::{Inner, Network, spec_of};
+use crate::ipam::{Chooser, default_pools};
+use crate::{IpamConfig, NetworkCreate, NetworkError, NetworkRecord, Result};
+
+const PREDEFINED: [&str; 3] = ["bridge", "host", "none"];
+
+fn check_name(name: &str) -> Result<()> {
+    if name.trim().is_empty() {
+        return Err(NetworkError::invalid("invalid name: name is empty"));
+    }
+    let mut bytes = name.bytes();
+    let first = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric());
+    if !first || !bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-')) {
+        return Err(NetworkError::invalid(format!(
+            "invalid name {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        )));
+    }
+    Ok(())
+}
+
+impl Inner {
+    /// Fills in the subnets that a network leaves open.
+    pub(crate) fn complete(&self, ipam: &mut IpamConfig, v4: bool, v6: bool) -> Result<()> {
+        let routes = RouteSocket::open()
+            .and_then(|mut socket| socket.routes())
+            .map_err(|e| NetworkError::io("reading the host's routes", &e))?;
+        let routes: Vec<IpNet> = routes.into_iter().map(|r| r.to).collect();
+        let taken: Vec<IpNet> = {
+            let networks = self.networks.read();
+            let pools = networks.values().flat_map(|n| &n.record.ipam.pools);
+            pools.filter_map(|pool| pool.subnet).collect()
+        };
+        let defaults;
+        let pools = if self.config.pools.is_empty() {
+            defaults = default_pools();
+            &defaults
+        } else {
+            &self.config.pools
+        };
+        let chooser = Chooser {
+            pools,
+            taken: &taken,
+            routes: &routes,
+            seed: &self.config.tag,
+        };
+        chooser.complete(ipam, v4, v6)
+    }
+
+    pub(crate) fn create(&self, wanted: NetworkCreate) -> Result<NetworkRecord> {
+        check_name(&wanted.name)?;
+        if PREDEFINED.contains(&wanted.name.as_str()) || wanted.name == "default" {
+            return Err(NetworkError::forbidden(format!(
+                "operation is not permitted on predefined {} network ",
+                wanted.name
+            )));
+        }
+        let _changing = self.changing.lock();
+        if self
+            .networks
+            .read()
+            .values()
+            .any(|n| n.record.name == wanted.name)
+        {
+            return Err(NetworkError::conflict(format!(
+                "network with name {} already exists",
+                wanted.name
+            )));
+        }
+        let name = match wanted.driver.as_str() {
+            "" | "default" => self.registry.default_name(Kind::Network),
+            name => name.to_owned(),
+        };
+        let driver = self.driver(&name)?;
+        let info = driver.info(&Call::default(), ())?;
+        if info.singleton {
+            return Err(NetworkError::forbidden(format!(
+                "only one instance of \"{name}\" network is allowed"
+            )));
+        }
+        let mut record = NetworkRecord {
+            id: NetworkId::generate(),
+            name: wanted.name,
+            created: Timestamp::now(),
+            driver: name,
+            scope: info.scope,
+            enable_ipv4: wanted.enable_ipv4.unwrap_or(true),
+            enable_ipv6: wanted.enable_ipv6,
+            internal: wanted.internal,
+            attachable: wanted.attachable,
+            ipam: wanted.ipam,
+            options: wanted.options,
+            labels: wanted.labels,
+            predefined: false,
+        };
+        if let Some(defaults) = self.config.default_options.get(&record.driver) {
+            for (key, value) in defaults {
+                record
+                    .options
+                    .entry(key.clone())
+                    .or_insert_with(|| value.clone());
+            }
+        }
+        self.check_ipam(&record)?;
+        if info.addressed && record.ipam.driver != "null" {
+            let (v4, v6) = (record.enable_ipv4, record.enable_ipv6);
+            self.complete(&mut record.ipam, v4, v6)?;
+        }
+        driver.validate(&Call::new("create network"), spec_of(&record))?;
+        let network = Arc::new(Network::new(record));
+        self.add_new(&network)?;
+        Ok(network.record.clone())
+    }
+
+    fn check_ipam(&self, record: &NetworkRecord) -> Result<()> {
+        if !matches!(record.ipam.driver.as_str(), "" | "default" | "null") {
+            return Err(NetworkError::invalid(format!(
+                "could not find an IPAM driver of name {:?}",
+                record.ipam.driver
+            )));
+        }
+        if !record.enable_ipv4 && !record.enable_ipv6 {
+            return Err(NetworkError::invalid("IPv4 or IPv6 must be enabled"));
+        }
+        Ok(())
+    }
+
+    /// Has the driver make a network and writes it down, or leaves nothing of it.
+    fn add_new(&self, network: &Arc<Network>) -> Result<()> {
+        let record = &network.record;
+        let made = self
+            .ensure(network)
+            .and_then(|()| self.records.put(record.id.as_str(), record));
+        if let Err(error) = made {
+            self.undo(network);
+            return Err(error);
+        }
+        self.ipam.add(&record.id, &record.ipam);
+        self.networks
+            .write()
+            .insert(record.id.clone(), Arc::clone(network));
+        Ok(())
+    }
+
+    fn undo(&self, network: &Network) {
+        let record = &network.record;
+        let reference = NetworkRef {
+            id: record.id.to_string(),
+        };
+        let deleted = self
+            .driver(&record.driver)
+            .and_then(|d| Ok(d.delete_network(&Call::new("create network"), reference)?));
+        if let Err(error) = deleted {
+            tracing::warn!(network = record.name, %error, "undoing a network's creation");
+        }
+        if let Err(error) = self.firewall.remove_network(&record.id) {
+            tracing::warn!(network = record.name, %error, "undoing a network's rules");
+        }
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> Result<NetworkRecord> {
+        let _changing = self.changing.lock();
+        let network = self.find(name)?;
+        self.remove_found(&network)?;
+        Ok(network.record.clone())
+    }
+
+    fn remove_found(&self, network: &Arc<Network>) -> Result<()> {
+        let record = &network.record;
+        if record.predefined {
+            return Err(NetworkError::forbidden(format!(
+                "{} is a pre-defined network and cannot be removed",
+                record.name
+            )));
+        }
+        {
+            let mut holders = network.holders.lock();
+            if holders.as_ref().is_some_and(|held| !held.is_empty()) {
+                return Err(NetworkError::forbidden(format!(
+                    "error while removing network: network {} id {} has active endpoints",
+                    record.name, record.id
+                )));
+            }
+            *holders = None;
+        }
+        let reference = NetworkRef {
+            id: record.id.to_string(),
+        };
+        let deleted = self
+            .driver(&record.driver)
+            .and_then(|d| Ok(d.delete_network(&Call::new("remove network"), reference)?))
+            .and_then(|()| self.records.remove(record.id.as_str()));
+        if let Err(error) = deleted {
+            *network.holders.lock() = Some(Default::default());
+            *network.made.lock() = false;
+            return Err(error);
+        }
+        self.networks.write().remove(&record.id);
+        self.ipam.remove(&record.id);
+        // The rules of a bridge that is gone match nothing; the next change of any network writes them out.
+        if let Err(error) = self.firewall.remove_network(&record.id) {
+            tracing::warn!(network = record.name, %error, "removing a network's rules");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn prune(&self, select: impl Fn(&NetworkRecord) -> bool) -> Vec<NetworkRecord> {
+        let _changing = self.changing.lock();
+        let mut all: Vec<_> = self.networks.read().values().cloned().collect();
+        all.retain(|n| !n.record.predefined && select(&n.record));
+        all.retain(|n| match self.remove_found(n) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(network = n.record.name, %error, "not pruned");
+                false
+            }
+        });
+        all.iter().map(|n| n.record.clone()).collect()
+    }
+
+    /// Takes everything off the host that the next start makes again: rules, and links without containers.
+    pub(crate) fn withdraw(&self) {
+        let _changing = self.changing.lock();
+        let networks: Vec<_> = self.networks.read().values().cloned().collect();
+        for network in networks {
+            let record = &network.record;
+            let reference = NetworkRef {
+                id: record.id.to_string(),
+            };
+            let deleted = self
+                .driver(&record.driver)
+                .and_then(|d| Ok(d.delete_network(&Call::new("shutdown"), reference)?));
+            if let Err(error) = deleted {
+                tracing::debug!(network = record.name, %error, "not withdrawn");
+            }
+            *network.made.lock() = false;
+        }
+        if let Err(error) = self.firewall.remove() {
+            tracing::warn!(%error, "withdrawing firewall rules");
+        }
+    }
+
+    pub(crate) fn list(&self) -> Vec<NetworkRecord> {
+        let mut list: Vec<_> = self
+            .networks
+            .read()
+            .values()
+            .map(|n| n.record.clone())
+            .collect();
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+        list
+    }
+
+    /// A record for a network that is there from the beginning.
+    pub(crate) fn predefined(&self, name: &str, driver: &str) -> NetworkRecord {
+        NetworkRecord {
+            id: NetworkId::generate(),
+            name: name.to_owned(),
+            created: Timestamp::now(),
+            driver: driver.to_owned(),
+            scope: Scope::Local,
+            enable_ipv4: true,
+            enable_ipv6: false,
+            internal: false,
+            attachable: false,
+            ipam: IpamConfig::default(),
+            options: Default::default(),
+            labels: Default::default(),
+            predefined: true,
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The service's start: records, default networks, and containers that outlived the last daemon.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use gantry_driver_api::network::FirewallIntent;
+use gantry_driver_api::{Call, Kind, Reconcile};
+use gantry_driver_registry::DriverRegistry;
+use gantry_sys::netlink::RouteSocket;
+use ipnet::IpNet;
+use parking_lot::{Mutex, RwLock};
+
+use crate::firewall::Firewall;
+use crate::inner::{Inner, Network, Slot, View};
+use crate::ipam::Ipam;
+use crate::lifecycle::known_to_netd;
+use crate::names::NameService;
+use crate::place::{Place, Saved};
+use crate::pool::NetnsPool;
+use crate::ports::Ports;
+use crate::resolv::Resolv;
+use crate::store::Files;
+use crate::{
+    IpamConfig, IpamPool, LiveSandbox, NetworkConfig, NetworkError, NetworkRecord, Result,
+    SandboxFiles, SandboxMode,
+};
+
+const BRIDGE_OPTIONS: &str = "com.docker.network.bridge.";
+
+impl Inner {
+    pub(crate) fn open(config: NetworkConfig, registry: Arc<DriverRegistry>) -> Result<Self> {
+        let kept = config.data_root.join("network");
+        let run = config.exec_root.join("network");
+        let io = |doing: &'static str| move |e: std::io::Error| NetworkError::io(doing, &e);
+        let inner = Self {
+            records: Files::open(kept.join("networks"), true)?,
+            saved: Files::open(run.join("sandboxes"), false)?,
+            networks: RwLock::default(),
+            changing: Mutex::default(),
+            sandboxes: Mutex::default(),
+            views: RwLock::default(),
+            ipam: Ipam::default(),
+            ports: Ports::default(),
+            firewall: Firewall::open(&config.tag, config.firewall)
+                .map_err(io("opening nftables"))?,
+            pool: NetnsPool::new(config.prepared).map_err(io("starting a thread"))?,
+            names: NameService::new(run.join("netd.sock"), config.netd.clone()),
+            warnings: Mutex::default(),
+            registry,
+            config,
+        };
+        inner.load()?;
+        inner.make_all();
+        Ok(inner)
+    }
+
+    fn load(&self) -> Result<()> {
+        let mut records: Vec<NetworkRecord> = self
+            .records
+            .all()?
+            .into_iter()
+            .map(|(_, record)| record)
+            .collect();
+        let mut predefined = BTreeMap::new();
+        records.retain(|record| {
+            if record.predefined {
+                predefined.insert(record.name.clone(), record.clone());
+            }
+            !record.predefined
+        });
+        for record in records {
+            self.add(record);
+        }
+        for (name, driver) in [("host", "host"), ("none", "null")] {
+            let record = predefined
+                .remove(name)
+                .unwrap_or_else(|| self.predefined(name, driver));
+            self.keep_predefined(record)?;
+        }
+        if self.config.bridge.link.as_deref() != Some("none") {
+            let record = self.default_bridge(predefined.remove("bridge"))?;
+            self.keep_predefined(record)?;
+        }
+        if self.config.ip_forward {
+            self.switch_on("/proc/sys/net/ipv4/ip_forward");
+        }
+        if self.networks.read().values().any(|n| n.record.enable_ipv6) {
+            self.switch_on("/proc/sys/net/ipv6/conf/all/forwarding");
+        }
+        Ok(())
+    }
+
+    fn add(&self, record: NetworkRecord) {
+        self.ipam.add(&record.id, &record.ipam);
+        let id = record.id.clone();
+        self.networks
+            .write()
+            .insert(id, Arc::new(Network::new(record)));
+    }
+
+    fn keep_predefined(&self, record: NetworkRecord) -> Result<()> {
+        let known = self
+            .records
+            .all::<NetworkRecord>()?
+            .into_iter()
+            .any(|(_, r)| r == record);
+        if !known {
+            self.records.put(record.id.as_str(), &record)?;
+        }
+        self.add(record);
+        Ok(())
+    }
+
+    fn switch_on(&self, sysctl: &str) {
+        let is_on = std::fs::read_to_string(sysctl).is_ok_and(|value| value.trim() == "1");
+        if !is_on && let Err(error) = std::fs::write(sysctl, "1") {
+            self.warn(format!("cannot switch on {sysctl}: {error}"));
+        }
+    }
+
+    /// The default network as the flags want it, on the subnet that it had before if that is still free.
+    fn default_bridge(&self, before: Option<NetworkRecord>) -> Result<NetworkRecord> {
+        let flags = &self.config.bridge;
+        let mut record = self.predefined("bridge", "bridge");
+        if let Some(before) = &before {
+            record.id = before.id.clone();
+            record.created = before.created;
+        }
+        let link = match &flags.link {
+            Some(link) => link.clone(),
+            None if self.config.primary => "gantry0".to_owned(),
+            None => format!("gantry-{}", self.config.tag),
+        };
+        record.enable_ipv6 = flags.ipv6;
+        let mut pools = Vec::new();
+        if let Some(bip) = flags.bip {
+            pools.push(pool(IpNet::V4(bip)));
+        } else {
+            pools.extend(self.subnet_of(&link, before.as_ref())?.map(pool));
+        }
+        match (flags.ipv6, flags.bip6, flags.fixed_cidr_v6) {
+            (true, Some(bip), _) => pools.push(pool(IpNet::V6(bip))),
+            (true, None, Some(cidr)) => pools.push(IpamPool {
+                subnet: Some(IpNet::V6(cidr)),
+                ..IpamPool::default()
+            }),
+            _ => {}
+        }
+        record.ipam = IpamConfig {
+            pools,
+            ..IpamConfig::default()
+        };
+        self.complete(&mut record.ipam, true, flags.ipv6)?;
+        for pool in &mut record.ipam.pools {
+            if pool.subnet.is_some_and(|s| s.addr().is_ipv4()) {
+                pool.ip_range = flags.fixed_cidr.map(IpNet::V4);
+                if let Some(gateway) = flags.default_gateway {
+                    pool.aux_addresses
+                        .insert("DefaultGatewayIPv4".into(), gateway.into());
+                }
+            }
+        }
+        let mut option = |name: &str, value: String| {
+            record
+                .options
+                .insert(format!("{BRIDGE_OPTIONS}{name}"), value);
+        };
+        option("default_bridge", "true".into());
+        option("enable_icc", flags.icc.to_string());
+        option("enable_ip_masquerade", flags.ip_masq.to_string());
+        option(
+            "host_binding_ipv4",
+            flags.host_ip.map_or("0.0.0.0".into(), |ip| ip.to_string()),
+        );
+        option("name", link);
+        let mtu = if self.config.mtu == 0 {
+            1500
+        } else {
+            self.config.mtu
+        };
+        record
+            .options
+            .insert("com.docker.network.driver.mtu".into(), mtu.to_string());
+        Ok(record)
+    }
+
+    /// The default network's address: the link's, if it is there; else the one before, unless somebody else's route
+    /// leads there by now.
+    fn subnet_of(&self, link: &str, before: Option<&NetworkRecord>) -> Result<Option<IpNet>> {
+        let failed = |e| NetworkError::io("reading the host's addresses", &e);
+        let mut socket = RouteSocket::open().map_err(failed)?;
+        if let Some(found) = socket.link(link).map_err(failed)? {
+            let addresses = socket.addresses().map_err(failed)?;
+            let own = addresses
+                .into_iter()
+                .find(|(index, net)| *index == found.index && net.addr().is_ipv4());
+            if let Some((_, net)) = own {
+                return Ok(Some(net));
+            }
+        }
+        let pools = before.into_iter().flat_map(|record| &record.ipam.pools);
+        let kept = pools
+            .filter_map(|pool| IpNet::new(pool.gateway?, pool.subnet?.prefix_len()).ok())
+            .find(|net| net.addr().is_ipv4());
+        let routes = socket.routes().map_err(failed)?;
+        let overlaps = |net: &IpNet| {
+            let led = |to: &IpNet| {
+                to.prefix_len() > 0 && (to.contains(&net.network()) || net.contains(&to.network()))
+            };
+            routes.iter().any(|route| led(&route.to))
+        };
+        Ok(kept.filter(|net| !overlaps(net)))
+    }
+
+    /// Has the drivers make (or find) every network, and writes all rules in one change.
+    fn make_all(&self) {
+        let mut plans = Vec::new();
+        let networks: Vec<_> = self.networks.read().values().cloned().collect();
+        for network in networks {
+            let record = &network.record;
+            let made = self
+                .driver(&record.driver)
+                .and_then(|driver| Ok(driver.create_network(&Call::new("start"), network.spec())?));
+            match made {
+                Ok(plan) => {
+                    plans.push((record.id.clone(), plan.firewall));
+                    *network.made.lock() = true;
+                }
+                Err(error) => self.warn(format!("network {} cannot be used: {error}", record.name)),
+            }
+        }
+        if let Err(error) = self.firewall.set_networks(plans) {
+            self.warn(format!("cannot write firewall rules: {error}"));
+        }
+    }
+
+    /// Takes over sandboxes from an earlier daemon and removes what is left of others.
+    pub(crate) fn restore(&self, live: Vec<LiveSandbox>) -> Result<()> {
+        let mut saved: HashMap<String, Saved> = self.saved.all()?.into_iter().collect();
+        let mut intents: Vec<FirewallIntent> = Vec::new();
+        let mut known = Vec::new();
+        let mut endpoints = HashSet::new();
+        for sandbox in live {
+            let Some(saved) = saved
+                .remove(sandbox.container.as_str())
+                .filter(|s| s.boot_id == self.config.boot_id)
+            else {
+                tracing::warn!(container = %sandbox.container, "nothing is known of a live container's network");
+                continue;
+            };
+            intents.extend(saved.intents.iter().cloned());
+            endpoints.extend(saved.endpoints.iter().map(|e| e.spec.id.clone()));
+            let place = self.take_over(saved, sandbox);
+            known.extend(known_to_netd(&place.lock()));
+        }
+        for id in saved.keys() {
+            self.saved.remove(id)?;
+        }
+        if let Err(error) = self.firewall.set_published(&intents) {
+            self.warn(format!("cannot publish ports: {error}"));
+        }
+        if self.names.is_there()
+            && let Err(error) = self.names.restore(known)
+        {
+            self.warn(error.message);
+        }
+        self.reconcile_drivers(&endpoints.into_iter().collect::<Vec<_>>());
+        Ok(())
+    }
+
+    fn take_over(&self, saved: Saved, sandbox: LiveSandbox) -> Arc<Mutex<Place>> {
+        let container = sandbox.container;
+        for endpoint in &saved.endpoints {
+            let info = &endpoint.info;
+            for address in [info.ipv4, info.ipv6].into_iter().flatten() {
+                self.ipam.keep(&info.network, address);
+            }
+            if let Some(network) = self.networks.read().get(&info.network)
+                && let Some(holders) = network.holders.lock().as_mut()
+            {
+                holders.insert(info.endpoint.clone());
+            }
+        }
+        self.ports.keep(&container, &saved.bindings);
+        let view = View {
+            name: saved.spec.name.clone(),
+            endpoints: saved.endpoints.iter().map(|e| e.info.clone()).collect(),
+            ports: saved.bindings.clone(),
+        };
+        let mode = saved.spec.mode.clone();
+        let files = match &mode {
+            SandboxMode::Container(other) => self
+                .place(other)
+                .map(|place| place.lock().files.clone())
+                .ok(),
+            _ => None,
+        };
+        let place = Arc::new(Mutex::new(Place {
+            files: files.unwrap_or_else(|| SandboxFiles::of(&saved.spec.dir)),
+            netns: sandbox
+                .netns
+                .filter(|_| mode != SandboxMode::Host)
+                .map(Arc::new),
+            socket: None,
+            resolv: Resolv::of_host().for_container(&self.config, &saved.spec),
+            gone: false,
+            saved,
+        }));
+        self.views.write().insert(container.clone(), view);
+        let slot = Slot {
+            mode,
+            place: Arc::clone(&place),
+        };
+        self.sandboxes.lock().insert(container, slot);
+        place
+    }
+
+    /// Tells every network driver what lives; it removes the rest.
+    fn reconcile_drivers(&self, endpoints: &[String]) {
+        let networks: Vec<NetworkRecord> = self.list();
+        for status in self
+            .registry
+            .list()
+            .into_iter()
+            .filter(|s| s.kind == Kind::Network)
+        {
+            let of_driver = |record: &&NetworkRecord| {
+                record.driver == status.name || (record.driver == "null" && status.name == "none")
+            };
+            let live = networks
+                .iter()
+                .filter(of_driver)
+                .map(|record| record.id.to_string())
+                .collect();
+            let request = Reconcile {
+                live,
+                endpoints: endpoints.to_vec(),
+            };
+            let told = self
+                .driver(&status.name)
+                .and_then(|driver| Ok(driver.reconcile(&Call::new("reconcile"), request)?));
+            if let Err(error) = told {
+                tracing::warn!(driver = status.name, %error, "reconciling");
+            }
+        }
+    }
+}
+
+/// The pool of a bridge's address.
+fn pool(address: IpNet) -> IpamPool {
+    IpamPool {
+        subnet: Some(address.trunc()),
+        gateway: Some(address.addr()),
+        ..IpamPool::default()
+    }
+}
