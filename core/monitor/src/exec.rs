@@ -7,7 +7,7 @@ use gantry_monitor::protocol::{Stage, from_bytes};
 use rustix::fs::{Mode, OFlags};
 
 use crate::fault::{At, Step, plain};
-use crate::init::{control_terminal, open_terminal, report};
+use crate::init::{control_terminal, open_terminal, own_streams, report};
 use crate::process::{self, Labels, Prepared};
 use crate::sync::{self, Packet};
 use crate::sys;
@@ -19,6 +19,8 @@ pub(crate) struct Inherited<'a> {
     pub(crate) init: OwnedFd,
     /// The container's namespaces.
     pub(crate) namespaces: &'a Namespaces,
+    /// The host's numbers of root in the container's own user namespace.
+    pub(crate) owner: Option<(u32, u32)>,
     /// The container's cgroups.
     pub(crate) cgroup: &'a Cgroup,
     /// The encoded [`ExecPlan`].
@@ -46,6 +48,9 @@ fn set_up(inherited: &Inherited<'_>) -> Step<Prepared> {
     }
     let labels = Labels::open(&plan.process)?;
     join_cgroups(inherited.cgroup)?;
+    if let (Some(fds), Some(owner)) = (&inherited.stdio, inherited.owner) {
+        own_streams(fds, owner);
+    }
     join_namespaces(inherited)?;
     rustix::process::setsid().at(Stage::Setup, || "setsid".into())?;
     rustix::process::umask(Mode::empty());

@@ -83,7 +83,6 @@ impl Mount {
                 "" | "defaults" | "async" | "nomand" | "silent" | "loud" | "noiversion" => {}
                 "bind" => bind = Some(bind.unwrap_or(false)),
                 "rbind" => bind = Some(true),
-                "idmap" | "ridmap" => mount.idmap = true,
                 "tmpcopyup" | "copy" => mount.copy_up = true,
                 "nocopy" => mount.copy_up = false,
                 word => mount.word(word),

@@ -237,8 +237,6 @@ pub struct Mount {
     pub propagation: Option<(Propagation, bool)>,
     /// Fill an empty new mount with what the root file system has at the target (tmpfs, volume).
     pub copy_up: bool,
-    /// Bind through an ID-mapped mount with the container's mapping.
-    pub idmap: bool,
 }
 
 /// What a [`Mount`] shows.

@@ -24,6 +24,8 @@ const MAX_PACKET: usize = 4096;
 pub(crate) enum Packet {
     /// The child: the master side of its terminal.
     Terminal(OwnedFd),
+    /// The child: the container's first process is this one (made by the child, as a child of the monitor).
+    Pid(i32),
     /// The child: everything is set up.
     Ready,
     /// The child: it could not, and exits.
@@ -57,6 +59,10 @@ pub(crate) fn send(socket: BorrowedFd<'_>, packet: &Packet) {
             bytes.push(b'T');
             terminal = [fd.as_fd()];
             control.push(SendAncillaryMessage::ScmRights(&terminal));
+        }
+        Packet::Pid(pid) => {
+            bytes.push(b'P');
+            bytes.extend(pid.to_ne_bytes());
         }
         Packet::Ready => bytes.push(b'R'),
         Packet::Go => bytes.push(b'G'),
@@ -98,6 +104,9 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Option<Packet> {
     };
     Some(match tag {
         b'T' => fds.pop().map_or(Packet::End, Packet::Terminal),
+        b'P' => content
+            .first_chunk()
+            .map_or(Packet::End, |pid| Packet::Pid(i32::from_ne_bytes(*pid))),
         b'R' => Packet::Ready,
         b'G' => Packet::Go,
         b'F' => Packet::Failed(
@@ -116,6 +125,7 @@ mod tests {
         let (monitor, child) = pair().unwrap();
         assert!(receive(monitor.as_fd()).is_none());
         send(child.as_fd(), &Packet::Ready);
+        send(child.as_fd(), &Packet::Pid(77));
         send(
             child.as_fd(),
             &Packet::Failed(plain(Stage::Mount, "ä".repeat(10_000))),
@@ -124,6 +134,7 @@ mod tests {
         send(child.as_fd(), &Packet::Terminal(fd));
         drop(child);
         assert!(matches!(receive(monitor.as_fd()), Some(Packet::Ready)));
+        assert!(matches!(receive(monitor.as_fd()), Some(Packet::Pid(77))));
         let Some(Packet::Failed(f)) = receive(monitor.as_fd()) else {
             panic!("no failure")
         };

@@ -6,11 +6,12 @@ mod mounts;
 mod root;
 mod terminal;
 mod tree;
+mod userns;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use gantry_monitor::plan::{Launch, Namespace, NamespaceKind, Plan, Propagation};
+use gantry_monitor::plan::{Launch, Namespace, NamespaceKind, Namespaces, Plan, Propagation};
 use gantry_monitor::protocol::{Failure, MAX_MESSAGE, ProtocolError, Stage, from_bytes};
 use rustix::fs::OFlags;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
@@ -23,6 +24,8 @@ use mounts::Context;
 pub(crate) use terminal::{
     control as control_terminal, open as open_terminal, set_size as set_terminal_size,
 };
+
+pub(crate) use userns::{own as own_streams, owner as user_ns_owner};
 
 /// An encoded plan, as it came.
 #[derive(Debug)]
@@ -102,48 +105,23 @@ pub(crate) fn report(sync: BorrowedFd<'_>, failure: Failure) -> ! {
 fn set_up(inherited: &Inherited<'_>) -> Step<Prepared> {
     let launch = inherited.launch;
     let user_ns = launch.namespaces.user == Namespace::New;
-    if user_ns {
-        match sync::receive(inherited.sync.as_fd()) {
-            Some(Packet::Go) => {}
-            _ => sys::exit(1),
-        }
-        sys::set_ids(0, 0).at(Stage::Namespace, || {
-            "become root of the user namespace".into()
-        })?;
-    }
     join(inherited)?;
     let plan = inherited.plan.decode()?;
+    let sources = if user_ns {
+        Some(userns::enter(inherited, &plan)?)
+    } else {
+        None
+    };
+    // Rooted where this process is, so it comes after the cgroups.
+    if launch.namespaces.cgroup == Namespace::New {
+        sys::unshare(libc::CLONE_NEWCGROUP)
+            .at(Stage::Namespace, || "unshare cgroup namespace".into())?;
+    }
     let labels = Labels::open(&plan.process)?;
     rustix::process::setsid().at(Stage::Setup, || "setsid".into())?;
     rustix::process::umask(rustix::fs::Mode::empty());
     set_names(&plan)?;
-
-    isolate(&plan)?;
-    let root = tree::mount_root(&plan, Path::new("/"), &launch.socket_dir)?;
-    let context = Context {
-        root: &root,
-        cgroup: &launch.cgroup,
-        user_ns,
-    };
-    for mount in &plan.mounts {
-        mounts::mount(&context, mount)?;
-    }
-    devices::make(&context, &plan)?;
-    let slave = if launch.stdio.tty {
-        let (master, slave) = terminal::open_in(&root, launch.stdio.size)?;
-        sync::send(inherited.sync.as_fd(), &Packet::Terminal(master));
-        terminal::bind_console(&root, &slave)?;
-        Some(slave)
-    } else {
-        None
-    };
-    sysctls(&root, &plan)?;
-    mounts::hide(&root, &plan)?;
-    if plan.readonly_root {
-        mounts::make_read_only(root.as_fd(), false)
-            .at(Stage::Mount, || "make the root read-only".into())?;
-    }
-    pivot(&root, &plan)?;
+    let (root, slave) = mount_all(inherited, &plan, sources)?;
 
     let stdio = match (&slave, &inherited.stdio) {
         (Some(slave), _) => [slave.as_fd(), slave.as_fd(), slave.as_fd()],
@@ -163,15 +141,54 @@ fn set_up(inherited: &Inherited<'_>) -> Step<Prepared> {
     Ok(prepared)
 }
 
-/// Joins cgroups and namespaces. A new cgroup namespace is rooted where its maker is, so it comes after the cgroups.
+/// The container's mount tree, of which this process has the root afterwards; and the slave side of its terminal.
+fn mount_all(
+    inherited: &Inherited<'_>,
+    plan: &Plan,
+    sources: Option<userns::Sources>,
+) -> Step<(root::Root, Option<OwnedFd>)> {
+    let launch = inherited.launch;
+    isolate(plan)?;
+    let user_ns = sources.is_some();
+    let (root, mut given) = match sources {
+        Some(sources) => sources.attach()?,
+        None => (
+            tree::mount_root(plan, Path::new("/"), &launch.socket_dir)?,
+            Vec::new(),
+        ),
+    };
+    let context = Context {
+        root: &root,
+        cgroup: &launch.cgroup,
+        user_ns,
+    };
+    for (n, mount) in plan.mounts.iter().enumerate() {
+        mounts::mount(&context, mount, given.get_mut(n).and_then(Option::take))?;
+    }
+    devices::make(&context, plan)?;
+    let slave = if launch.stdio.tty {
+        let (master, slave) = terminal::open_in(&root, launch.stdio.size)?;
+        sync::send(inherited.sync.as_fd(), &Packet::Terminal(master));
+        terminal::bind_console(&root, &slave)?;
+        Some(slave)
+    } else {
+        None
+    };
+    sysctls(&root, plan)?;
+    mounts::hide(&root, plan)?;
+    if plan.readonly_root {
+        mounts::make_read_only(root.as_fd(), false)
+            .at(Stage::Mount, || "make the root read-only".into())?;
+    }
+    pivot(&root, plan)?;
+    Ok((root, slave))
+}
+
+/// Joins cgroups and namespaces.
 fn join(inherited: &Inherited<'_>) -> Step<()> {
     for tasks in &inherited.tasks {
         // Not cgroup.procs: moving only oneself needs no global lock (which costs a grace period, ~10 ms).
         rustix::io::write(tasks, b"0").at(Stage::Cgroup, || "join cgroup".into())?;
-    }
-    if inherited.launch.namespaces.cgroup == Namespace::New {
-        sys::unshare(libc::CLONE_NEWCGROUP)
-            .at(Stage::Namespace, || "unshare cgroup namespace".into())?;
     }
     for (kind, fd) in &inherited.join {
         sys::setns(fd.as_fd(), clone_flag(*kind))
@@ -180,8 +197,26 @@ fn join(inherited: &Inherited<'_>) -> Step<()> {
     Ok(())
 }
 
+/// The namespaces that are made together with a process. A new cgroup namespace is not: see [`set_up`].
+pub(crate) fn clone_flags(namespaces: &Namespaces) -> u64 {
+    let n = namespaces;
+    let mut flags = libc::CLONE_NEWNS;
+    for (namespace, flag) in [
+        (&n.pid, libc::CLONE_NEWPID),
+        (&n.net, libc::CLONE_NEWNET),
+        (&n.ipc, libc::CLONE_NEWIPC),
+        (&n.uts, libc::CLONE_NEWUTS),
+        (&n.user, libc::CLONE_NEWUSER),
+    ] {
+        if *namespace == Namespace::New {
+            flags |= flag;
+        }
+    }
+    flags as u64
+}
+
 /// The `CLONE_NEW*` bit of a kind of namespace.
-pub(crate) fn clone_flag(kind: NamespaceKind) -> i32 {
+fn clone_flag(kind: NamespaceKind) -> i32 {
     match kind {
         NamespaceKind::Pid => libc::CLONE_NEWPID,
         NamespaceKind::Net => libc::CLONE_NEWNET,

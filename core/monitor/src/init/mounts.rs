@@ -26,22 +26,37 @@ pub(crate) struct Context<'a> {
     pub(crate) user_ns: bool,
 }
 
-/// Performs one mount.
-pub(crate) fn mount(context: &Context<'_>, mount: &Mount) -> Step<()> {
+/// Performs one mount. `source` is its tree if that was cloned from the host's already (see `userns`).
+pub(crate) fn mount(context: &Context<'_>, mount: &Mount, source: Option<OwnedFd>) -> Step<()> {
     match &mount.source {
-        MountSource::Bind { source, recursive } => {
-            let wrap = |f| in_words(f, &source.display().to_string(), &mount.target);
-            let fd = tree::bind(source, *recursive).map_err(wrap)?;
+        MountSource::Bind {
+            source: path,
+            recursive,
+        } => {
+            let wrap = |f| in_words(f, &path.display().to_string(), &mount.target);
+            let fd = match source {
+                Some(fd) => fd,
+                None => tree::bind(path, *recursive).map_err(wrap)?,
+            };
             place(context, mount, fd, true).map_err(wrap)
         }
         MountSource::Filesystem { fstype, source } => {
             let wrap = |f| in_words(f, fstype, &mount.target);
             let late = if mount.copy_up { attr::RDONLY } else { 0 };
             let attrs = mount.attr_set & !late;
-            let fd = tree::filesystem(fstype, source, attrs, &mount.data).map_err(wrap)?;
             let mut rest = mount.clone();
-            rest.attr_set &= late;
             rest.attr_clear = 0;
+            let fd = match tree::filesystem(fstype, source, attrs, &mount.data) {
+                // The network namespace belongs to another user namespace: the host's view has to do.
+                Err(f) if context.user_ns && fstype == "sysfs" && is_permission(&f) => {
+                    tree::bind(Path::new("/sys"), true)
+                }
+                other => {
+                    rest.attr_set &= late;
+                    other
+                }
+            };
+            let fd = fd.map_err(wrap)?;
             if matches!(fstype.as_str(), "proc" | "sysfs") {
                 return place_plainly(context, &rest, fd, fstype);
             }
@@ -49,13 +64,20 @@ pub(crate) fn mount(context: &Context<'_>, mount: &Mount) -> Step<()> {
         }
         MountSource::Tree(plan) => {
             let wrap = |f| in_words(f, "volume", &mount.target);
-            let fd = tree::of_plan(plan).map_err(wrap)?;
+            let fd = match source {
+                Some(fd) => fd,
+                None => tree::of_plan(plan).map_err(wrap)?,
+            };
             place(context, mount, fd, true).map_err(wrap)
         }
         MountSource::Cgroup => {
             cgroups(context, mount).map_err(|f| in_words(f, "cgroup", &mount.target))
         }
     }
+}
+
+fn is_permission(failure: &Failure) -> bool {
+    failure.errno == Errno::PERM.raw_os_error()
 }
 
 fn in_words(failure: Failure, source: &str, target: &Path) -> Failure {
@@ -76,9 +98,6 @@ fn place(context: &Context<'_>, mount: &Mount, fd: OwnedFd, bound: bool) -> Step
     let target = &mount.target;
     if mount.copy_up {
         copy_up::fill(context.root, target, fd.as_fd())?;
-    }
-    if mount.idmap {
-        return Err(plain(Stage::Mount, "ID-mapped mounts are not supported"));
     }
     let late = match adorn(fd.as_fd(), mount) {
         // Before Linux 5.12.
@@ -268,20 +287,17 @@ pub(crate) fn hide(root: &Root, plan: &Plan) -> Step<()> {
         let Some(target) = existing(root, path).at(Stage::Mount, what)? else {
             continue;
         };
-        let cover = if kind_of(target.as_fd()).at(Stage::Mount, what)? == FileType::Directory {
-            // One empty file system serves for all.
-            if let Some(first) = &empty {
-                copy_of(first).at(Stage::Mount, what)?
-            } else {
-                let fd = tree::filesystem("tmpfs", "tmpfs", attr::RDONLY, &["size=0".into()])?;
-                let copy = copy_of(&fd);
-                empty = Some(fd);
-                copy.at(Stage::Mount, what)?
-            }
-        } else {
-            tree::bind(Path::new("/dev/null"), false)?
+        let is_dir = kind_of(target.as_fd()).at(Stage::Mount, what)? == FileType::Directory;
+        let cover = match &empty {
+            // One empty file system serves for all; kernels before 6.15 copy it only once it is attached.
+            Some(first) if is_dir => copy_of(first).at(Stage::Mount, what)?,
+            None if is_dir => tree::filesystem("tmpfs", "tmpfs", attr::RDONLY, &["size=0".into()])?,
+            _ => tree::bind(Path::new("/dev/null"), false)?,
         };
         attach_at(cover.as_fd(), target.as_fd()).at(Stage::Mount, what)?;
+        if is_dir && empty.is_none() {
+            empty = Some(cover);
+        }
     }
     for path in &plan.readonly_paths {
         let what = || format!("make {} read-only", path.display());

@@ -25,27 +25,43 @@ const MAX_OPTIONS: usize = 4096;
 /// Mounts the plan's root at `at` in this mount namespace (over `/`, say). `staging` is a directory that may be covered.
 pub(crate) fn mount_root(plan: &Plan, at: &Path, staging: &Path) -> Step<Root> {
     let mut root = None;
-    let mounts = plan
-        .rootfs
+    for layer in layers(plan) {
+        root = Some(match detached(layer) {
+            Err(f) if f.errno == Errno::NAMETOOLONG.raw_os_error() => {
+                Root::new(legacy_overlay(layer, staging)?)
+            }
+            other => attach_root(other?, at)?,
+        });
+    }
+    root.ok_or_else(no_root)
+}
+
+/// The mounts of the plan's root, detached, to be attached from elsewhere by [`attach_root`].
+pub(crate) fn detached_root(plan: &Plan) -> Step<Vec<OwnedFd>> {
+    let trees: Vec<OwnedFd> = layers(plan).iter().map(detached).collect::<Step<_>>()?;
+    if trees.is_empty() {
+        return Err(no_root());
+    }
+    Ok(trees)
+}
+
+/// Attaches a tree at `at`, which it is the root of from then on.
+pub(crate) fn attach_root(tree: OwnedFd, at: &Path) -> Step<Root> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(&tree, "", CWD, at, flags)
+        .at(Stage::Mount, || "mount the root file system".into())?;
+    Ok(Root::new(tree))
+}
+
+fn layers(plan: &Plan) -> &[Layer] {
+    plan.rootfs
         .as_ref()
         .map(|p| p.mounts.as_slice())
-        .unwrap_or_default();
-    for layer in mounts {
-        let what = || "mount the root file system".to_owned();
-        let fd = match detached(layer) {
-            Err(f) if f.errno == Errno::NAMETOOLONG.raw_os_error() => {
-                legacy_overlay(layer, staging)?
-            }
-            other => {
-                let fd = other?;
-                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-                rustix::mount::move_mount(&fd, "", CWD, at, flags).at(Stage::Mount, what)?;
-                fd
-            }
-        };
-        root = Some(Root::new(fd));
-    }
-    root.ok_or_else(|| plain(Stage::Plan, "the plan has no root file system"))
+        .unwrap_or_default()
+}
+
+pub(crate) fn no_root() -> Failure {
+    plain(Stage::Plan, "the plan has no root file system")
 }
 
 /// The tree that a plan's mounts make, detached: its last mount, which covers the others.

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::exec::{open_tasks, set_oom_score};
 use crate::fault::{At, Step, failure, plain};
-use crate::init::{self, Inherited, PlanBytes, clone_flag};
+use crate::init::{self, Inherited, PlanBytes, clone_flags};
 use crate::monitor::conn::Conn;
 use crate::monitor::foreign::Foreign;
 use crate::monitor::log::Log;
@@ -118,7 +118,7 @@ pub(crate) fn create(
                 join: joins(&launch.namespaces, namespaces)?,
                 tasks: open_tasks(&launch.cgroup)?,
             };
-            (clone_init(inherited, &launch)?, Some(ours))
+            (clone_init(inherited, &launch, &ours)?, Some(ours))
         }
     };
     drop(bytes);
@@ -138,6 +138,8 @@ pub(crate) fn create(
             init,
             started_at: 0,
             sync,
+            owner: init::user_ns_owner(&launch.uid_map, &launch.gid_map)
+                .filter(|_| launch.namespaces.user == Namespace::New),
             namespaces: launch.namespaces,
             cgroup: launch.cgroup,
             socket_dir: launch.socket_dir,
@@ -175,6 +177,10 @@ fn joins(
             }
         };
         match kind {
+            NamespaceKind::Pid if wanted.user == Namespace::New => {
+                let why = "a container with a new user namespace cannot join a PID namespace";
+                return Err(plain(Stage::Plan, why));
+            }
             NamespaceKind::Pid => {
                 sys::setns(fd.as_fd(), libc::CLONE_NEWPID).at(Stage::Namespace, what)?;
             }
@@ -202,20 +208,41 @@ fn each(namespaces: &Namespaces) -> [(&Namespace, NamespaceKind); 6] {
 }
 
 /// Clones the init with its new namespaces, born in its v2 cgroup. Returns in the parent only.
-fn clone_init(inherited: Inherited<'_>, launch: &Launch) -> Step<i32> {
-    let mut flags = libc::CLONE_NEWNS as u64;
-    for (namespace, kind) in each(&launch.namespaces) {
-        // A new cgroup namespace is rooted where its first process is: the init unshares it once it is in place.
-        if *namespace == Namespace::New && kind != NamespaceKind::Cgroup {
-            flags |= clone_flag(kind) as u64;
-        }
-    }
+///
+/// With a user namespace the clone is an intermediary, which makes the init as another child of this process.
+fn clone_init(inherited: Inherited<'_>, launch: &Launch, ours: &OwnedFd) -> Step<i32> {
+    let user_ns = launch.namespaces.user == Namespace::New;
+    let flags = if user_ns {
+        0
+    } else {
+        clone_flags(&launch.namespaces)
+    };
     let cgroup = open_cgroup2(launch.cgroup.v2.as_deref())?;
     let forked = sys::clone3(flags, cgroup.as_ref().map(AsFd::as_fd))
         .at(Stage::Namespace, || "clone the container's process".into())?;
-    match forked {
+    let pid = match forked {
         Fork::Child => init::run(&inherited),
-        Fork::Parent(pid) => Ok(pid),
+        Fork::Parent(pid) => pid,
+    };
+    if !user_ns {
+        return Ok(pid);
+    }
+    drop(inherited);
+    let mut fds = [libc::pollfd {
+        fd: ours.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    }];
+    sys::poll(&mut fds);
+    let said = sync::receive(ours.as_fd());
+    sys::wait(pid);
+    match said {
+        Some(Packet::Pid(init)) => Ok(init),
+        Some(Packet::Failed(failure)) => Err(failure),
+        _ => Err(plain(
+            Stage::Gone,
+            "the container's process died while it was set up",
+        )),
     }
 }
 

@@ -68,7 +68,7 @@ impl Monitor {
             ));
         }
         let running = self.foreign.as_ref().is_some_and(|f| f.execs(id));
-        if running || self.execs.iter().any(|e| e.id == id) {
+        if running || self.execs.iter().any(|e| e.id == id && !e.failed) {
             return Err(failure(Stage::Plan, Errno::EXIST, format!("exec {id}")));
         }
         let stdio = match (tty, <[OwnedFd; 3]>::try_from(fds)) {
@@ -89,6 +89,7 @@ impl Monitor {
             Fork::Child => exec::run(&Inherited {
                 init,
                 namespaces: &self.namespaces,
+                owner: self.owner,
                 cgroup: &self.cgroup,
                 plan,
                 sync: theirs,
@@ -124,7 +125,7 @@ impl Monitor {
                     exec.sync = None;
                     return self.answer(conn, seq, Message::ExecFailed(failure), None);
                 }
-                Packet::Ready | Packet::Go => {}
+                Packet::Ready | Packet::Go | Packet::Pid(_) => {}
                 Packet::End => {
                     exec.sync = None;
                     let copy = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok();

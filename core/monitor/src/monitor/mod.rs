@@ -54,6 +54,8 @@ struct Monitor {
     sync: Option<OwnedFd>,
     namespaces: Namespaces,
     cgroup: Cgroup,
+    /// The host's numbers of root in the container's own user namespace.
+    owner: Option<(u32, u32)>,
     socket_dir: PathBuf,
     exit_path: PathBuf,
     listener: OwnedFd,
@@ -260,7 +262,7 @@ impl Monitor {
                 }
                 Packet::Ready => self.created(),
                 Packet::Failed(failure) => self.abandon(failure),
-                Packet::Go | Packet::End => {
+                Packet::Go | Packet::Pid(_) | Packet::End => {
                     self.sync = None;
                     self.init_execed();
                 }
