@@ -138,7 +138,6 @@ async fn runtime(config: &Config, place: &Place) -> anyhow::Result<Arc<Runtime>>
         zygote: helper("gantry-monitor")?,
         exec_root: place.exec_root.clone(),
         cgroup_parent,
-        tag: place.tag.clone(),
         runtimes: translate::runtimes(config)?,
         host,
     });

@@ -35,10 +35,9 @@ pub struct RuntimeConfig {
     pub zygote: PathBuf,
     /// Runtime state lives in `<exec_root>/containers/<id>`; made if missing.
     pub exec_root: PathBuf,
-    /// Parent of every container's cgroup where the container names none: `gantry-<tag>`.
+    /// Parent of every container's cgroup where the container names none: `gantry-<tag>`, so that engines
+    /// side by side are told apart.
     pub cgroup_parent: String,
-    /// The engine's short hash, part of names that are visible on the host.
-    pub tag: String,
     /// Foreign runtimes by name.
     pub runtimes: BTreeMap<String, OciRuntime>,
     /// Facts of this host: [`HostFacts::probe`].

@@ -68,7 +68,6 @@ impl Bed {
             zygote: monitor_binary(),
             exec_root: dir.join("exec"),
             cgroup_parent: parent.to_owned(),
-            tag: "test".into(),
             runtimes: BTreeMap::from(foreign),
             host: HostFacts::probe(Path::new("/proc"), Path::new("/sys")).unwrap(),
         }
