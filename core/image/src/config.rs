@@ -79,12 +79,20 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// A time that cannot be read is not worth refusing an image for.
+fn time<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<Timestamp>, D::Error> {
+    let text: Option<String> = Option::deserialize(deserializer)?;
+    Ok(text.and_then(|text| text.parse().ok()))
+}
+
 /// One step of how an image came to be.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct History {
     /// When.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "time", skip_serializing_if = "Option::is_none")]
     pub created: Option<Timestamp>,
     /// By which command.
     #[serde(
@@ -127,7 +135,11 @@ pub struct RootFs {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageConfig {
     /// When the image was made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "time",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub created: Option<Timestamp>,
     /// By whom.
     #[serde(
@@ -241,7 +253,7 @@ mod tests {
     #[test]
     fn nulls_and_unknown_members_are_fine() {
         let config = ImageConfig::parse(
-            br#"{"architecture":"amd64","os":"linux","unknown":1,"history":null,
+            br#"{"architecture":"amd64","os":"linux","created":"","unknown":1,"history":null,
             "config":{"Cmd":["sh"],"Entrypoint":null,"Env":null,"Volumes":{"/d":{}},"Labels":null,"Tty":true},
             "rootfs":{"type":"layers","diff_ids":null}}"#,
         )

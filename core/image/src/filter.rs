@@ -63,7 +63,11 @@ impl Filters {
             && self.until.is_none_or(|until| created <= until);
         let new_enough = self.since.is_none_or(|since| created > since);
         let tagged = names.iter().any(|name| name.digest().is_none());
-        let dangling = self.dangling.is_none_or(|wanted| wanted != tagged);
+        let dangling = match self.dangling {
+            None => true,
+            Some(true) => !tagged,
+            Some(false) => !names.is_empty(),
+        };
         if !(old_enough && new_enough && dangling && self.has_labels(record)) {
             return None;
         }

@@ -4,25 +4,25 @@
 //! driver takes a layer's parent late; commits follow in order from the bottom. A storage driver that must know the
 //! parent first gets its layers one after the other, from blobs that are fetched in parallel meanwhile.
 
+mod counted;
+mod record;
+
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use gantry_driver_api::Kind;
 use gantry_model::{Digest, ImageId, Reference, Timestamp};
-use gantry_store::Batch;
 
 use crate::config::{ImageConfig, chain_ids};
 use crate::layers::{Active, Layers};
-use crate::record::{Descriptor, ImageRecord, LayerRecord, ReferenceRecord, layer_key};
+use crate::record::{Descriptor, layer_key};
 use crate::service::Shared;
 use crate::unpack::{ChunkSender, chunks, unpack};
 use crate::{Error, Result};
-
-/// How often progress of unpacking is told.
-const TICK: Duration = Duration::from_millis(100);
+use counted::Counted;
 
 /// One layer of an image.
 #[derive(Debug, Clone)]
@@ -313,101 +313,5 @@ impl Install<'_> {
             sizes.insert(*at, size);
         }
         Ok(sizes)
-    }
-
-    /// Commits everything that tells of the image, after its blobs have become durable.
-    fn record(
-        &self,
-        driver: &str,
-        plans: &[LayerPlan],
-        made: HashMap<usize, u64>,
-        existing: Option<ImageRecord>,
-        names: &[(Reference, Option<Digest>)],
-        event: (Timestamp, serde_json::Value),
-    ) -> Result<bool> {
-        let shared = self.shared;
-        shared.content.sync()?;
-        let mut batch = Batch::new();
-        let mut total = 0;
-        for (at, plan) in plans.iter().enumerate() {
-            let key = layer_key(driver, &plan.chain);
-            match made.get(&at) {
-                Some(size) => {
-                    total += size;
-                    let record = LayerRecord {
-                        diff_id: plan.diff_id.clone(),
-                        blob: plan.blob.clone(),
-                        size: *size,
-                    };
-                    batch.put(&shared.layers, &key, &record)?;
-                }
-                None => total += shared.layers.get(&key)?.map_or(0, |record| record.size),
-            }
-        }
-        let _guard = shared.naming.lock();
-        let mut changed = existing.is_none();
-        let mut record = existing.unwrap_or_else(|| ImageRecord {
-            driver: driver.into(),
-            created: self.config.created,
-            size: total,
-            chain: plans.iter().map(|plan| plan.chain.clone()).collect(),
-            labels: self.config.config.labels.clone(),
-            parent: self.parent.clone(),
-            last_tagged: Timestamp::zero(),
-            manifest: self.manifest.clone(),
-            blobs: Vec::new(),
-        });
-        record.driver = driver.into();
-        record.manifest = self.manifest.clone().or(record.manifest);
-        // Of a layer that was there before, the blob that is kept is the one that its record names.
-        let held = |digest: &&Digest| shared.content.contains(digest);
-        for digest in self.blobs.iter().chain([&self.id]).filter(held) {
-            if !record.blobs.contains(digest) {
-                record.blobs.push(digest.clone());
-            }
-        }
-        for (name, target) in names {
-            let key = name.to_string();
-            let before = shared.references.get(&key)?;
-            if before.as_ref().map(|b| &b.image) != Some(&self.id) {
-                changed = true;
-                record.last_tagged = Timestamp::now();
-            }
-            let reference = ReferenceRecord {
-                image: self.id.clone(),
-                target: target.clone(),
-            };
-            batch.put(&shared.references, &key, &reference)?;
-        }
-        batch.put(&shared.images, self.id.as_str(), &record)?;
-        batch.event(event.0, event.1);
-        shared.store.commit(batch).wait()?;
-        Ok(changed)
-    }
-}
-
-/// Counts what is read, and tells now and then.
-struct Counted<R, F, C> {
-    inner: R,
-    done: u64,
-    told: Instant,
-    report: F,
-    cancelled: C,
-}
-
-impl<R: Read, F: FnMut(u64), C: Fn() -> bool> Read for Counted<R, F, C> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.done += count as u64;
-        if count == 0 {
-            (self.report)(self.done);
-        } else if self.told.elapsed() >= TICK {
-            self.told = Instant::now();
-            (self.report)(self.done);
-            if (self.cancelled)() {
-                return Err(io::ErrorKind::ConnectionAborted.into());
-            }
-        }
-        Ok(count)
     }
 }

@@ -2,16 +2,22 @@
 
 mod endpoint;
 pub(crate) mod fetch;
+mod login;
 mod resolve;
 mod retry;
+mod tags;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use gantry_content::Hold;
-use gantry_driver_api::registry::{AuthReply, Credentials};
-use gantry_driver_api::{Call, DriverError, Kind};
-use gantry_model::{Digest, Platform, Reference};
+use gantry_driver_api::Kind;
+use gantry_model::{Digest, Platform, Reference, Timestamp};
+use gantry_store::Batch;
+
+pub(crate) use login::authenticate;
+pub(crate) use tags::pull_all;
 
 use crate::config::{ImageConfig, MAX_CONFIG};
 use crate::install::{BlobSource, Install, LayerPlan, Phase};
@@ -96,15 +102,36 @@ fn unchanged(resolver: &mut Resolver<'_>, options: &PullOptions) -> Result<Optio
     {
         return Ok(None);
     }
+    let labels = image.labels;
     let current = match reference.digest() {
         Some(digest) => Some(digest.clone()),
         None => resolver.head(&tag_or_digest(reference)),
     };
-    Ok((current.as_ref() == Some(&target)).then_some(Pulled {
+    if current.as_ref() != Some(&target) {
+        return Ok(None);
+    }
+    let (time, event) = pull_event(shared, reference, labels);
+    let mut batch = Batch::new();
+    batch.event(time, event);
+    shared.store.commit(batch).wait()?;
+    Ok(Some(Pulled {
         id: record.image,
         digest: target,
         newer: false,
     }))
+}
+
+fn pull_event(
+    shared: &Shared,
+    reference: &Reference,
+    labels: BTreeMap<String, String>,
+) -> (Timestamp, serde_json::Value) {
+    shared.image_event(
+        "pull",
+        reference.familiar(),
+        reference.familiar_name(),
+        labels,
+    )
 }
 
 /// The name under which a pull is recorded: a digest makes a tag beside it meaningless.
@@ -243,12 +270,8 @@ fn bring(
             Some(found.target.clone()),
         ));
     }
-    let event = shared.image_event(
-        "pull",
-        reference.familiar(),
-        reference.familiar_name(),
-        install.config.config.labels.clone(),
-    );
+    let labels = install.config.config.labels.clone();
+    let event = pull_event(shared, reference, labels);
     let newer = install.run(&names, event)?;
     lease.release();
     Ok(Pulled {
@@ -313,36 +336,4 @@ impl BlobSource for Remote<'_> {
             .abort
             .store(true, std::sync::atomic::Ordering::Relaxed);
     }
-}
-
-/// Checks credentials at the servers of a registry; the first that can be reached decides.
-pub(crate) fn authenticate(
-    shared: &Shared,
-    domain: &str,
-    credentials: &Credentials,
-) -> Result<AuthReply> {
-    let registry = shared
-        .drivers
-        .registry(&shared.drivers.default_name(Kind::Registry))?;
-    let mut last = DriverError::internal("no registry to ask");
-    for endpoint in shared.endpoints(domain, credentials) {
-        // Mirrors are asked without credentials, so they cannot check any.
-        if endpoint.credentials != *credentials {
-            continue;
-        }
-        match registry.authenticate(&Call::new("login"), endpoint.clone()) {
-            Ok(reply) => {
-                shared.answered(&endpoint);
-                return Ok(reply);
-            }
-            Err(error) => {
-                let decided = !retry::is_transient(&error);
-                last = error;
-                if decided {
-                    break;
-                }
-            }
-        }
-    }
-    Err(last.into())
 }

@@ -106,6 +106,19 @@ impl ImageService {
         crate::pull::pull(&self.shared, reference, options, progress)
     }
 
+    /// Pulls all tags of a repository (`docker pull --all-tags`); the first failure ends it.
+    ///
+    /// # Errors
+    /// As [`ImageService::pull`].
+    pub fn pull_all(
+        &self,
+        repository: &Reference,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Pulled>> {
+        crate::pull::pull_all(&self.shared, repository, options, progress)
+    }
+
     /// Checks credentials against the registry `domain` (`docker.io`, `127.0.0.1:5000`).
     ///
     /// # Errors

@@ -145,6 +145,14 @@ fn again_and_by_digest() {
         3
     );
 
+    let fresh = Service::new();
+    let all = fresh
+        .images
+        .pull_all(&reference(&name), &options, &Silent)
+        .unwrap();
+    assert_eq!(all.len(), 2);
+    assert!(fresh.images.find(&format!("{name}:b")).is_ok());
+
     let digest = format!("{name}@{}", first.digest);
     let recorder = Recorder::default();
     service

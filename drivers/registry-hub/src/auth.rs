@@ -1,4 +1,4 @@
-//! Challenges and what answers them. Sources: RFC 7235, RFC 6750, distribution's *Token Authentication* and *OAuth2*.
+//! What answers challenges. Sources: RFC 6750, distribution's *Token Authentication* and *OAuth2*.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -10,12 +10,13 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use gantry_plugin_sdk::registry::{AuthReply, Credentials, Endpoint};
 use gantry_plugin_sdk::{DriverError, DriverResult, ErrorCode};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
 use crate::Hub;
+use crate::challenge::{Challenge, challenges};
 use crate::error::verb;
 use crate::http_call::{Answer, parse};
 
@@ -27,85 +28,6 @@ const MAX_TOKENS: usize = 256;
 const MAX_TOKEN_BODY: usize = 1 << 20;
 const CLIENT_ID: &str = "gantry";
 
-/// One challenge of a `WWW-Authenticate` header.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Challenge {
-    /// In lower case.
-    scheme: String,
-    parameters: Vec<(String, String)>,
-}
-
-impl Challenge {
-    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
-    }
-}
-
-/// All challenges of an answer.
-pub(crate) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
-    headers
-        .get_all(WWW_AUTHENTICATE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(parse_challenges)
-        .collect()
-}
-
-/// `scheme name=value, name="quoted", scheme ...`.
-fn parse_challenges(text: &str) -> Vec<Challenge> {
-    let mut list: Vec<Challenge> = Vec::new();
-    let mut rest = text.trim_start();
-    while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| c.is_whitespace() || c == '=' || c == ',')
-            .unwrap_or(rest.len());
-        let (word, after) = rest.split_at(end);
-        if word.is_empty() {
-            rest = rest[1..].trim_start();
-            continue;
-        }
-        let after = after.trim_start();
-        match (after.strip_prefix('='), list.last_mut()) {
-            (Some(value), Some(challenge)) => {
-                let (value, after) = take_value(value.trim_start());
-                challenge.parameters.push((word.to_lowercase(), value));
-                rest = after.trim_start_matches([',', ' ', '\t']);
-            }
-            _ => {
-                list.push(Challenge {
-                    scheme: word.to_lowercase(),
-                    parameters: Vec::new(),
-                });
-                rest = after.trim_start_matches([',', '=', ' ', '\t']);
-            }
-        }
-    }
-    list
-}
-
-/// A token or quoted string, and what follows it.
-fn take_value(text: &str) -> (String, &str) {
-    let Some(quoted) = text.strip_prefix('"') else {
-        let end = text
-            .find(|c: char| c.is_whitespace() || c == ',')
-            .unwrap_or(text.len());
-        return (text[..end].into(), &text[end..]);
-    };
-    let mut value = String::new();
-    let mut chars = quoted.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '"' => return (value, &quoted[at + 1..]),
-            '\\' => value.extend(chars.next().map(|(_, c)| c)),
-            c => value.push(c),
-        }
-    }
-    (value, "")
-}
-
 /// What to answer a challenge with.
 pub(crate) struct Answered {
     pub(crate) authorization: HeaderValue,
@@ -116,8 +38,16 @@ pub(crate) struct Answered {
 /// Tokens by server, scope and user.
 #[derive(Default)]
 pub(crate) struct Tokens {
-    cache: Mutex<HashMap<Key, (HeaderValue, Instant)>>,
+    cache: Mutex<HashMap<Key, (Known, Instant)>>,
     hasher: RandomState,
+}
+
+/// What a server wants.
+#[derive(Clone)]
+enum Known {
+    Token(HeaderValue),
+    /// The password itself, which comes with every call.
+    Password,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -150,7 +80,13 @@ impl Tokens {
         }
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let (value, expires) = cache.get(&self.key(endpoint, scope))?;
-        (*expires > Instant::now()).then(|| value.clone())
+        if *expires <= Instant::now() {
+            return None;
+        }
+        match value {
+            Known::Token(token) => Some(token.clone()),
+            Known::Password => basic(&endpoint.credentials).ok(),
+        }
     }
 
     pub(crate) fn forget(&self, endpoint: &Endpoint, scope: &str) {
@@ -158,7 +94,7 @@ impl Tokens {
         cache.remove(&self.key(endpoint, scope));
     }
 
-    fn keep(&self, endpoint: &Endpoint, scope: &str, value: HeaderValue, lifetime: Duration) {
+    fn keep(&self, endpoint: &Endpoint, scope: &str, value: Known, lifetime: Duration) {
         let now = Instant::now();
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.retain(|_, (_, expires)| *expires > now);
@@ -256,7 +192,7 @@ impl Hub {
             self.tokens.keep(
                 endpoint,
                 scope,
-                authorization.clone(),
+                Known::Password,
                 Duration::from_secs(DEFAULT_LIFETIME),
             );
         }
@@ -320,7 +256,7 @@ impl Hub {
             self.tokens.keep(
                 endpoint,
                 scope,
-                authorization.clone(),
+                Known::Token(authorization.clone()),
                 Duration::from_secs(lifetime),
             );
         }
@@ -418,34 +354,4 @@ fn header(text: String) -> DriverResult<HeaderValue> {
         .map_err(|_| DriverError::invalid("credentials contain forbidden characters"))?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn headers_of_the_field() {
-        let hub = parse_challenges(
-            r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#,
-        );
-        assert_eq!(hub[0].scheme, "bearer");
-        assert_eq!(hub[0].parameter("scope"), Some("repository:a/b:pull,push"));
-        let two = parse_challenges(r#"Basic realm="a \"b\"", Bearer realm=x, service=y"#);
-        assert_eq!(two.len(), 2);
-        assert_eq!(two[0].parameter("realm"), Some(r#"a "b""#));
-        assert_eq!(two[1].parameter("service"), Some("y"));
-        assert_eq!(parse_challenges("Negotiate")[0].scheme, "negotiate");
-        for odd in [
-            "",
-            ",",
-            "=",
-            "a=b",
-            "Bearer realm=\"",
-            "Bearer =,=",
-            "\"\"\"",
-        ] {
-            parse_challenges(odd);
-        }
-    }
 }

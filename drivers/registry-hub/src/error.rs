@@ -7,7 +7,7 @@ use gantry_plugin_sdk::{DriverError, ErrorCode};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::Deserialize;
 
-use crate::auth::challenges;
+use crate::challenge::challenges;
 
 /// An error body of more bytes is not read.
 pub(crate) const MAX_ERROR: usize = 64 << 10;

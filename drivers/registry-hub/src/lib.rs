@@ -14,6 +14,7 @@
 
 mod auth;
 mod blob;
+mod challenge;
 mod client;
 mod error;
 mod http_call;

@@ -37,7 +37,10 @@ impl LateStorage {
         let mut snapshots = self.snapshots.lock().unwrap();
         change(&mut snapshots);
         let bytes = serde_json::to_vec(&*snapshots).unwrap();
-        fs::write(self.root.join("index.json"), bytes).unwrap();
+        // A test may kill us at any point.
+        let new = self.root.join("index.new");
+        fs::write(&new, bytes).unwrap();
+        fs::rename(new, self.root.join("index.json")).unwrap();
     }
 
     /// The directories of a snapshot and those below it, topmost first.
@@ -74,7 +77,7 @@ impl Driver for LateStorage {
             snapshots.retain(|info| {
                 let live = request.live.contains(&info.key);
                 if !live {
-                    fs::remove_dir_all(info.upper.as_ref().unwrap()).unwrap();
+                    let _ = fs::remove_dir_all(info.upper.as_ref().unwrap());
                 }
                 live
             });

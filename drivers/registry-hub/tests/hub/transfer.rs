@@ -259,13 +259,13 @@ impl TlsServer {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        for _ in 0..500 {
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Self { child, port, dir };
-            }
+        let server = Self { child, port, dir };
+        let started = (0..500).any(|_| {
             std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("openssl s_server does not start");
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        assert!(started, "openssl s_server does not start");
+        server
     }
 }
 

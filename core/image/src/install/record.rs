@@ -1,0 +1,82 @@
+//! The end of an installation: what is durable gets its records.
+
+use std::collections::HashMap;
+
+use gantry_model::{Digest, Reference, Timestamp};
+use gantry_store::Batch;
+
+use super::{Install, LayerPlan};
+use crate::Result;
+use crate::record::{ImageRecord, LayerRecord, ReferenceRecord, layer_key};
+
+impl Install<'_> {
+    /// Commits everything that tells of the image, after its blobs have become durable.
+    pub(super) fn record(
+        &self,
+        driver: &str,
+        plans: &[LayerPlan],
+        made: HashMap<usize, u64>,
+        existing: Option<ImageRecord>,
+        names: &[(Reference, Option<Digest>)],
+        event: (Timestamp, serde_json::Value),
+    ) -> Result<bool> {
+        let shared = self.shared;
+        shared.content.sync()?;
+        let mut batch = Batch::new();
+        let mut total = 0;
+        for (at, plan) in plans.iter().enumerate() {
+            let key = layer_key(driver, &plan.chain);
+            match made.get(&at) {
+                Some(size) => {
+                    total += size;
+                    let record = LayerRecord {
+                        diff_id: plan.diff_id.clone(),
+                        blob: plan.blob.clone(),
+                        size: *size,
+                    };
+                    batch.put(&shared.layers, &key, &record)?;
+                }
+                None => total += shared.layers.get(&key)?.map_or(0, |record| record.size),
+            }
+        }
+        let _guard = shared.naming.lock();
+        let mut changed = existing.is_none();
+        let mut record = existing.unwrap_or_else(|| ImageRecord {
+            driver: driver.into(),
+            created: self.config.created,
+            size: total,
+            chain: plans.iter().map(|plan| plan.chain.clone()).collect(),
+            labels: self.config.config.labels.clone(),
+            parent: self.parent.clone(),
+            last_tagged: Timestamp::zero(),
+            manifest: self.manifest.clone(),
+            blobs: Vec::new(),
+        });
+        record.driver = driver.into();
+        record.manifest = self.manifest.clone().or(record.manifest);
+        // Of a layer that was there before, the blob that is kept is the one that its record names.
+        let held = |digest: &&Digest| shared.content.contains(digest);
+        for digest in self.blobs.iter().chain([&self.id]).filter(held) {
+            if !record.blobs.contains(digest) {
+                record.blobs.push(digest.clone());
+            }
+        }
+        for (name, target) in names {
+            let key = name.to_string();
+            let before = shared.references.get(&key)?;
+            if before.as_ref().map(|b| &b.image) != Some(&self.id) {
+                changed = true;
+                record.last_tagged = Timestamp::now();
+            }
+            let reference = ReferenceRecord {
+                image: self.id.clone(),
+                target: target.clone(),
+            };
+            batch.put(&shared.references, &key, &reference)?;
+        }
+        batch.put(&shared.images, self.id.as_str(), &record)?;
+        batch.event(event.0, event.1);
+        shared.store.commit(batch).wait()?;
+        Ok(changed)
+    }
+}
