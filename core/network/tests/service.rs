@@ -56,9 +56,28 @@ fn two_containers_reach_each_other_and_the_world() {
     });
 }
 
+/// Whether frames between members of a bridge pass the IP firewall changes which way a container's own packets take.
+fn filter_bridged_frames(yes: bool) {
+    let sysctl = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    // A kernel without the file never filters them.
+    if std::path::Path::new(sysctl).exists() {
+        std::fs::write(sysctl, if yes { "1" } else { "0" }).unwrap();
+    }
+}
+
 #[test]
 fn a_published_port_is_reached_from_everywhere() {
+    published(true);
+}
+
+#[test]
+fn a_published_port_is_reached_from_everywhere_without_bridge_netfilter() {
+    published(false);
+}
+
+fn published(bridged: bool) {
     Rig::run(None, |rig| {
+        filter_bridged_frames(bridged);
         rig.network("other", |_| {}).unwrap();
         let (a, _) = rig.container("a", "bridge");
         let (b, _) = rig.container("b", "bridge");

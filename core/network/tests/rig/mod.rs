@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gantry_driver_registry::{DriverRegistry, Local};
@@ -60,6 +60,7 @@ impl Rig {
             };
             rig.block(rig.service.restore(Vec::new())).unwrap();
             test(&mut rig);
+            end_servers();
             rig.block(rig.service.shutdown(true));
             let leftover = || {
                 links()
@@ -256,25 +257,30 @@ pub(crate) fn links() -> Vec<String> {
     links.into_iter().map(|l| l.name).collect()
 }
 
-/// Listens inside a namespace; every client is told its own address, until the test's process ends.
+/// Servers that were started, to be ended with their tests: a listening socket holds its namespace.
+static SERVERS: Mutex<Vec<TcpListener>> = Mutex::new(Vec::new());
+
+/// Listens inside a namespace; every client is told its own address.
 pub(crate) fn serve(netns: &OwnedFd, port: u16) {
-    let listener = netns::inside(netns, || {
-        TcpListener::bind((IpAddr::from([0, 0, 0, 0]), port))
-    })
-    .unwrap();
-    serve_on(listener);
+    let any = IpAddr::from([0, 0, 0, 0]);
+    serve_on(netns::inside(netns, || TcpListener::bind((any, port))).unwrap());
 }
 
 pub(crate) fn serve_on(listener: TcpListener) {
+    SERVERS.lock().unwrap().push(listener.try_clone().unwrap());
     std::thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let (mut client, peer) = match client.peer_addr() {
-                Ok(peer) => (client, peer),
-                Err(_) => continue,
-            };
+        while let Ok((mut client, peer)) = listener.accept() {
+            // A client that went away has its answer.
             let _ = client.write_all(peer.ip().to_string().as_bytes());
         }
     });
+}
+
+/// Ends every server of this process, which runs one test.
+fn end_servers() {
+    for server in SERVERS.lock().unwrap().drain(..) {
+        rustix::net::shutdown(&server, rustix::net::Shutdown::Both).unwrap();
+    }
 }
 
 fn talk(address: &str) -> io::Result<String> {

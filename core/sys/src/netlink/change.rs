@@ -197,7 +197,11 @@ impl Change {
                 InfoBridgePort::Isolated(isolated),
             ])),
         ]));
-        Self::set(message)
+        // RTM_SETLINK would ignore what is said of the port.
+        Self {
+            message: RouteNetlinkMessage::NewLink(message),
+            flags: 0,
+        }
     }
 
     /// Puts an address on a link, or finds it there. IPv6 addresses are usable at once, without duplicate detection.

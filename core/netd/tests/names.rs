@@ -1,0 +1,197 @@
+//! netd, the real program, with the network service on a host of its own.
+
+#[path = "../../network/tests/rig/mod.rs"]
+mod rig;
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use gantry_network::*;
+use gantry_sys::netns;
+use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use rig::*;
+
+const NETD: Option<&str> = Some(env!("CARGO_BIN_EXE_gantry-netd"));
+const SERVER: &str = "127.0.0.11:53";
+
+fn query(name: &str, kind: RecordType) -> Vec<u8> {
+    let mut message = Message::query();
+    message.add_query(Query::query(Name::from_utf8(name).unwrap(), kind));
+    message.metadata.recursion_desired = true;
+    message.to_vec().unwrap()
+}
+
+fn over_udp(query: &[u8]) -> std::io::Result<Vec<u8>> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    socket.send_to(query, SERVER)?;
+    let mut reply = vec![0; 4096];
+    let (length, from) = socket.recv_from(&mut reply)?;
+    assert_eq!(
+        from.to_string(),
+        SERVER,
+        "resolvers refuse answers from another port"
+    );
+    reply.truncate(length);
+    Ok(reply)
+}
+
+fn over_tcp(query: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(SERVER)?;
+    let mut framed = (query.len() as u16).to_be_bytes().to_vec();
+    framed.extend_from_slice(query);
+    stream.write_all(&framed)?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut reply)?;
+    Ok(reply)
+}
+
+fn ask(netns: &OwnedFd, name: &str, kind: RecordType) -> Message {
+    let query = query(name, kind);
+    Message::from_vec(&netns::inside(netns, || over_udp(&query)).unwrap()).unwrap()
+}
+
+fn addresses(reply: &Message) -> Vec<IpAddr> {
+    reply
+        .answers
+        .iter()
+        .filter_map(|record| record.data.ip_addr())
+        .collect()
+}
+
+fn resolve(container: &Container, name: &str) -> Vec<IpAddr> {
+    addresses(&ask(&container.netns, name, RecordType::A))
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn netd_pid(rig: &Rig) -> u32 {
+    let socket = rig.dir.path().join("run/network/netd.sock");
+    gantry_netd::Client::connect(&socket).unwrap().pid()
+}
+
+#[test]
+fn containers_of_a_network_find_each_other() {
+    Rig::run(NETD, |rig| {
+        rig.network("net", |_| {}).unwrap();
+        let (a, _) = rig.container("web", "net");
+        let b = rig.start(rig.spec("db"));
+        let config = EndpointConfig {
+            aliases: vec!["store".into()],
+            ..EndpointConfig::default()
+        };
+        let at_b = rig.connect(&b, "net", config).unwrap();
+        assert_eq!(at_b.dns_names, ["db", "store", b.id.short()]);
+        for name in ["db", "DB.", "store", b.id.short(), "db.net"] {
+            assert_eq!(resolve(&a, name), [ip("172.18.0.3")], "{name}");
+        }
+        let six = ask(&a.netns, "db", RecordType::AAAA);
+        assert_eq!(
+            (six.metadata.response_code, six.answers.len()),
+            (ResponseCode::NoError, 0)
+        );
+        let reverse = ask(&a.netns, "3.0.18.172.in-addr.arpa.", RecordType::PTR);
+        assert_eq!(reverse.answers[0].data.to_string(), "db.net.");
+        let tcp = netns::inside(&a.netns, || over_tcp(&query("db", RecordType::A))).unwrap();
+        assert_eq!(
+            addresses(&Message::from_vec(&tcp).unwrap()),
+            [ip("172.18.0.3")]
+        );
+        let resolv = std::fs::read_to_string(&a.files.resolv_conf).unwrap();
+        assert!(resolv.contains("nameserver 127.0.0.11\n"), "{resolv}");
+        // Port 53 stays the container's own.
+        netns::inside(&a.netns, || UdpSocket::bind("0.0.0.0:53")).unwrap();
+        rig.block(rig.service.rename(&b.id, "data")).unwrap();
+        assert_eq!(resolve(&a, "data"), [ip("172.18.0.3")]);
+        let (c, _) = rig.container("c", "bridge");
+        let resolv = std::fs::read_to_string(&c.files.resolv_conf).unwrap();
+        assert!(
+            !resolv.contains("127.0.0.11"),
+            "there are no names on the default network: {resolv}"
+        );
+        rig.connect(&c, "net", EndpointConfig::default()).unwrap();
+        assert_eq!(
+            resolve(&c, "web"),
+            [ip("172.18.0.2")],
+            "a container that joins later asks as well"
+        );
+        for container in [a, b, c] {
+            rig.end(container);
+        }
+        rig.block(rig.service.remove("net")).unwrap();
+    });
+}
+
+/// A server on the host that knows everything.
+fn upstream() {
+    let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let query = Message::from_vec(&buffer[..length]).unwrap();
+            let mut reply = Message::response(query.metadata.id, OpCode::Query);
+            reply.queries.clone_from(&query.queries);
+            let name = query.queries[0].name().clone();
+            let data = RData::A("198.51.100.7".parse().unwrap());
+            reply.add_answer(Record::from_rdata(name, 60, data));
+            socket.send_to(&reply.to_vec().unwrap(), from).unwrap();
+        }
+    });
+}
+
+#[test]
+fn other_names_are_asked_upstream_unless_the_network_leads_nowhere() {
+    Rig::run(NETD, |rig| {
+        upstream();
+        rig.network("net", |_| {}).unwrap();
+        rig.network("inside", |n| n.internal = true).unwrap();
+        let start = |name: &str, network: &str| {
+            let mut spec = rig.spec(name);
+            spec.dns = vec![ip("127.0.0.1")];
+            let container = rig.start(spec);
+            rig.connect(&container, network, EndpointConfig::default())
+                .unwrap();
+            container
+        };
+        let (a, b) = (start("a", "net"), start("b", "inside"));
+        assert_eq!(resolve(&a, "example.com"), [ip("198.51.100.7")]);
+        let inside = ask(&b.netns, "example.com", RecordType::A);
+        assert_eq!(inside.metadata.response_code, ResponseCode::NXDomain);
+        assert_eq!(resolve(&b, "b"), [ip("172.19.0.2")]);
+        rig.end(a);
+        rig.end(b);
+    });
+}
+
+#[test]
+fn names_survive_the_daemon_and_netds_death() {
+    Rig::run(NETD, |rig| {
+        rig.network("net", |_| {}).unwrap();
+        let (a, _) = rig.container("a", "net");
+        let (b, _) = rig.container("b", "net");
+        let pid = netd_pid(rig);
+        rig.restart(&[&a, &b]);
+        assert_eq!(netd_pid(rig), pid, "it is found again");
+        assert_eq!(resolve(&a, "b"), [ip("172.18.0.3")]);
+        let process = rustix::process::Pid::from_raw(pid as i32).unwrap();
+        rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+        let (c, _) = rig.container("c", "net");
+        assert_ne!(netd_pid(rig), pid);
+        assert_eq!(
+            resolve(&a, "c"),
+            [ip("172.18.0.4")],
+            "a new one knows what the old one knew"
+        );
+        assert_eq!(resolve(&c, "b"), [ip("172.18.0.3")]);
+        for container in [a, b, c] {
+            rig.end(container);
+        }
+    });
+}
