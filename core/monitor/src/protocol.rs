@@ -111,7 +111,8 @@ pub enum Message {
     },
     /// The process could not be run; the connection ends and nothing of the container is left.
     StartFailed(Failure),
-    /// Event, on every connection: the container ended. Its exit record is written; the monitor is about to leave.
+    /// Event, on every connection: the container ended. Its exit record is written; the monitor is about to leave. Until
+    /// the connection ends it may still hold the root file system (unmounting an overlay can take seconds).
     Exited(ExitRecord),
     /// The exec runs. With a terminal, carries its master side.
     ExecStarted {

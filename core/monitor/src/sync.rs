@@ -24,6 +24,8 @@ const MAX_PACKET: usize = 4096;
 pub(crate) enum Packet {
     /// The child: the master side of its terminal.
     Terminal(OwnedFd),
+    /// The child: the root of the container's mount tree.
+    Root(OwnedFd),
     /// The child: the container's first process is this one (made by the child, as a child of the monitor).
     Pid(i32),
     /// The child: everything is set up.
@@ -53,12 +55,13 @@ pub(crate) fn send(socket: BorrowedFd<'_>, packet: &Packet) {
     let mut bytes = Vec::with_capacity(1);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let terminal;
+    let fds;
     match packet {
-        Packet::Terminal(fd) => {
-            bytes.push(b'T');
-            terminal = [fd.as_fd()];
-            control.push(SendAncillaryMessage::ScmRights(&terminal));
+        Packet::Terminal(fd) | Packet::Root(fd) => {
+            let is_root = matches!(packet, Packet::Root(_));
+            bytes.push(if is_root { b'M' } else { b'T' });
+            fds = [fd.as_fd()];
+            control.push(SendAncillaryMessage::ScmRights(&fds));
         }
         Packet::Pid(pid) => {
             bytes.push(b'P');
@@ -104,6 +107,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Option<Packet> {
     };
     Some(match tag {
         b'T' => fds.pop().map_or(Packet::End, Packet::Terminal),
+        b'M' => fds.pop().map_or(Packet::End, Packet::Root),
         b'P' => content
             .first_chunk()
             .map_or(Packet::End, |pid| Packet::Pid(i32::from_ne_bytes(*pid))),

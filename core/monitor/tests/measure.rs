@@ -37,9 +37,9 @@ fn a_start() {
         .zip(["created", "started", "exited", "total"])
     {
         list.sort_unstable();
+        let (median, most) = (list[list.len() / 2], list[list.len() - 1]);
         println!(
-            "{name}: median {} us, least {} us",
-            list[list.len() / 2],
+            "{name}: median {median} us, least {} us, most {most} us",
             list[0]
         );
     }

@@ -132,7 +132,9 @@ fn set_up(inherited: &Inherited<'_>) -> Step<Prepared> {
     if slave.is_some() {
         terminal::control()?;
     }
-    drop((root, slave));
+    // For the monitor to let go of: see its `root`.
+    sync::send(inherited.sync.as_fd(), &Packet::Root(root.into_fd()));
+    drop(slave);
     // What the monitor had open could lead a path of the plan's (/proc/self/fd/7) out of the container.
     sys::close_all_but(labels.fds().chain([inherited.sync.as_raw_fd()]))
         .at(Stage::Setup, || "close descriptors".into())?;

@@ -144,6 +144,7 @@ pub(crate) fn create(
             cgroup: launch.cgroup,
             socket_dir: launch.socket_dir,
             exit_path: launch.exit_path,
+            root: None,
             streams,
             conns,
             next_conn: 2,

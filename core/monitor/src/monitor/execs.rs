@@ -125,7 +125,7 @@ impl Monitor {
                     exec.sync = None;
                     return self.answer(conn, seq, Message::ExecFailed(failure), None);
                 }
-                Packet::Ready | Packet::Go | Packet::Pid(_) => {}
+                Packet::Ready | Packet::Go | Packet::Pid(_) | Packet::Root(_) => {}
                 Packet::End => {
                     exec.sync = None;
                     let copy = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok();

@@ -131,6 +131,9 @@ impl Monitor {
                 budget -= 1;
             }
         }
+        self.conns.retain(|c| c.mode == ConnMode::Control);
+        // The end of a control connection says that nothing is held any more.
+        self.root = None;
         sys::exit(0)
     }
 }

@@ -60,6 +60,9 @@ struct Monitor {
     exit_path: PathBuf,
     listener: OwnedFd,
     signals: OwnedFd,
+    /// The root of the container's mount tree. The last to hold an overlay has the kernel sync the whole file system below
+    /// it, which can take seconds: that is to be this process after it has told of the exit, not the container before.
+    root: Option<OwnedFd>,
     streams: Streams,
     log: Log,
     oom: Oom,
@@ -260,6 +263,7 @@ impl Monitor {
                         let _ = sys::kill(self.init, libc::SIGKILL);
                     }
                 }
+                Packet::Root(root) => self.root = Some(root),
                 Packet::Ready => self.created(),
                 Packet::Failed(failure) => self.abandon(failure),
                 Packet::Go | Packet::Pid(_) | Packet::End => {

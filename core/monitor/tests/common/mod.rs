@@ -103,7 +103,8 @@ impl Machine {
             lower: vec![self.lower()],
             upper: Some(dir.join("upper")),
             work: Some(dir.join("work")),
-            options: vec![],
+            // Or each test's end would wait for all that others have written.
+            options: vec!["volatile".into()],
         });
         let plan = Plan {
             hostname: Some("box".into()),
