@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use gantry_engine::Attachment;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{DetachKeys, Taken};
+use super::{DetachKeys, Taken, linger};
 use crate::reply::log_bytes;
 
 /// Output is moved in pieces of this size; the monitor's frames are not looked into.
@@ -51,13 +51,15 @@ pub(crate) async fn pump(
         // It will not start; the start's own caller is told why.
         return taken.writer.shutdown().await;
     };
-    let (client, mut to_client) = taken.split();
+    let (mut client, mut to_client) = taken.split();
     let (from_container, to_container) = container.into_split();
     tokio::select! {
         result = output(from_container, &mut to_client) => result?,
-        result = forward(client, to_container, input) => result?,
+        result = forward(&mut client, to_container, input) => result?,
     }
-    to_client.shutdown().await
+    to_client.shutdown().await?;
+    linger(client).await;
+    Ok(())
 }
 
 async fn output(

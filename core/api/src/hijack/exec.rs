@@ -6,7 +6,7 @@ use gantry_engine::{ExecIo, ExecReader, ExecWriter};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Mutex;
 
-use super::{DetachKeys, Taken};
+use super::{DetachKeys, Taken, linger};
 use crate::reply::frame_header;
 
 const OUTPUT: usize = 32 << 10;
@@ -15,7 +15,7 @@ const HEADER: usize = 8;
 
 /// Carries bytes both ways until the exec's output ends or the client detaches.
 pub(crate) async fn pump(taken: Taken, exec: ExecIo, keys: DetachKeys) -> io::Result<()> {
-    let (client, to_client) = taken.split();
+    let (mut client, to_client) = taken.split();
     let to_client = Mutex::new(to_client);
     let outputs = async {
         tokio::try_join!(
@@ -26,9 +26,11 @@ pub(crate) async fn pump(taken: Taken, exec: ExecIo, keys: DetachKeys) -> io::Re
     let keys = exec.tty.then_some(keys);
     tokio::select! {
         result = outputs => drop(result?),
-        result = input(client, exec.stdin, keys) => result?,
+        result = input(&mut client, exec.stdin, keys) => result?,
     }
-    to_client.lock().await.shutdown().await
+    to_client.lock().await.shutdown().await?;
+    linger(client).await;
+    Ok(())
 }
 
 /// Tells the client why nothing runs, where it waits for output.

@@ -18,7 +18,7 @@ use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
-use tokio::io::{AsyncReadExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadHalf, WriteHalf};
 
 use crate::error::ApiError;
 use crate::socket::{Conn, Socket};
@@ -30,6 +30,19 @@ pub(crate) use exec::{pump as exec, refuse as refuse_exec};
 
 /// How long the first byte of output waits for the client to have read the head.
 const HEAD_READ: Duration = Duration::from_millis(50);
+
+/// How long a client may take to close once everything has been sent.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Takes what the client still sends after the end: closing over unread input would reset the connection, and the client
+/// lose output that it has not read yet.
+async fn linger(mut client: impl AsyncRead + Unpin) {
+    let rest = async {
+        // How the connection ends does not matter any more.
+        let _ = tokio::io::copy(&mut client, &mut tokio::io::sink()).await;
+    };
+    let _ = tokio::time::timeout(LINGER, rest).await;
+}
 
 /// A request whose connection can be taken over.
 pub(crate) struct Hijack {
