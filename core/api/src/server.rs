@@ -92,7 +92,7 @@ async fn accept(listener: Listener, service: Service, stop: CancellationToken) {
     }
 }
 
-async fn connection(
+pub(crate) async fn connection(
     socket: Socket,
     tls: Option<TlsAcceptor>,
     service: Service,

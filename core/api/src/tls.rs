@@ -84,3 +84,117 @@ fn unreadable(path: &Path, error: rustls::pki_types::pem::Error) -> TlsError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use rustls::ClientConfig;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::service::Service;
+    use crate::socket::Socket;
+
+    /// An authority's files, and leaves signed by it.
+    struct Authority(Issuer<'static, KeyPair>);
+
+    impl Authority {
+        fn new(path: &Path) -> Self {
+            let mut params = CertificateParams::default();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let key = KeyPair::generate().unwrap();
+            std::fs::write(path, params.self_signed(&key).unwrap().pem()).unwrap();
+            Self(Issuer::new(params, key))
+        }
+        fn leaf(&self, certificate: &Path, key: &Path) {
+            let pair = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec!["localhost".into()]).unwrap();
+            let signed = params.signed_by(&pair, &self.0).unwrap();
+            std::fs::write(certificate, signed.pem()).unwrap();
+            std::fs::write(key, pair.serialize_pem()).unwrap();
+        }
+    }
+
+    /// What a ping over TLS answers.
+    async fn ping(server: &TlsFiles, client: Option<&TlsFiles>) -> io::Result<String> {
+        let mut roots = RootCertStore::empty();
+        let ca = server.client_ca.as_ref().unwrap();
+        for certificate in certificates(ca).unwrap() {
+            roots.add(certificate).unwrap();
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let config = match client {
+            None => builder.with_no_client_auth(),
+            Some(files) => builder
+                .with_client_auth_cert(
+                    certificates(&files.certificate).unwrap(),
+                    PrivateKeyDer::from_pem_file(&files.key).unwrap(),
+                )
+                .unwrap(),
+        };
+        let (here, there) = UnixStream::pair()?;
+        let acceptor = TlsAcceptor::from(server_config(server).unwrap());
+        let routes = Service::new(crate::routes::finish(Router::new()));
+        let stop = CancellationToken::new();
+        tokio::spawn(crate::server::connection(
+            Socket::Unix(here),
+            Some(acceptor),
+            routes,
+            stop,
+        ));
+        let name = "localhost".try_into().unwrap();
+        let mut stream = TlsConnector::from(Arc::new(config))
+            .connect(name, there)
+            .await?;
+        stream
+            .write_all(b"GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
+
+    #[tokio::test]
+    async fn only_clients_with_a_certificate_are_let_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let files = |name: &str| TlsFiles {
+            certificate: path(&format!("{name}.pem")),
+            key: path(&format!("{name}.key")),
+            client_ca: Some(path("ca.pem")),
+        };
+        let authority = Authority::new(&path("ca.pem"));
+        let stranger = Authority::new(&path("other-ca.pem"));
+        for (signer, name) in [
+            (&authority, "server"),
+            (&authority, "client"),
+            (&stranger, "thief"),
+        ] {
+            signer.leaf(&files(name).certificate, &files(name).key);
+        }
+        let server = files("server");
+        let answer = ping(&server, Some(&files("client"))).await.unwrap();
+        assert!(answer.ends_with("\r\n\r\nOK"), "{answer}");
+        assert!(ping(&server, None).await.is_err());
+        assert!(ping(&server, Some(&files("thief"))).await.is_err());
+    }
+
+    #[test]
+    fn a_bad_file_is_named() {
+        let files = TlsFiles {
+            certificate: "/nowhere/cert.pem".into(),
+            key: "/dev/null".into(),
+            client_ca: None,
+        };
+        let error = server_config(&files).unwrap_err().to_string();
+        assert!(error.starts_with("/dev/null: "), "{error}");
+    }
+}
