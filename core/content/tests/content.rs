@@ -69,7 +69,7 @@ fn a_blob_is_there_when_it_is_whole_and_right() {
         content.read(&digest, 10),
         Err(Error::TooLarge { .. })
     ));
-    assert_eq!(content.list().unwrap(), [digest.clone()]);
+    assert_eq!(content.list().unwrap(), std::slice::from_ref(&digest));
     content.delete(&digest).unwrap();
     content.delete(&digest).unwrap();
     assert!(matches!(content.read(&digest, 10), Err(Error::NotFound(_))));
@@ -197,7 +197,7 @@ fn garbage_is_what_nobody_wants() {
         .lease("l", vec![leased.clone()], hour)
         .unwrap()
         .release();
-    assert_eq!(fixture.collect(&[&rooted]), [leased.clone()]);
+    assert_eq!(fixture.collect(&[&rooted]), std::slice::from_ref(&leased));
     content.write(b"leased").unwrap();
     drop(
         content

@@ -30,6 +30,7 @@ const WORKERS: usize = 2;
 const BLOCKING: usize = 64;
 
 fn main() -> ExitCode {
+    gantry_sys::heap::return_freed_memory();
     let flags = flags::read(&flags::command().get_matches());
     let config = match Config::load(&flags) {
         Ok(config) => config,

@@ -99,7 +99,13 @@ impl Error {
                 ErrorCode::InvalidArgument
             }
             Self::Conflict(_) => ErrorCode::Conflict,
-            Self::Driver(error) => error.code,
+            // What a registry or a disk cannot do now is no state of this service: Docker says 500.
+            Self::Driver(error) => match error.code {
+                ErrorCode::Unavailable
+                | ErrorCode::DeadlineExceeded
+                | ErrorCode::ResourceExhausted => ErrorCode::Internal,
+                code => code,
+            },
             Self::NoDriver(_) => ErrorCode::Unavailable,
             Self::Cancelled => ErrorCode::Cancelled,
             Self::Layer(_) | Self::Content(_) | Self::Store(_) | Self::Io { .. } => {

@@ -304,7 +304,7 @@ fn failures_in_dockers_words() {
             "Get \"http://127.0.0.1:{port}/v2/x/manifests/latest\": dial tcp 127.0.0.1:{port}: connect: connection refused"
         )
     );
-    assert_eq!(error.code(), ErrorCode::Unavailable);
+    assert_eq!(error.code(), ErrorCode::Internal);
     assert!(service.images.list(&Default::default()).unwrap().is_empty());
 }
 

@@ -64,7 +64,7 @@ fn a_failed_pull_is_gone_on_with_by_the_next() {
             .images
             .pull(&reference(&name), &PullOptions::default(), &Silent)
             .unwrap_err();
-        assert_eq!(error.code(), ErrorCode::Unavailable, "{error}");
+        assert_eq!(error.code(), ErrorCode::Internal, "{error}");
         assert!(service.images.list(&Default::default()).unwrap().is_empty());
         assert!(
             service

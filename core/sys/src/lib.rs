@@ -13,6 +13,7 @@
 
 pub mod caps;
 pub mod cgroup;
+pub mod heap;
 pub mod host;
 pub mod inroot;
 pub mod mount;
