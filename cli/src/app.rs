@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::client::Client;
 use crate::client::host::Host;
-use crate::client::version::ApiVersion;
+use crate::client::version;
 use crate::config::Config;
 
 /// Flags before the command.
@@ -86,7 +86,7 @@ impl App {
             return Ok(client);
         }
         let pinned = match variable("DOCKER_API_VERSION") {
-            Some(text) => match ApiVersion::parse(&text) {
+            Some(text) => match version::parse(&text) {
                 Some(version) => Some(version),
                 None => bail!("DOCKER_API_VERSION is not a version: {text}"),
             },

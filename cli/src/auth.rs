@@ -7,12 +7,21 @@ use anyhow::{Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
+use gantry_wire::Reference;
 use serde_json::{Value, json};
 
 use crate::config::Config;
 
 /// The key of Docker Hub's credentials.
 pub(crate) const HUB_KEY: &str = "https://index.docker.io/v1/";
+
+/// The key under which credentials for an image's registry are kept.
+pub(crate) fn key_of(image: &Reference) -> &str {
+    match image.domain() {
+        "docker.io" => HUB_KEY,
+        domain => domain,
+    }
+}
 
 /// Credentials as the API takes them.
 pub(crate) fn lookup(config: &Config, key: &str) -> Value {

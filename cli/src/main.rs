@@ -17,7 +17,6 @@ mod error;
 mod format;
 mod opts;
 mod progress;
-mod reference;
 mod session;
 mod terminal;
 

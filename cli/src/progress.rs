@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 
 use anyhow::Result;
+use gantry_wire::JsonMessage;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::Value;
 
 use crate::client::Reply;
 use crate::client::messages::Messages;
-use crate::error::Exit;
+use crate::error::{ApiError, Exit};
 
 /// Where progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,36 +20,35 @@ pub(crate) enum Target {
     Nowhere,
 }
 
-/// Shows the messages of `reply` to its end. `aux` is called with each message's extra object.
+/// Shows the messages of `reply` to its end.
 ///
 /// # Errors
 ///
 /// The error that the daemon reports in the stream.
-pub(crate) async fn show(reply: Reply, target: Target, mut aux: impl FnMut(&Value)) -> Result<()> {
+pub(crate) async fn show(reply: Reply, target: Target) -> Result<()> {
     let mut messages = Messages::new(reply);
     let mut display = Display::new(target);
     while let Some(message) = messages.next().await? {
-        if let Some(error) = message.get("errorDetail").or_else(|| message.get("error")) {
+        let message: JsonMessage =
+            serde_json::from_value(message).map_err(|error| ApiError::Reply(error.to_string()))?;
+        if let Some((code, text)) = failure(&message) {
             display.finish();
-            let text = error
-                .get("message")
-                .unwrap_or(error)
-                .as_str()
-                .unwrap_or("unknown error");
-            let code = error
-                .get("code")
-                .and_then(Value::as_i64)
-                .filter(|code| *code != 0)
-                .unwrap_or(1);
-            return Err(Exit::with(code as i32, text));
+            return Err(Exit::with(code, text));
         }
-        match message.get("aux") {
-            Some(extra) => aux(extra),
-            None => display.message(&message)?,
-        }
+        display.message(&message)?;
     }
     display.finish();
     Ok(())
+}
+
+/// The code and the words of a message that ends the stream.
+fn failure(message: &JsonMessage) -> Option<(i32, &str)> {
+    match (&message.error_detail, &message.error) {
+        (Some(detail), _) if detail.code != 0 => Some((detail.code as i32, &detail.message)),
+        (Some(detail), _) => Some((1, &detail.message)),
+        (None, Some(error)) => Some((1, error)),
+        (None, None) => None,
+    }
 }
 
 enum Display {
@@ -89,7 +88,7 @@ impl Display {
         }
     }
 
-    fn message(&mut self, message: &Value) -> Result<()> {
+    fn message(&mut self, message: &JsonMessage) -> Result<()> {
         match self {
             Self::Nowhere => Ok(()),
             Self::Lines(out) => match plain(message) {
@@ -97,7 +96,7 @@ impl Display {
                 None => Ok(()),
             },
             Self::Bars { all, by_id, out } => {
-                let Some(id) = message["id"].as_str().filter(|id| !id.is_empty()) else {
+                let Some(id) = message.id.as_deref().filter(|id| !id.is_empty()) else {
                     let Some(text) = plain(message) else {
                         return Ok(());
                     };
@@ -133,32 +132,28 @@ fn write_out(out: &mut Box<dyn Write>, text: &str) -> Result<()> {
 }
 
 /// Bytes done and bytes in all, where the message tells them.
-fn amount(message: &Value) -> Option<(u64, u64)> {
-    let detail = message.get("progressDetail")?;
-    let current = detail["current"].as_u64().unwrap_or(0);
-    let total = detail["total"].as_u64().unwrap_or(0);
+fn amount(message: &JsonMessage) -> Option<(u64, u64)> {
+    let detail = message.progress_detail.as_ref()?;
+    let (current, total) = (detail.current.max(0) as u64, detail.total.max(0) as u64);
     (current > 0 || total > 0).then_some((current, total))
 }
 
 /// A message as a line of its own; none for what only moves a bar.
-fn plain(message: &Value) -> Option<String> {
+fn plain(message: &JsonMessage) -> Option<String> {
     if amount(message).is_some() {
         return None;
     }
-    if let Some(stream) = message["stream"]
-        .as_str()
-        .filter(|stream| !stream.is_empty())
-    {
-        return Some(stream.to_owned());
+    if let Some(stream) = message.stream.as_ref().filter(|stream| !stream.is_empty()) {
+        return Some(stream.clone());
     }
-    let status = message["status"].as_str()?;
-    Some(match message["id"].as_str().filter(|id| !id.is_empty()) {
+    let status = message.status.as_ref()?;
+    Some(match message.id.as_deref().filter(|id| !id.is_empty()) {
         Some(id) => format!("{id}: {status}\n"),
         None => format!("{status}\n"),
     })
 }
 
-fn draw(bar: &ProgressBar, message: &Value) {
+fn draw(bar: &ProgressBar, message: &JsonMessage) {
     let template = match amount(message) {
         Some((current, total)) if total > 0 => {
             bar.set_length(total);
@@ -174,7 +169,7 @@ fn draw(bar: &ProgressBar, message: &Value) {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
-    let status = message["status"].as_str().unwrap_or_default().to_owned();
+    let status = message.status.clone().unwrap_or_default();
     let last = matches!(
         status.as_str(),
         "Pull complete" | "Already exists" | "Pushed" | "Layer already exists"
@@ -216,6 +211,7 @@ mod tests {
                 Some("Loaded image: x\n"),
             ),
         ] {
+            let message = serde_json::from_value(message).unwrap();
             assert_eq!(plain(&message).as_deref(), line);
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use gantry_wire::WaitReply;
 
 use crate::client::hijack::{Ended, Hijacked, Pumps, Wanted};
 use crate::client::{Client, Reply, segment};
@@ -146,14 +147,11 @@ pub(crate) async fn exit_code(reply: Reply) -> Result<i32> {
         .await
         .map_err(ApiError::from)?
         .to_bytes();
-    let value: serde_json::Value =
+    let ended: WaitReply =
         serde_json::from_slice(&bytes).map_err(|error| ApiError::Reply(error.to_string()))?;
-    if let Some(message) = value["Error"]["Message"]
-        .as_str()
-        .filter(|message| !message.is_empty())
-    {
-        eprintln!("Error waiting for container: {message}");
+    if let Some(error) = ended.error.filter(|error| !error.message.is_empty()) {
+        eprintln!("Error waiting for container: {}", error.message);
         return Ok(125);
     }
-    Ok(value["StatusCode"].as_i64().unwrap_or(125) as i32)
+    Ok(ended.status_code as i32)
 }

@@ -14,6 +14,7 @@ pub(crate) mod version;
 
 use std::cell::{Cell, RefCell};
 
+use gantry_wire::ApiVersion;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -21,7 +22,6 @@ use hyper_util::rt::TokioIo;
 use self::host::Host;
 use self::request::HttpBody;
 pub(crate) use self::request::{Body, Request, name_path, segment};
-use self::version::{ApiVersion, NEWEST};
 use crate::error::ApiError;
 
 /// A reply whose body has not been read yet.
@@ -48,7 +48,7 @@ impl Client {
         Self {
             host,
             headers,
-            version: Cell::new(pinned.unwrap_or(NEWEST)),
+            version: Cell::new(pinned.unwrap_or(ApiVersion::MAX)),
             settled: Cell::new(pinned.is_some()),
             idle: RefCell::new(None),
         }
@@ -92,8 +92,8 @@ impl Client {
             .headers()
             .get("Api-Version")
             .and_then(|value| value.to_str().ok());
-        if let Some(theirs) = theirs.and_then(ApiVersion::parse) {
-            self.version.set(theirs.min(NEWEST));
+        if let Some(theirs) = theirs.and_then(version::parse) {
+            self.version.set(theirs.min(ApiVersion::MAX));
         }
         self.settled.set(true);
         request::drain(reply).await

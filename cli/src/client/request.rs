@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Client, Reply};
+use super::{Client, Reply, version};
 use crate::error::ApiError;
 
 type Upload = Pin<Box<dyn Stream<Item = io::Result<Frame<Bytes>>> + Send>>;
@@ -183,7 +183,7 @@ impl<'c> Request<'c> {
             }
             let error = refusal(reply, &self.path).await;
             self.client.give_back(sender);
-            let version = self.client.version();
+            let tried = self.client.version();
             match (&error, replay) {
                 (
                     ApiError::Daemon {
@@ -192,7 +192,7 @@ impl<'c> Request<'c> {
                     },
                     Some(body),
                 ) if !self.client.settled.get() => {
-                    let Some(older) = version.after_refusal(message) else {
+                    let Some(older) = version::after_refusal(tried, message) else {
                         return Err(error);
                     };
                     self.client.version.set(older);

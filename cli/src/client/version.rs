@@ -1,30 +1,17 @@
 //! API versions.
 
-/// A version such as 1.51.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ApiVersion(pub(crate) u16, pub(crate) u16);
+use gantry_wire::ApiVersion;
 
-/// The version whose shapes this client knows.
-pub(crate) const NEWEST: ApiVersion = ApiVersion(1, 51);
-
-impl ApiVersion {
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (major, minor) = text.strip_prefix('v').unwrap_or(text).split_once('.')?;
-        Some(Self(major.parse().ok()?, minor.parse().ok()?))
-    }
-
-    /// The version to go on with after an older daemon has refused `self`, if that is what `message` says.
-    pub(crate) fn after_refusal(self, message: &str) -> Option<Self> {
-        let (_, rest) = message.split_once("is too new. Maximum supported API version is ")?;
-        Self::parse(rest.split_whitespace().next()?.trim_end_matches(['.', ',']))
-            .filter(|older| *older < self)
-    }
+/// Reads a version, with or without the `v` of paths.
+pub(crate) fn parse(text: &str) -> Option<ApiVersion> {
+    text.strip_prefix('v').unwrap_or(text).parse().ok()
 }
 
-impl std::fmt::Display for ApiVersion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.0, self.1)
-    }
+/// The version to go on with after an older daemon has refused `tried`, if that is what `message` says.
+pub(crate) fn after_refusal(tried: ApiVersion, message: &str) -> Option<ApiVersion> {
+    let (_, rest) = message.split_once("is too new. Maximum supported API version is ")?;
+    parse(rest.split_whitespace().next()?.trim_end_matches(['.', ',']))
+        .filter(|older| *older < tried)
 }
 
 #[cfg(test)]
@@ -34,9 +21,10 @@ mod tests {
     #[test]
     fn a_refusal_names_the_version_to_go_on_with() {
         let message = "client version 1.51 is too new. Maximum supported API version is 1.41";
-        assert_eq!(NEWEST.after_refusal(message), Some(ApiVersion(1, 41)));
-        assert_eq!(ApiVersion(1, 41).after_refusal(message), None);
-        assert_eq!(NEWEST.after_refusal("no such image"), None);
-        assert!(ApiVersion(1, 9) < ApiVersion(1, 10));
+        let older = ApiVersion::new(1, 41);
+        assert_eq!(after_refusal(ApiVersion::MAX, message), Some(older));
+        assert_eq!(after_refusal(older, message), None);
+        assert_eq!(after_refusal(ApiVersion::MAX, "no such image"), None);
+        assert_eq!(parse("v1.41"), Some(older));
     }
 }

@@ -1,10 +1,10 @@
 use anyhow::Result;
 use clap::Args;
+use gantry_wire::Reference;
 use serde_json::json;
 
 use crate::app::App;
 use crate::format::outln;
-use crate::reference::Reference;
 
 /// Flags of `commit`.
 #[derive(Args, Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Commit {
 impl Commit {
     pub(crate) async fn execute(self, app: &App) -> Result<()> {
         let reference = match self.reference.as_deref().filter(|text| !text.is_empty()) {
-            Some(text) => Some(Reference::parse(text)?.or_latest()),
+            Some(text) => Some(Reference::parse(text)?.with_default_tag()),
             None => None,
         };
         let mut request = app
@@ -37,12 +37,7 @@ impl Commit {
             .post("/commit")
             .query("container", &self.container)
             .maybe("repo", reference.as_ref().map(Reference::name))
-            .maybe(
-                "tag",
-                reference
-                    .as_ref()
-                    .and_then(|reference| reference.tag.clone()),
-            )
+            .maybe("tag", reference.as_ref().and_then(Reference::tag))
             .maybe("comment", self.message.as_ref())
             .maybe("author", self.author.as_ref());
         for change in &self.change {

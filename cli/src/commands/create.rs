@@ -2,7 +2,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
-use serde_json::Value;
+use gantry_wire::{ContainerCreateReply, ContainerCreateRequest, Reference};
 
 use super::pull::pull;
 use crate::app::App;
@@ -10,11 +10,10 @@ use crate::client::Client;
 use crate::client::host::Host;
 use crate::error::{Exit, is_not_found, path_error};
 use crate::format::outln;
-use crate::opts::body::CreateBody;
+use crate::opts::build::create_request;
 use crate::opts::flags::ContainerFlags;
 use crate::opts::mounts::parse_mount;
 use crate::progress::Target;
-use crate::reference::Reference;
 
 /// Flags of `run` and `create` that are not about the container's configuration.
 #[derive(Args, Debug)]
@@ -56,7 +55,7 @@ impl Create {
             .command
             .split_first()
             .map_or(("", &[][..]), |(image, rest)| (image.as_str(), rest));
-        let body = CreateBody::new(&self.container, image, command).and_then(|mut body| {
+        let body = create_request(&self.container, image, command).and_then(|mut body| {
             self.create.complete(app, &mut body)?;
             Ok(body)
         });
@@ -68,7 +67,7 @@ impl Create {
 
 impl CreateFlags {
     /// Adds what depends on the user's configuration rather than on the command line.
-    pub(crate) fn complete(&self, app: &App, body: &mut CreateBody) -> Result<()> {
+    pub(crate) fn complete(&self, app: &App, body: &mut ContainerCreateRequest) -> Result<()> {
         if !matches!(
             self.pull.as_deref(),
             None | Some("always" | "missing" | "never" | "")
@@ -82,8 +81,9 @@ impl CreateFlags {
             let host = app.client()?.host().to_string();
             for (name, value) in app.config().proxy_environment(&host) {
                 let is_set = |entry: &String| entry.split('=').next() == Some(&name);
-                if !body.config.env.iter().any(is_set) {
-                    body.config.env.push(format!("{name}={value}"));
+                let env = body.config.env.get_or_insert_default();
+                if !env.iter().any(is_set) {
+                    env.push(format!("{name}={value}"));
                 }
             }
         }
@@ -99,6 +99,7 @@ impl CreateFlags {
             ));
             body.host_config
                 .mounts
+                .get_or_insert_default()
                 .push(mount.map_err(|error| anyhow!(error))?);
         }
         Ok(())
@@ -110,7 +111,7 @@ pub(crate) async fn create(
     app: &App,
     flags: &CreateFlags,
     cidfile: Option<&str>,
-    body: &CreateBody,
+    body: &ContainerCreateRequest,
 ) -> Result<String> {
     let cidfile = cidfile.filter(|path| !path.is_empty()).map(Path::new);
     if let Some(path) = cidfile
@@ -125,7 +126,7 @@ pub(crate) async fn create(
     let reference = if is_image_id(image) {
         None
     } else {
-        Some(Reference::parse(image)?.or_latest())
+        Some(Reference::parse(image)?.with_default_tag())
     };
     let target = if flags.quiet {
         Target::Nowhere
@@ -150,17 +151,11 @@ pub(crate) async fn create(
         }
         created => created?,
     };
-    for warning in created["Warnings"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-    {
+    for warning in &created.warnings {
         eprintln!("WARNING: {warning}");
     }
-    let id = created["Id"].as_str().unwrap_or_default().to_owned();
     if let Some(path) = cidfile {
-        std::fs::write(path, &id).map_err(|error| {
+        std::fs::write(path, &created.id).map_err(|error| {
             path_error(
                 "failed to write the container ID to the file:",
                 path,
@@ -168,7 +163,7 @@ pub(crate) async fn create(
             )
         })?;
     }
-    Ok(id)
+    Ok(created.id)
 }
 
 /// An ID is never pulled.
@@ -180,13 +175,17 @@ fn is_image_id(image: &str) -> bool {
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-async fn request(client: &Client, flags: &CreateFlags, body: &CreateBody) -> Result<Value> {
+async fn request(
+    client: &Client,
+    flags: &CreateFlags,
+    body: &ContainerCreateRequest,
+) -> Result<ContainerCreateReply> {
     let request = client
         .post("/containers/create")
         .maybe("name", flags.name.as_deref())
         .maybe("platform", flags.platform.as_deref())
         .json(body)?;
-    Ok(request.value().await?)
+    Ok(request.fetch().await?)
 }
 
 /// How `run` and `create` end when their flags make no sense.

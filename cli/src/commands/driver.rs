@@ -1,11 +1,11 @@
 use anyhow::{Result, bail};
 use clap::Args;
-use serde_json::Value;
+use gantry_wire::{DriverState, DriverStatus};
 
 use super::inspect::print;
 use crate::app::App;
 use crate::client::segment;
-use crate::format::{Fields, Layout, print_list};
+use crate::format::{Fields, Layout, ellipsis, print_list};
 
 /// Flags of `driver ls`.
 #[derive(Args, Debug)]
@@ -27,10 +27,16 @@ const LAYOUT: Layout = Layout {
         ("Name", "NAME"),
         ("Version", "VERSION"),
         ("Isolation", "ISOLATION"),
-        ("Status", "STATUS"),
+        ("Default", "DEFAULT"),
+        ("State", "STATE"),
         ("Reason", "REASON"),
     ],
-    more_headings: &[("Source", "SOURCE"), ("Capabilities", "CAPABILITIES")],
+    more_headings: &[
+        ("Path", "PATH"),
+        ("Protocol", "PROTOCOL"),
+        ("Generation", "GENERATION"),
+        ("Capabilities", "CAPABILITIES"),
+    ],
     quiet: "{{.Kind}}/{{.Name}}",
     raw: "",
 };
@@ -39,11 +45,9 @@ const REASON: usize = 60;
 
 impl DriverLs {
     pub(crate) async fn execute(self, app: &App) -> Result<()> {
-        let drivers = app.client()?.get("/gantry/drivers").value().await?;
+        let drivers: Vec<DriverStatus> = app.client()?.get("/gantry/drivers").fetch().await?;
         let rows = drivers
-            .as_array()
             .into_iter()
-            .flatten()
             .map(|driver| row(driver, !self.no_trunc))
             .collect();
         print_list(
@@ -55,33 +59,30 @@ impl DriverLs {
     }
 }
 
-fn row(driver: &Value, truncate: bool) -> Fields {
-    let text = |name: &str| driver[name].as_str().unwrap_or_default();
-    let capabilities = match &driver["Capabilities"] {
-        Value::Array(list) => list
-            .iter()
-            .filter_map(Value::as_str)
-            .collect::<Vec<_>>()
-            .join(","),
-        Value::Null => String::new(),
-        other => other.to_string(),
+fn row(driver: DriverStatus, truncate: bool) -> Fields {
+    let state = match driver.state {
+        DriverState::Ready => "ready",
+        DriverState::Degraded => "degraded",
+        DriverState::Faulted => "faulted",
+        DriverState::Refused => "refused",
     };
-    let reason = text("Reason");
-    let fields = ["Kind", "Name", "Version", "Source", "Isolation", "Status"]
-        .into_iter()
-        .fold(Fields::default(), |fields, name| {
-            fields.set(name, text(name))
-        });
-    fields
-        .set(
-            "Reason",
-            if truncate {
-                crate::format::ellipsis(reason, REASON)
-            } else {
-                reason.to_owned()
-            },
-        )
-        .set("Capabilities", capabilities)
+    let reason = if truncate {
+        ellipsis(&driver.reason, REASON)
+    } else {
+        driver.reason
+    };
+    Fields::default()
+        .set("Kind", driver.kind)
+        .set("Name", driver.name)
+        .set("Version", driver.version)
+        .set("Isolation", driver.isolation)
+        .set("Default", if driver.default { "yes" } else { "" })
+        .set("State", state)
+        .set("Reason", reason)
+        .set("Path", driver.path)
+        .set("Protocol", driver.protocol.to_string())
+        .set("Generation", driver.generation.to_string())
+        .set("Capabilities", driver.capabilities.join(","))
 }
 
 /// Flags of `driver inspect`.

@@ -1,12 +1,13 @@
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
-use serde_json::{Value, json};
+use gantry_wire::spec::StrSlice;
+use gantry_wire::{ExecCreateRequest, ExecInspect, ExecStartRequest, IdReply};
 
 use crate::app::App;
 use crate::client::hijack::{Ended, Wanted};
 use crate::client::segment;
 use crate::error::Exit;
-use crate::opts::values::{environment, parse_env};
+use crate::opts::values::{environment, list, parse_env};
 use crate::session::{Session, Signals};
 use crate::terminal;
 
@@ -57,34 +58,33 @@ impl Exec {
             .as_deref()
             .or_else(|| app.config().text("detachKeys"));
         let attached = !self.detach;
-        let mut body = json!({
-            "User": self.user.as_deref().unwrap_or_default(),
-            "Privileged": self.privileged,
-            "Tty": self.tty,
-            "AttachStdin": attached && self.interactive,
-            "AttachStdout": attached,
-            "AttachStderr": attached,
-            "DetachKeys": keys.unwrap_or_default(),
-            "Env": environment(&self.env_file, &self.env)?,
-            "WorkingDir": self.workdir.as_deref().unwrap_or_default(),
-            "Cmd": command,
-            "Detach": self.detach,
-        });
-        let mut start = json!({"Detach": self.detach, "Tty": self.tty});
-        if let (true, Some((rows, columns))) = (attached && self.tty, terminal::size()) {
-            body["ConsoleSize"] = json!([rows, columns]);
-            start["ConsoleSize"] = json!([rows, columns]);
+        let console_size = terminal::size()
+            .filter(|_| attached && self.tty)
+            .map(|(rows, columns)| [rows.into(), columns.into()]);
+        let body = ExecCreateRequest {
+            user: self.user.unwrap_or_default(),
+            privileged: self.privileged,
+            tty: self.tty,
+            console_size,
+            attach_stdin: attached && self.interactive,
+            attach_stderr: attached,
+            attach_stdout: attached,
+            detach_keys: keys.unwrap_or_default().to_owned(),
+            env: list(&environment(&self.env_file, &self.env)?),
+            working_dir: self.workdir.unwrap_or_default(),
+            cmd: StrSlice(command.to_vec()),
+        };
+        let start = ExecStartRequest {
+            detach: self.detach,
+            tty: self.tty,
+            console_size,
+        };
+        let path = format!("/containers/{}/exec", segment(container));
+        let created: IdReply = client.post(path).json(&body)?.fetch().await?;
+        if created.id.is_empty() {
+            bail!("exec ID empty");
         }
-        let created: Value = client
-            .post(format!("/containers/{}/exec", segment(container)))
-            .json(&body)?
-            .fetch()
-            .await?;
-        let id = created["Id"]
-            .as_str()
-            .filter(|id| !id.is_empty())
-            .ok_or_else(|| anyhow!("exec ID empty"))?;
-        let path = format!("/exec/{}", segment(id));
+        let path = format!("/exec/{}", segment(&created.id));
         let start = client.post(format!("{path}/start")).json(&start)?;
         if self.detach {
             return Ok(start.done().await?);
@@ -99,8 +99,8 @@ impl Exec {
         if session.finish(client, self.tty.then_some(&path)).await? == Ended::Detached {
             return Ok(());
         }
-        let ended = client.get(format!("{path}/json")).value().await?;
-        match ended["ExitCode"].as_i64().unwrap_or(0) {
+        let ended: ExecInspect = client.get(format!("{path}/json")).fetch().await?;
+        match ended.exit_code.unwrap_or(0) {
             0 => Ok(()),
             code => Err(Exit::silent(code as i32)),
         }

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use gantry_wire::Reference;
 use serde_json::Value;
 
 use crate::app::App;
@@ -9,7 +10,6 @@ use crate::format::time::{ago, unix_local};
 use crate::format::units::{human_size, human_size_4};
 use crate::format::{Fields, Layout, print_list, short_id};
 use crate::opts::values::{Filter, filters_json, parse_filter};
-use crate::reference::Reference;
 
 /// Flags of `images`.
 #[derive(Args, Debug)]
@@ -134,24 +134,17 @@ fn names(image: &Value, digests: bool) -> Vec<Name> {
         tag: tag.into(),
         digest: digest.into(),
     };
-    let mut tags: Vec<(String, String)> = Vec::new();
-    for text in strings(image, "RepoTags") {
-        if let Ok(Reference { tag: Some(tag), .. }) = Reference::parse(text) {
-            let familiar = Reference::parse(text)
-                .map(|reference| reference.familiar_name())
-                .unwrap_or_default();
-            tags.push((familiar, tag));
-        }
-    }
+    let parsed = |member| strings(image, member).filter_map(|text| Reference::parse(text).ok());
+    let tags: Vec<(String, String)> = parsed("RepoTags")
+        .filter_map(|reference| Some((reference.familiar_name(), reference.tag()?.to_owned())))
+        .collect();
     let mut by_repository: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for text in strings(image, "RepoDigests") {
-        if let Ok(reference) = Reference::parse(text)
-            && let Some(digest) = &reference.digest
-        {
+    for reference in parsed("RepoDigests") {
+        if let Some(digest) = reference.digest() {
             by_repository
                 .entry(reference.familiar_name())
                 .or_default()
-                .push(digest.clone());
+                .push(digest.to_string());
         }
     }
     let mut rows = Vec::new();

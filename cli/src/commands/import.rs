@@ -1,11 +1,11 @@
 use anyhow::Result;
 use clap::Args;
+use gantry_wire::Reference;
 
 use super::load::upload;
 use crate::app::App;
 use crate::client::Body;
 use crate::progress::{Target, show};
-use crate::reference::Reference;
 
 /// Flags of `import`.
 #[derive(Args, Debug)]
@@ -53,6 +53,6 @@ impl Import {
             request = request.query("changes", change);
         }
         let reply = request.body(body, "application/x-tar").send().await?;
-        show(reply, Target::Stdout, |_| {}).await
+        show(reply, Target::Stdout).await
     }
 }

@@ -43,7 +43,7 @@ impl Load {
             .body(body, "application/x-tar")
             .send()
             .await?;
-        show(reply, Target::Stdout, |_| {}).await
+        show(reply, Target::Stdout).await
     }
 }
 

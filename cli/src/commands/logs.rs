@@ -1,5 +1,6 @@
 use anyhow::Result;
 use clap::Args;
+use gantry_wire::ApiVersion;
 use http_body_util::BodyExt;
 
 use crate::app::App;
@@ -56,9 +57,7 @@ impl Logs {
             .unwrap_or_default();
         let raw = match content_type {
             "application/vnd.docker.multiplexed-stream" => false,
-            "application/vnd.docker.raw-stream"
-                if client.version() >= crate::client::version::ApiVersion(1, 42) =>
-            {
+            "application/vnd.docker.raw-stream" if client.version() >= ApiVersion::new(1, 42) => {
                 true
             }
             _ => client.get(format!("{path}/json")).value().await?["Config"]["Tty"] == true,

@@ -1,15 +1,16 @@
 use anyhow::{Result, bail};
 use clap::Args;
-use serde_json::{Value, json};
+use gantry_wire::spec::EndpointSettings;
+use gantry_wire::{NetworkConnectRequest, NetworkDisconnectRequest};
+use serde_json::Value;
 
-use super::network_create::map_flag;
 use crate::app::App;
 use crate::client::segment;
 use crate::error::{for_each, is_not_found};
 use crate::format::time::rfc3339_go;
 use crate::format::{Fields, Layout, outln, print_list, short_id};
-use crate::opts::network::{EndpointSettings, IpamConfig};
-use crate::opts::values::{Filter, filters_json, parse_filter};
+use crate::opts::network::addresses;
+use crate::opts::values::{Filter, filters_json, key_values, list, parse_filter};
 
 /// Flags of `network ls`.
 #[derive(Args, Debug)]
@@ -153,16 +154,20 @@ impl NetworkConnect {
             bail!("invalid key/value pair format in driver options: {option}");
         }
         let text = |flag: &Option<String>| flag.clone().unwrap_or_default();
+        let driver_opts = key_values(&self.driver_opt);
         let endpoint = EndpointSettings {
-            ipam_config: IpamConfig::of(&text(&self.ip), &text(&self.ip6), &self.link_local_ip),
-            links: self.link.clone(),
-            aliases: self.alias.clone(),
-            mac_address: String::new(),
-            driver_opts: map_flag(&self.driver_opt),
+            ipam_config: addresses(&text(&self.ip), &text(&self.ip6), &self.link_local_ip),
+            links: list(&self.link),
+            aliases: list(&self.alias),
+            driver_opts: (!driver_opts.is_empty()).then_some(driver_opts),
             gw_priority: self.gw_priority.unwrap_or(0),
+            ..EndpointSettings::default()
         };
         let path = format!("/networks/{}/connect", segment(&self.network));
-        let body = json!({"Container": self.container, "EndpointConfig": endpoint});
+        let body = NetworkConnectRequest {
+            container: self.container,
+            endpoint_config: Some(endpoint),
+        };
         Ok(app.client()?.post(path).json(&body)?.done().await?)
     }
 }
@@ -180,7 +185,10 @@ pub(crate) struct NetworkDisconnect {
 impl NetworkDisconnect {
     pub(crate) async fn execute(self, app: &App) -> Result<()> {
         let path = format!("/networks/{}/disconnect", segment(&self.network));
-        let body = json!({"Container": self.container, "Force": self.force});
+        let body = NetworkDisconnectRequest {
+            container: self.container,
+            force: self.force,
+        };
         Ok(app.client()?.post(path).json(&body)?.done().await?)
     }
 }

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use serde_json::{Map, Value, json};
+use gantry_wire::{ConfigReference, Ipam, IpamConfig, NetworkCreateReply, NetworkCreateRequest};
 
 use crate::app::App;
 use crate::format::outln;
@@ -67,116 +67,106 @@ pub(crate) struct NetworkCreate {
 
 impl NetworkCreate {
     pub(crate) async fn execute(self, app: &App) -> Result<()> {
-        let created = app
-            .client()?
-            .post("/networks/create")
-            .json(&self.body()?)?
-            .value()
-            .await?;
-        if let Some(warning) = created["Warning"]
-            .as_str()
-            .filter(|warning| !warning.is_empty())
-        {
-            eprintln!("WARNING: {warning}");
+        let request = app.client()?.post("/networks/create").json(&self.body()?)?;
+        let created: NetworkCreateReply = request.fetch().await?;
+        if !created.warning.is_empty() {
+            eprintln!("WARNING: {}", created.warning);
         }
-        outln!("{}", created["Id"].as_str().unwrap_or_default())
+        outln!("{}", created.id)
     }
 
-    fn body(&self) -> Result<Value> {
-        let mut body = json!({
-            "Name": self.network,
-            "Driver": self.driver.as_deref().unwrap_or("bridge"),
-            "Scope": self.scope.as_deref().unwrap_or_default(),
-            "IPAM": {
-                "Driver": self.ipam_driver.as_deref().unwrap_or("default"),
-                "Options": map_flag(&self.ipam_opt),
-                "Config": self.pools()?,
-            },
-            "Internal": self.internal,
-            "Attachable": self.attachable,
-            "Ingress": self.ingress,
-            "ConfigOnly": self.config_only,
-            "ConfigFrom": null,
-            "Options": map_flag(&self.opt),
-            "Labels": key_values(&self.label),
-        });
-        if let Some(name) = self.config_from.as_deref().filter(|name| !name.is_empty()) {
-            body["ConfigFrom"] = json!({"Network": name});
-        }
-        if let Some(enabled) = self.ipv4 {
-            body["EnableIPv4"] = enabled.into();
-        }
-        if let Some(enabled) = self.ipv6 {
-            body["EnableIPv6"] = enabled.into();
-        }
-        Ok(body)
+    fn body(&self) -> Result<NetworkCreateRequest> {
+        let text =
+            |flag: &Option<String>, default: &str| flag.as_deref().unwrap_or(default).to_owned();
+        let from = self.config_from.as_deref().filter(|name| !name.is_empty());
+        Ok(NetworkCreateRequest {
+            name: self.network.clone(),
+            driver: text(&self.driver, "bridge"),
+            scope: text(&self.scope, ""),
+            enable_ipv4: self.ipv4,
+            enable_ipv6: self.ipv6,
+            ipam: Some(Ipam {
+                driver: text(&self.ipam_driver, "default"),
+                options: Some(key_values(&self.ipam_opt)),
+                config: Some(self.pools()?),
+            }),
+            internal: self.internal,
+            attachable: self.attachable,
+            ingress: self.ingress,
+            config_only: self.config_only,
+            config_from: from.map(|name| ConfigReference {
+                network: name.to_owned(),
+            }),
+            options: Some(key_values(&self.opt)),
+            labels: Some(key_values(&self.label)),
+        })
     }
 
     /// Address pools: each range, gateway and reserved address goes to the subnet that holds it.
-    fn pools(&self) -> Result<Vec<Value>> {
+    fn pools(&self) -> Result<Vec<IpamConfig>> {
         if self.subnet.len() < self.ip_range.len() || self.subnet.len() < self.gateway.len() {
             bail!("every ip-range or gateway must have a corresponding subnet");
         }
-        let mut pools: Vec<(Subnet, Map<String, Value>)> = Vec::new();
+        let mut pools = Pools(Vec::new());
         for text in &self.subnet {
-            let subnet = Subnet::parse(text)?;
-            if pools.iter().any(|(other, _)| other.overlaps(&subnet)) {
-                bail!("multiple overlapping subnet configuration is not supported");
-            }
-            let mut pool = Map::new();
-            pool.insert("Subnet".into(), text.as_str().into());
-            pools.push((subnet, pool));
+            pools.add(text)?;
         }
-        let mut place = |what: &str, text: &str, address: IpAddr, value: Value| -> Result<()> {
-            let Some((_, pool)) = pools
-                .iter_mut()
-                .find(|(subnet, _)| subnet.contains(address))
-            else {
-                bail!("no matching subnet for {what} {text}");
-            };
-            let (member, name) = match &value {
-                Value::String(_) if what == "gateway" => ("Gateway", "gateways"),
-                Value::String(_) => ("IPRange", "ip-ranges"),
-                _ => ("AuxiliaryAddresses", ""),
-            };
-            match (pool.get_mut(member), value) {
-                (None, value) => drop(pool.insert(member.into(), value)),
-                (Some(Value::Object(all)), Value::Object(more)) => all.extend(more),
-                _ => bail!("cannot configure multiple {name} ({text}) on the same subnet"),
-            }
-            Ok(())
-        };
         for text in &self.ip_range {
-            place(
-                "ip-range",
-                text,
-                Subnet::parse(text)?.address,
-                text.as_str().into(),
-            )?;
+            let pool = pools.holding("range", text, Some(Subnet::parse(text)?.address))?;
+            set_once(&mut pool.ip_range, text, "ranges")?;
         }
         for text in &self.gateway {
-            let Ok(address) = text.parse() else {
-                bail!("no matching subnet for gateway {text}")
-            };
-            place("gateway", text, address, text.as_str().into())?;
+            let pool = pools.holding("gateway", text, text.parse().ok())?;
+            set_once(&mut pool.gateway, text, "gateways")?;
         }
-        for (name, value) in map_flag(&self.aux_address) {
-            let text = value.as_str().unwrap_or_default().to_owned();
-            let Ok(address) = text.parse() else {
-                bail!("no matching subnet for aux-address {text}")
-            };
-            place("aux-address", &text, address, json!({name: text}))?;
+        for (name, text) in key_values(&self.aux_address) {
+            let pool = pools.holding("aux-address", &text, text.parse().ok())?;
+            pool.auxiliary_addresses
+                .get_or_insert_default()
+                .insert(name, text);
         }
-        Ok(pools
-            .into_iter()
-            .map(|(_, pool)| Value::Object(pool))
-            .collect())
+        Ok(pools.0.into_iter().map(|(_, pool)| pool).collect())
     }
 }
 
-/// `key=value` items as an object.
-pub(crate) fn map_flag(items: &[String]) -> Map<String, Value> {
-    key_values(items)
+struct Pools(Vec<(Subnet, IpamConfig)>);
+
+impl Pools {
+    fn add(&mut self, text: &str) -> Result<()> {
+        let subnet = Subnet::parse(text)?;
+        if self.0.iter().any(|(other, _)| other.overlaps(&subnet)) {
+            bail!("multiple overlapping subnet configuration is not supported");
+        }
+        self.0.push((
+            subnet,
+            IpamConfig {
+                subnet: text.into(),
+                ..IpamConfig::default()
+            },
+        ));
+        Ok(())
+    }
+
+    fn holding(
+        &mut self,
+        what: &str,
+        text: &str,
+        address: Option<IpAddr>,
+    ) -> Result<&mut IpamConfig> {
+        let holds = |subnet: &Subnet| address.is_some_and(|address| subnet.contains(address));
+        match self.0.iter_mut().find(|(subnet, _)| holds(subnet)) {
+            Some((_, pool)) => Ok(pool),
+            None => bail!("no matching subnet for {what} {text}"),
+        }
+    }
+}
+
+fn set_once(member: &mut String, text: &str, what: &str) -> Result<()> {
+    if !member.is_empty() {
+        bail!("cannot configure multiple {what} ({text}, {member}) on the same subnet");
+    }
+    text.clone_into(member);
+    Ok(())
 }
 
 struct Subnet {
@@ -218,10 +208,11 @@ impl Subnet {
 #[cfg(test)]
 mod tests {
     use clap::FromArgMatches;
+    use serde_json::json;
 
     use super::*;
 
-    fn body(line: &str) -> Result<Value> {
+    fn body(line: &str) -> Result<NetworkCreateRequest> {
         let command =
             NetworkCreate::augment_args(clap::Command::new("create").no_binary_name(true));
         let matches = command.try_get_matches_from(line.split_whitespace())?;
@@ -235,7 +226,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            body["IPAM"]["Config"],
+            serde_json::to_value(body.ipam.unwrap().config).unwrap(),
             json!([
                 {"Subnet": "10.0.0.0/16", "IPRange": "10.0.1.0/24", "Gateway": "10.0.0.1", "AuxiliaryAddresses": {"a": "10.0.0.5", "b": "10.0.0.6"}},
                 {"Subnet": "fd00::/64", "Gateway": "fd00::1"}

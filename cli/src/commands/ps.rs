@@ -1,5 +1,6 @@
 use anyhow::Result;
 use clap::Args;
+use gantry_wire::Reference;
 use serde_json::Value;
 
 use crate::app::App;
@@ -7,7 +8,6 @@ use crate::format::time::{ago, unix_local};
 use crate::format::units::human_size;
 use crate::format::{Fields, Layout, ellipsis, print_list, short_id};
 use crate::opts::values::{Filter, filters_json, parse_filter};
-use crate::reference::Reference;
 
 /// Flags of `ps`.
 #[derive(Args, Debug)]
@@ -203,10 +203,10 @@ fn image(container: &Value, truncate: bool) -> String {
         return id.into();
     }
     match Reference::parse(image) {
-        Ok(mut reference) if reference.digest.is_some() => {
-            reference.digest = None;
-            reference.familiar()
-        }
+        Ok(reference) if reference.digest().is_some() => match reference.tag() {
+            Some(tag) => format!("{}:{tag}", reference.familiar_name()),
+            None => reference.familiar_name(),
+        },
         _ => image.into(),
     }
 }

@@ -1,11 +1,11 @@
 use anyhow::{Result, bail};
 use clap::Args;
+use gantry_wire::Reference;
 
 use crate::app::App;
 use crate::auth;
 use crate::format::outln;
 use crate::progress::{Target, show};
-use crate::reference::Reference;
 
 /// Flags of `pull`.
 #[derive(Args, Debug)]
@@ -29,11 +29,12 @@ pub(crate) struct Pull {
 impl Pull {
     pub(crate) async fn execute(self, app: &App) -> Result<()> {
         let mut reference = Reference::parse(&self.image)?;
-        if self.all_tags && !reference.is_name_only() {
+        let name_only = reference.tag().is_none() && reference.digest().is_none();
+        if self.all_tags && !name_only {
             bail!("tag can't be used with --all-tags/-a");
         }
-        if !self.all_tags && reference.is_name_only() {
-            reference = reference.or_latest();
+        if !self.all_tags && name_only {
+            reference = reference.with_default_tag();
             if !self.quiet {
                 outln!("Using default tag: latest")?;
             }
@@ -44,17 +45,7 @@ impl Pull {
             Target::Stdout
         };
         pull(app, &reference, self.platform.as_deref(), target).await?;
-        let tag = reference
-            .tag
-            .as_ref()
-            .map(|tag| format!(":{tag}"))
-            .unwrap_or_default();
-        let digest = reference
-            .digest
-            .as_ref()
-            .map(|digest| format!("@{digest}"))
-            .unwrap_or_default();
-        outln!("{}{tag}{digest}", reference.name())
+        outln!("{reference}")
     }
 }
 
@@ -65,15 +56,21 @@ pub(crate) async fn pull(
     platform: Option<&str>,
     target: Target,
 ) -> Result<()> {
-    let credentials = auth::lookup(app.config(), reference.credential_key());
+    let credentials = auth::lookup(app.config(), auth::key_of(reference));
     let reply = app
         .client()?
         .post("/images/create")
         .query("fromImage", reference.name())
-        .maybe("tag", reference.digest.as_ref().or(reference.tag.as_ref()))
+        .maybe(
+            "tag",
+            reference
+                .digest()
+                .map(|digest| digest.as_str())
+                .or(reference.tag()),
+        )
         .maybe("platform", platform)
         .header("X-Registry-Auth", auth::header(&credentials))
         .send()
         .await?;
-    show(reply, target, |_| {}).await
+    show(reply, target).await
 }

@@ -2,13 +2,12 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use serde_json::Value;
+use gantry_wire::Reference;
 
 use crate::app::App;
 use crate::auth;
 use crate::format::outln;
 use crate::progress::{Target, show};
-use crate::reference::Reference;
 
 /// Flags of `push`.
 #[derive(Args, Debug)]
@@ -32,22 +31,23 @@ pub(crate) struct Push {
 impl Push {
     pub(crate) async fn execute(self, app: &App) -> Result<()> {
         let mut reference = Reference::parse(&self.image)?;
-        if self.all_tags && !reference.is_name_only() {
+        let name_only = reference.tag().is_none() && reference.digest().is_none();
+        if self.all_tags && !name_only {
             bail!("tag can't be used with --all-tags/-a");
         }
-        if !self.all_tags && reference.is_name_only() {
-            reference = reference.or_latest();
+        if !self.all_tags && name_only {
+            reference = reference.with_default_tag();
             if !self.quiet {
                 outln!("Using default tag: latest")?;
             }
         }
         let platform = self.platform.as_deref().map(platform_json).transpose()?;
-        let credentials = auth::lookup(app.config(), reference.credential_key());
+        let credentials = auth::lookup(app.config(), auth::key_of(&reference));
         // Slashes in the name are part of the path here.
         let reply = app
             .client()?
             .post(format!("/images/{}/push", reference.name()))
-            .maybe("tag", reference.tag.as_ref())
+            .maybe("tag", reference.tag())
             .maybe("platform", platform)
             .header("X-Registry-Auth", auth::header(&credentials))
             .send()
@@ -57,21 +57,12 @@ impl Push {
         } else {
             Target::Stdout
         };
-        show(reply, target, |_: &Value| {}).await?;
+        show(reply, target).await?;
         if self.quiet {
-            outln!("{}", full_name(&reference))?;
+            outln!("{}", reference)?;
         }
         Ok(())
     }
-}
-
-fn full_name(reference: &Reference) -> String {
-    let tag = reference
-        .tag
-        .as_ref()
-        .map(|tag| format!(":{tag}"))
-        .unwrap_or_default();
-    format!("{}{tag}", reference.name())
 }
 
 /// `os[/arch[/variant]]` in the API's form.

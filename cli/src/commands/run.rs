@@ -1,5 +1,6 @@
 use anyhow::{Result, bail};
 use clap::Args;
+use gantry_wire::ContainerCreateRequest;
 
 use super::create::{CreateFlags, create, failure, misused};
 use crate::app::App;
@@ -7,7 +8,7 @@ use crate::client::hijack::{Ended, Wanted};
 use crate::client::{Client, segment};
 use crate::error::Exit;
 use crate::format::outln;
-use crate::opts::body::CreateBody;
+use crate::opts::build::create_request;
 use crate::opts::flags::ContainerFlags;
 use crate::session::{Session, Signals, begin_wait, exit_code, forward_signals};
 use crate::terminal;
@@ -56,12 +57,12 @@ impl Run {
         }
     }
 
-    fn body(&self, app: &App) -> Result<CreateBody> {
+    fn body(&self, app: &App) -> Result<ContainerCreateRequest> {
         let (image, command) = self
             .command
             .split_first()
             .map_or(("", &[][..]), |(image, rest)| (image.as_str(), rest));
-        let mut body = CreateBody::new(&self.container, image, command)?;
+        let mut body = create_request(&self.container, image, command)?;
         self.create.complete(app, &mut body)?;
         let config = &mut body.config;
         if self.detach {
@@ -72,16 +73,21 @@ impl Run {
             ) = (false, false, false);
             config.stdin_once = false;
         } else {
-            if config.tty {
-                body.host_config.console_size =
-                    terminal::size().map(|(rows, columns)| [rows, columns]);
+            if let (true, Some((rows, columns))) = (config.tty, terminal::size()) {
+                body.host_config.console_size = [rows.into(), columns.into()];
             }
         }
         Ok(body)
     }
 
     /// Attaches and begins to wait before the start, so that nothing of a short life is missed.
-    async fn start(&self, app: &App, client: &Client, id: &str, body: &CreateBody) -> Result<()> {
+    async fn start(
+        &self,
+        app: &App,
+        client: &Client,
+        id: &str,
+        body: &ContainerCreateRequest,
+    ) -> Result<()> {
         let config = &body.config;
         if self.detach {
             outln!("{id}")?;
@@ -133,7 +139,7 @@ impl Run {
         app: &App,
         client: &Client,
         path: &str,
-        body: &CreateBody,
+        body: &ContainerCreateRequest,
     ) -> Result<Option<Session>> {
         let config = &body.config;
         let wanted = Wanted {

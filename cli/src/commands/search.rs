@@ -1,12 +1,12 @@
 use anyhow::Result;
 use clap::Args;
+use gantry_wire::Reference;
 use serde_json::Value;
 
 use crate::app::App;
 use crate::auth;
 use crate::format::{Fields, Layout, ellipsis, print_list};
 use crate::opts::values::{Filter, filters_json, parse_filter};
-use crate::reference::Reference;
 
 /// Flags of `search`.
 #[derive(Args, Debug)]
@@ -43,7 +43,7 @@ impl Search {
         // The registry to search is the term's first part, if it looks like one.
         let registry = Reference::parse(&self.term).map_or_else(
             |_| auth::HUB_KEY.into(),
-            |name| name.credential_key().to_owned(),
+            |name| auth::key_of(&name).to_owned(),
         );
         let credentials = auth::lookup(app.config(), &registry);
         let results = app

@@ -1,9 +1,9 @@
 use anyhow::Result;
 use clap::Args;
+use gantry_wire::Reference;
 
 use crate::app::App;
 use crate::client::name_path;
-use crate::reference::Reference;
 
 /// `tag`.
 #[derive(Args, Debug)]
@@ -21,11 +21,11 @@ impl Tag {
                     self.target
                 )
             })?
-            .or_latest();
+            .with_default_tag();
         app.client()?
             .post(format!("/images/{}/tag", name_path(&self.source)))
             .query("repo", target.name())
-            .maybe("tag", target.tag.as_ref())
+            .maybe("tag", target.tag())
             .done()
             .await?;
         Ok(())

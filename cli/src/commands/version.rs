@@ -1,9 +1,9 @@
 use anyhow::Result;
 use clap::Args;
+use gantry_wire::ApiVersion;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::client::version::NEWEST;
 use crate::format::template::render;
 use crate::format::{outln, put};
 
@@ -32,7 +32,7 @@ impl Version {
             "Client": {
                 "Version": env!("CARGO_PKG_VERSION"),
                 "ApiVersion": client.version().to_string(),
-                "DefaultAPIVersion": NEWEST.to_string(),
+                "DefaultAPIVersion": ApiVersion::MAX.to_string(),
                 "Os": std::env::consts::OS,
                 "Arch": go_arch(std::env::consts::ARCH),
                 "Context": app.context_name(),

@@ -1,6 +1,7 @@
 use anyhow::{Result, bail};
 use clap::Args;
-use serde_json::{Value, json};
+use gantry_wire::VolumeCreateRequest;
+use serde_json::Value;
 
 use crate::app::App;
 use crate::client::segment;
@@ -34,12 +35,12 @@ impl VolumeCreate {
                 "conflicting options: cannot specify a volume-name through both --name and as a positional arg"
             );
         }
-        let body = json!({
-            "Name": self.name.or(self.name_flag).unwrap_or_default(),
-            "Driver": self.driver.as_deref().unwrap_or("local"),
-            "DriverOpts": key_values(&self.opt),
-            "Labels": key_values(&self.label),
-        });
+        let body = VolumeCreateRequest {
+            name: self.name.or(self.name_flag).unwrap_or_default(),
+            driver: self.driver.unwrap_or_else(|| "local".into()),
+            driver_opts: Some(key_values(&self.opt)),
+            labels: Some(key_values(&self.label)),
+        };
         let created = app
             .client()?
             .post("/volumes/create")

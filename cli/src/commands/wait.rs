@@ -1,6 +1,6 @@
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
-use serde_json::Value;
+use gantry_wire::WaitReply;
 
 use crate::app::App;
 use crate::client::segment;
@@ -18,17 +18,12 @@ impl Wait {
     pub(crate) async fn execute(self, app: &App) -> Result<()> {
         let client = app.client()?;
         for_each(self.containers, async |name| {
-            let ended: Value = client
-                .post(format!("/containers/{}/wait", segment(&name)))
-                .value()
-                .await?;
-            if let Some(message) = ended["Error"]["Message"]
-                .as_str()
-                .filter(|message| !message.is_empty())
-            {
-                anyhow::bail!("{message}");
+            let path = format!("/containers/{}/wait", segment(&name));
+            let ended: WaitReply = client.post(path).fetch().await?;
+            match ended.error {
+                Some(error) => bail!(error.message),
+                None => outln!("{}", ended.status_code),
             }
-            outln!("{}", ended["StatusCode"].as_i64().unwrap_or(0))
         })
         .await
     }

@@ -1,86 +1,92 @@
 //! From flags to the body of `POST /containers/create`, as Docker's client makes it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, anyhow, bail};
-use serde_json::{Value, json};
+use gantry_wire::ContainerCreateRequest;
+use gantry_wire::spec::{
+    ContainerConfig, EmptyObject, HealthConfig, HostConfig, LogConfig, NetworkingConfig,
+    RestartPolicy, StrSlice, Ulimit,
+};
+use serde_json::Value;
 
-use super::body::{Config, CreateBody, Health, HostConfig, LogConfig, NetworkingConfig, Resources};
 use super::devices::devices;
 use super::flags::ContainerFlags;
-use super::limits::{RestartPolicy, Ulimit, restart_policy};
+use super::limits::{is_never, restart_policy};
 use super::mounts::{tmpfs, volumes};
 use super::network::{endpoints, mac};
 use super::ports::ports;
-use super::values::{environment, key_values, labels};
+use super::values::{environment, key_values, labels, list};
 
 fn text(flag: Option<&String>) -> String {
     flag.cloned().unwrap_or_default()
 }
 
-impl CreateBody {
-    /// Reads `flags`, and the files they name. `command` is the image and what to run in it.
-    pub(crate) fn new(flags: &ContainerFlags, image: &str, command: &[String]) -> Result<Self> {
-        let ports = ports(&flags.publish, &flags.expose)?;
-        let (binds, anonymous) = volumes(&flags.volume)?;
-        if flags
-            .mac_address
-            .as_ref()
-            .is_some_and(|address| !address.is_empty() && mac(address).is_err())
-        {
-            bail!(
-                "{} is not a valid mac address",
-                text(flags.mac_address.as_ref())
-            );
-        }
-        refuse_windows_flags(flags)?;
-        check_namespaces(flags)?;
-        let restart = restart_policy(flags.restart.as_deref().unwrap_or("no"))?;
-        if flags.rm && !restart.is_none() {
-            bail!("conflicting options: cannot specify both --restart and --rm");
-        }
-        let attached = |stream: &str| flags.attach.iter().any(|wanted| wanted == stream);
-        let by_default = flags.attach.is_empty();
-        let attach_stdin = attached("stdin") || flags.interactive;
-        let config = Config {
-            hostname: text(flags.hostname.as_ref()),
-            domainname: text(flags.domainname.as_ref()),
-            user: text(flags.user.as_ref()),
-            attach_stdin,
-            attach_stdout: by_default || attached("stdout"),
-            attach_stderr: by_default || attached("stderr"),
-            exposed_ports: ports.exposed,
-            tty: flags.tty,
-            open_stdin: flags.interactive,
-            stdin_once: flags.interactive && attach_stdin,
-            env: environment(&flags.env_file, &flags.env)?,
-            cmd: command.to_vec(),
-            healthcheck: health(flags)?,
-            image: image.into(),
-            volumes: anonymous
-                .into_iter()
-                .map(|path| (path, json!({})))
-                .collect(),
-            working_dir: text(flags.workdir.as_ref()),
-            entrypoint: flags.entrypoint.clone().map(|path| vec![path]),
-            labels: key_values(&labels(&flags.label_file, &flags.label)?),
-            stop_signal: text(flags.stop_signal.as_ref()),
-            stop_timeout: flags.stop_timeout,
-        };
-        let mut host_config = host_config(flags, restart)?;
-        host_config.binds = binds;
-        host_config.port_bindings = ports.bindings;
-        Ok(Self {
-            config,
-            host_config,
-            networking_config: NetworkingConfig {
-                endpoints_config: endpoints(flags)?,
-            },
-        })
+/// Reads `flags`, and the files they name. `command` is what to run in `image`.
+pub(crate) fn create_request(
+    flags: &ContainerFlags,
+    image: &str,
+    command: &[String],
+) -> Result<ContainerCreateRequest> {
+    let ports = ports(&flags.publish, &flags.expose)?;
+    let (binds, anonymous) = volumes(&flags.volume)?;
+    if let Some(address) = flags
+        .mac_address
+        .as_deref()
+        .filter(|address| !address.is_empty())
+    {
+        mac(address)?;
     }
+    refuse_windows_flags(flags)?;
+    check_namespaces(flags)?;
+    let restart = restart_policy(flags.restart.as_deref().unwrap_or("no"))?;
+    if flags.rm && !is_never(&restart) {
+        bail!("conflicting options: cannot specify both --restart and --rm");
+    }
+    let attached = |stream: &str| flags.attach.iter().any(|wanted| wanted == stream);
+    let by_default = flags.attach.is_empty();
+    let attach_stdin = attached("stdin") || flags.interactive;
+    let volumes: BTreeMap<_, _> = anonymous
+        .into_iter()
+        .map(|path| (path, EmptyObject {}))
+        .collect();
+    let config = ContainerConfig {
+        hostname: text(flags.hostname.as_ref()),
+        domainname: text(flags.domainname.as_ref()),
+        user: text(flags.user.as_ref()),
+        attach_stdin,
+        attach_stdout: by_default || attached("stdout"),
+        attach_stderr: by_default || attached("stderr"),
+        exposed_ports: ports.exposed,
+        tty: flags.tty,
+        open_stdin: flags.interactive,
+        stdin_once: flags.interactive && attach_stdin,
+        env: list(&environment(&flags.env_file, &flags.env)?),
+        cmd: list(command).map(StrSlice),
+        healthcheck: health(flags)?,
+        image: image.into(),
+        volumes: (!volumes.is_empty()).then_some(volumes),
+        working_dir: text(flags.workdir.as_ref()),
+        entrypoint: flags.entrypoint.clone().map(|path| StrSlice(vec![path])),
+        labels: key_values(&labels(&flags.label_file, &flags.label)?),
+        stop_signal: text(flags.stop_signal.as_ref()),
+        stop_timeout: flags.stop_timeout,
+        ..ContainerConfig::default()
+    };
+    let mut host_config = resources(flags, host_config(flags, restart)?)?;
+    host_config.binds = list(&binds);
+    host_config.port_bindings = ports.bindings;
+    let networking_config = NetworkingConfig {
+        endpoints_config: endpoints(flags)?,
+    };
+    Ok(ContainerCreateRequest {
+        config,
+        host_config,
+        networking_config,
+    })
 }
 
-fn host_config(flags: &ContainerFlags, restart: RestartPolicy) -> Result<HostConfig> {
+fn host_config(flags: &ContainerFlags, restart_policy: RestartPolicy) -> Result<HostConfig> {
     let log_driver = text(flags.log_driver.as_ref());
     if log_driver == "none" && !flags.log_opt.is_empty() {
         bail!("invalid logging opts for driver {log_driver}");
@@ -90,37 +96,38 @@ fn host_config(flags: &ContainerFlags, restart: RestartPolicy) -> Result<HostCon
         bail!("invalid storage option");
     }
     let (cap_add, cap_drop) = capabilities(&flags.cap_add, &flags.cap_drop);
+    let network_mode = flags
+        .network
+        .first()
+        .map_or("default", |network| &network.target);
     Ok(HostConfig {
         container_id_file: text(flags.cidfile.as_ref()),
         log_config: LogConfig {
-            r#type: log_driver,
+            kind: log_driver,
             config: key_values(&flags.log_opt),
         },
-        network_mode: flags
-            .network
-            .first()
-            .map_or_else(|| "default".into(), |network| network.target.clone()),
-        restart_policy: Some(restart),
+        network_mode: network_mode.into(),
+        restart_policy,
         auto_remove: flags.rm,
         volume_driver: text(flags.volume_driver.as_ref()),
-        volumes_from: flags.volumes_from.clone(),
+        volumes_from: list(&flags.volumes_from),
         annotations: key_values(&flags.annotation),
         cap_add,
         cap_drop,
         cgroupns_mode: text(flags.cgroupns.as_ref()),
-        dns: flags.dns.clone(),
-        dns_options: flags.dns_option.clone(),
-        dns_search: flags.dns_search.clone(),
-        extra_hosts: flags.add_host.clone(),
-        group_add: flags.group_add.clone(),
+        dns: Some(flags.dns.clone()),
+        dns_options: Some(flags.dns_option.clone()),
+        dns_search: Some(flags.dns_search.clone()),
+        extra_hosts: list(&flags.add_host),
+        group_add: list(&flags.group_add),
         ipc_mode: text(flags.ipc.as_ref()),
-        links: flags.link.clone(),
+        links: list(&flags.link),
         oom_score_adj: flags.oom_score_adj.unwrap_or(0),
         pid_mode: text(flags.pid.as_ref()),
         privileged: flags.privileged,
         publish_all_ports: flags.publish_all,
         readonly_rootfs: flags.read_only,
-        security_opt,
+        security_opt: list(&security_opt),
         storage_opt: key_values(&flags.storage_opt),
         tmpfs: tmpfs(&flags.tmpfs),
         uts_mode: text(flags.uts.as_ref()),
@@ -129,55 +136,60 @@ fn host_config(flags: &ContainerFlags, restart: RestartPolicy) -> Result<HostCon
         sysctls: key_values(&flags.sysctl),
         runtime: text(flags.runtime.as_ref()),
         isolation: text(flags.isolation.as_ref()),
-        mounts: flags.mount.clone(),
-        masked_paths: unconfined.then_some([]),
-        readonly_paths: unconfined.then_some([]),
+        mounts: list(&flags.mount),
+        masked_paths: unconfined.then(Vec::new),
+        readonly_paths: unconfined.then(Vec::new),
         init: flags.init,
-        resources: resources(flags)?,
         ..HostConfig::default()
     })
 }
 
-fn resources(flags: &ContainerFlags) -> Result<Resources> {
+/// Adds what the container may use to what the host does for it.
+fn resources(flags: &ContainerFlags, host: HostConfig) -> Result<HostConfig> {
     if let Some(swappiness) = flags.memory_swappiness
         && !(-1..=100).contains(&swappiness)
     {
         bail!("invalid value: {swappiness}. Valid memory swappiness range is 0-100");
     }
     let (devices, cdi) = devices(&flags.device)?;
-    let mut ulimits: Vec<Ulimit> = Vec::new();
-    for ulimit in &flags.ulimit {
-        ulimits.retain(|earlier| earlier.name != ulimit.name);
-        ulimits.push(ulimit.clone());
-    }
-    ulimits.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Resources {
+    let requests: Vec<_> = flags.gpus.iter().cloned().chain(cdi).collect();
+    Ok(HostConfig {
         cpu_shares: flags.cpu_shares.unwrap_or(0),
         memory: flags.memory.unwrap_or(0),
         nano_cpus: flags.cpus.unwrap_or(0),
         cgroup_parent: text(flags.cgroup_parent.as_ref()),
         blkio_weight: flags.blkio_weight.unwrap_or(0),
-        blkio_weight_device: flags.blkio_weight_device.clone(),
-        blkio_device_read_bps: flags.device_read_bps.clone(),
-        blkio_device_write_bps: flags.device_write_bps.clone(),
-        blkio_device_read_iops: flags.device_read_iops.clone(),
-        blkio_device_write_iops: flags.device_write_iops.clone(),
+        blkio_weight_device: list(&flags.blkio_weight_device),
+        blkio_device_read_bps: list(&flags.device_read_bps),
+        blkio_device_write_bps: list(&flags.device_write_bps),
+        blkio_device_read_iops: list(&flags.device_read_iops),
+        blkio_device_write_iops: list(&flags.device_write_iops),
         cpu_period: flags.cpu_period.unwrap_or(0),
         cpu_quota: flags.cpu_quota.unwrap_or(0),
         cpu_realtime_period: flags.cpu_rt_period.unwrap_or(0),
         cpu_realtime_runtime: flags.cpu_rt_runtime.unwrap_or(0),
         cpuset_cpus: text(flags.cpuset_cpus.as_ref()),
         cpuset_mems: text(flags.cpuset_mems.as_ref()),
-        devices,
-        device_cgroup_rules: flags.device_cgroup_rule.clone(),
-        device_requests: flags.gpus.iter().cloned().chain(cdi).collect(),
+        devices: list(&devices),
+        device_cgroup_rules: list(&flags.device_cgroup_rule),
+        device_requests: list(&requests),
         memory_reservation: flags.memory_reservation.unwrap_or(0),
         memory_swap: flags.memory_swap.unwrap_or(0),
         memory_swappiness: flags.memory_swappiness,
-        oom_kill_disable: flags.oom_kill_disable,
-        pids_limit: flags.pids_limit.unwrap_or(0),
-        ulimits,
+        oom_kill_disable: flags.oom_kill_disable.then_some(true),
+        pids_limit: flags.pids_limit,
+        ulimits: list(&ulimits(&flags.ulimit)),
+        ..host
     })
+}
+
+/// The last word on each limit, in order of names.
+fn ulimits(given: &[Ulimit]) -> Vec<Ulimit> {
+    let by_name: BTreeMap<&str, &Ulimit> = given
+        .iter()
+        .map(|limit| (limit.name.as_str(), limit))
+        .collect();
+    by_name.into_values().cloned().collect()
 }
 
 fn refuse_windows_flags(flags: &ContainerFlags) -> Result<()> {
@@ -196,7 +208,7 @@ fn refuse_windows_flags(flags: &ContainerFlags) -> Result<()> {
 }
 
 /// Capabilities in the kernel's spelling and in order; `ALL` says all, and what is added is not dropped.
-fn capabilities(add: &[String], drop: &[String]) -> (Vec<String>, Vec<String>) {
+fn capabilities(add: &[String], drop: &[String]) -> (Option<StrSlice>, Option<StrSlice>) {
     let normal = |names: &[String]| -> BTreeSet<String> {
         let names: BTreeSet<String> = names
             .iter()
@@ -214,8 +226,9 @@ fn capabilities(add: &[String], drop: &[String]) -> (Vec<String>, Vec<String>) {
         }
     };
     let (add, drop) = (normal(add), normal(drop));
-    let drop = drop.difference(&add).cloned().collect();
-    (add.into_iter().collect(), drop)
+    let drop: Vec<String> = drop.difference(&add).cloned().collect();
+    let add: Vec<String> = add.into_iter().collect();
+    (list(&add).map(StrSlice), list(&drop).map(StrSlice))
 }
 
 fn check_namespaces(flags: &ContainerFlags) -> Result<()> {
@@ -243,10 +256,10 @@ fn check_namespaces(flags: &ContainerFlags) -> Result<()> {
     Ok(())
 }
 
-fn health(flags: &ContainerFlags) -> Result<Option<Health>> {
+fn health(flags: &ContainerFlags) -> Result<Option<HealthConfig>> {
     let command = flags.health_cmd.as_deref().unwrap_or_default();
     let retries = flags.health_retries.unwrap_or(0);
-    let health = Health {
+    let health = HealthConfig {
         test: if command.is_empty() {
             Vec::new()
         } else {
@@ -259,12 +272,12 @@ fn health(flags: &ContainerFlags) -> Result<Option<Health>> {
         retries,
     };
     if flags.no_healthcheck {
-        if health != Health::default() {
+        if health != HealthConfig::default() {
             bail!("--no-healthcheck conflicts with --health-* options");
         }
-        return Ok(Some(Health {
+        return Ok(Some(HealthConfig {
             test: vec!["NONE".into()],
-            ..Health::default()
+            ..HealthConfig::default()
         }));
     }
     for (name, value) in [
@@ -278,7 +291,7 @@ fn health(flags: &ContainerFlags) -> Result<Option<Health>> {
             bail!("--health-{name} cannot be negative");
         }
     }
-    Ok((health != Health::default()).then_some(health))
+    Ok((health != HealthConfig::default()).then_some(health))
 }
 
 /// Reads seccomp profiles from their files and takes out `systempaths=unconfined`, which is the client's to honour.

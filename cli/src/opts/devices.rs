@@ -1,46 +1,10 @@
 //! `--device`, `--gpus`, `--blkio-weight-device`, `--device-read-bps` and their kind.
 
 use anyhow::{Result, bail};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use gantry_wire::spec::{DeviceMapping, DeviceRequest, ThrottleDevice, WeightDevice};
 
 use super::values::{csv, key_values};
 use crate::format::units::parse_size;
-
-/// A device of the host as the container sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct DeviceMapping {
-    path_on_host: String,
-    path_in_container: String,
-    cgroup_permissions: String,
-}
-
-/// A request that a device driver of the daemon answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct DeviceRequest {
-    pub(crate) driver: String,
-    pub(crate) count: i64,
-    #[serde(rename = "DeviceIDs")]
-    pub(crate) device_ids: Option<Vec<String>>,
-    pub(crate) capabilities: Option<Vec<Vec<String>>>,
-    pub(crate) options: Option<Map<String, Value>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Weight {
-    path: String,
-    weight: u16,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Throttle {
-    path: String,
-    rate: u64,
-}
 
 /// Whether a `--device` names a CDI device: `vendor.com/class=name`.
 fn is_cdi(text: &str) -> bool {
@@ -73,10 +37,8 @@ pub(crate) fn devices(values: &[String]) -> Result<(Vec<DeviceMapping>, Option<D
         .collect::<Result<_>>()?;
     let request = (!cdi.is_empty()).then(|| DeviceRequest {
         driver: "cdi".into(),
-        count: 0,
         device_ids: Some(cdi.into_iter().cloned().collect()),
-        capabilities: None,
-        options: None,
+        ..DeviceRequest::default()
     });
     Ok((mappings, request))
 }
@@ -137,13 +99,7 @@ pub(crate) fn parse_device_cgroup_rule(text: &str) -> Result<String, String> {
 }
 
 pub(crate) fn parse_gpus(text: &str) -> Result<DeviceRequest, String> {
-    let mut request = DeviceRequest {
-        driver: String::new(),
-        count: 0,
-        device_ids: None,
-        capabilities: None,
-        options: None,
-    };
+    let mut request = DeviceRequest::default();
     let mut seen = Vec::new();
     for field in csv(text)? {
         let (key, value) = field
@@ -170,14 +126,13 @@ pub(crate) fn parse_gpus(text: &str) -> Result<DeviceRequest, String> {
                 capabilities.push("gpu".into());
                 request.capabilities = Some(vec![capabilities]);
             }
-            "options" => request.options = Some(key_values(&csv(value)?)),
+            "options" => request.options = key_values(&csv(value)?),
             _ => return Err(format!("unexpected key '{key}' in '{field}'")),
         }
     }
     if !seen.iter().any(|key| key == "count") && request.device_ids.is_none() {
         request.count = 1;
     }
-    request.options.get_or_insert_default();
     request
         .capabilities
         .get_or_insert_with(|| vec![vec!["gpu".into()]]);
@@ -203,7 +158,7 @@ fn device_value(text: &str) -> Result<(&str, &str), String> {
     }
 }
 
-pub(crate) fn parse_weight(text: &str) -> Result<Weight, String> {
+pub(crate) fn parse_weight(text: &str) -> Result<WeightDevice, String> {
     let (path, value) = device_value(text)?;
     let weight: u16 = value
         .parse()
@@ -211,29 +166,29 @@ pub(crate) fn parse_weight(text: &str) -> Result<Weight, String> {
     if weight != 0 && !(10..=1000).contains(&weight) {
         return Err(format!("invalid weight for device: {text}"));
     }
-    Ok(Weight {
+    Ok(WeightDevice {
         path: path.into(),
         weight,
     })
 }
 
-pub(crate) fn parse_throttle_bps(text: &str) -> Result<Throttle, String> {
+pub(crate) fn parse_throttle_bps(text: &str) -> Result<ThrottleDevice, String> {
     let (path, value) = device_value(text)?;
     let rate = parse_size(value).map_err(|_| {
         format!("invalid rate for device: {text}. The correct format is <device-path>:<number>[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb")
     })?;
-    Ok(Throttle {
+    Ok(ThrottleDevice {
         path: path.into(),
         rate: rate.unsigned_abs(),
     })
 }
 
-pub(crate) fn parse_throttle_iops(text: &str) -> Result<Throttle, String> {
+pub(crate) fn parse_throttle_iops(text: &str) -> Result<ThrottleDevice, String> {
     let (path, value) = device_value(text)?;
     let rate = value.parse().map_err(|_| {
         format!("invalid rate for device: {text}. The correct format is <device-path>:<number>. Number must be a positive integer")
     })?;
-    Ok(Throttle {
+    Ok(ThrottleDevice {
         path: path.into(),
         rate,
     })

@@ -1,14 +1,13 @@
 //! The flags that describe a container, shared by `run` and `create`.
 
 use clap::Args;
+use gantry_wire::spec::{DeviceRequest, Mount, ThrottleDevice, Ulimit, WeightDevice};
 
-use super::devices::DeviceRequest;
 use super::devices::{
-    Throttle, Weight, parse_device_cgroup_rule, parse_gpus, parse_throttle_bps,
-    parse_throttle_iops, parse_weight,
+    parse_device_cgroup_rule, parse_gpus, parse_throttle_bps, parse_throttle_iops, parse_weight,
 };
-use super::limits::{Ulimit, parse_cpus, parse_memory_swap, parse_ulimit};
-use super::mounts::{Mount, parse_mount};
+use super::limits::{parse_cpus, parse_memory_swap, parse_ulimit};
+use super::mounts::parse_mount;
 use super::network::{Attachment, parse_attachment};
 use super::values::{
     parse_env, parse_extra_host, parse_ip, parse_label, parse_stream, parse_sysctl,
@@ -32,7 +31,7 @@ pub(crate) struct ContainerFlags {
     pub(crate) blkio_weight: Option<u16>,
     /// Block IO weight (relative device weight)
     #[arg(long, value_name = "list", value_parser = parse_weight)]
-    pub(crate) blkio_weight_device: Vec<Weight>,
+    pub(crate) blkio_weight_device: Vec<WeightDevice>,
     /// Add Linux capabilities
     #[arg(long, value_name = "list")]
     pub(crate) cap_add: Vec<String>,
@@ -86,16 +85,16 @@ pub(crate) struct ContainerFlags {
     pub(crate) device_cgroup_rule: Vec<String>,
     /// Limit read rate (bytes per second) from a device
     #[arg(long, value_name = "list", value_parser = parse_throttle_bps)]
-    pub(crate) device_read_bps: Vec<Throttle>,
+    pub(crate) device_read_bps: Vec<ThrottleDevice>,
     /// Limit read rate (IO per second) from a device
     #[arg(long, value_name = "list", value_parser = parse_throttle_iops)]
-    pub(crate) device_read_iops: Vec<Throttle>,
+    pub(crate) device_read_iops: Vec<ThrottleDevice>,
     /// Limit write rate (bytes per second) to a device
     #[arg(long, value_name = "list", value_parser = parse_throttle_bps)]
-    pub(crate) device_write_bps: Vec<Throttle>,
+    pub(crate) device_write_bps: Vec<ThrottleDevice>,
     /// Limit write rate (IO per second) to a device
     #[arg(long, value_name = "list", value_parser = parse_throttle_iops)]
-    pub(crate) device_write_iops: Vec<Throttle>,
+    pub(crate) device_write_iops: Vec<ThrottleDevice>,
     /// Set custom DNS servers
     #[arg(long, value_name = "list", value_parser = parse_ip)]
     pub(crate) dns: Vec<String>,

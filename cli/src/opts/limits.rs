@@ -1,7 +1,7 @@
 //! `--cpus`, `--memory-swap`, `--ulimit`, `--restart`.
 
 use anyhow::{Result, anyhow, bail};
-use serde::Serialize;
+use gantry_wire::spec::{RestartPolicy, Ulimit};
 
 use crate::format::units::parse_size;
 
@@ -57,14 +57,6 @@ pub(crate) fn parse_memory_swap(text: &str) -> Result<i64, String> {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Ulimit {
-    pub(crate) name: String,
-    hard: i64,
-    soft: i64,
-}
-
 /// `name=soft[:hard]`.
 pub(crate) fn parse_ulimit(text: &str) -> Result<Ulimit, String> {
     let (name, limits) = text
@@ -94,13 +86,6 @@ pub(crate) fn parse_ulimit(text: &str) -> Result<Ulimit, String> {
     })
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct RestartPolicy {
-    pub(crate) name: String,
-    pub(crate) maximum_retry_count: i64,
-}
-
 /// `no`, `always`, `unless-stopped`, `on-failure[:COUNT]`; the daemon judges the name.
 pub(crate) fn restart_policy(text: &str) -> Result<RestartPolicy> {
     let (name, count) = text
@@ -124,10 +109,9 @@ pub(crate) fn restart_policy(text: &str) -> Result<RestartPolicy> {
     })
 }
 
-impl RestartPolicy {
-    pub(crate) fn is_none(&self) -> bool {
-        matches!(self.name.as_str(), "" | "no")
-    }
+/// Whether the policy is to leave the container where it ended.
+pub(crate) fn is_never(policy: &RestartPolicy) -> bool {
+    matches!(policy.name.as_str(), "" | "no")
 }
 
 #[cfg(test)]
@@ -184,7 +168,7 @@ mod tests {
             restart_policy("on-failure:3").unwrap().maximum_retry_count,
             3
         );
-        assert!(restart_policy("no").unwrap().is_none());
+        assert!(is_never(&restart_policy("no").unwrap()));
         for bad in ["on-failure:x", ":3", "a:b:c"] {
             assert!(restart_policy(bad).is_err(), "{bad}");
         }

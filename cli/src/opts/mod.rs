@@ -1,7 +1,6 @@
 //! From flags to the API's objects.
 
-pub(crate) mod body;
-mod build;
+pub(crate) mod build;
 pub(crate) mod devices;
 pub(crate) mod flags;
 pub(crate) mod limits;

@@ -1,78 +1,17 @@
 //! `--mount`, `--volume`, `--tmpfs`.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use gantry_wire::spec::{BindOptions, Mount, VolumeOptions, mount_type};
 
 use super::values::csv;
 use crate::format::units::{parse_bool, parse_size};
 
-/// One `--mount`, as the API takes it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Mount {
-    #[serde(rename = "Type")]
-    kind: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    source: String,
-    target: String,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    read_only: bool,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    consistency: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bind_options: Option<Map<String, Value>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    volume_options: Option<VolumeOptions>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    image_options: Option<ImageOptions>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tmpfs_options: Option<TmpfsOptions>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct VolumeOptions {
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    no_copy: bool,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    labels: Map<String, Value>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    subpath: String,
-    driver_config: DriverConfig,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct DriverConfig {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    name: String,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    options: Map<String, Value>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct ImageOptions {
-    subpath: String,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct TmpfsOptions {
-    #[serde(skip_serializing_if = "is_zero")]
-    size_bytes: i64,
-    #[serde(skip_serializing_if = "is_zero")]
-    mode: i64,
-}
-
-fn is_zero(number: &i64) -> bool {
-    *number == 0
-}
-
+/// One `--mount`.
 pub(crate) fn parse_mount(text: &str) -> Result<Mount, String> {
     let mut mount = Mount {
-        kind: "volume".into(),
+        kind: mount_type::VOLUME.into(),
         ..Mount::default()
     };
     for field in csv(text)? {
@@ -87,108 +26,106 @@ pub(crate) fn parse_mount(text: &str) -> Result<Mount, String> {
             }
             None => return Err(format!("invalid field '{field}' must be a key=value pair")),
         };
-        mount.set(&key.to_lowercase(), value, &field)?;
+        set(&mut mount, &key.to_lowercase(), value, &field)?;
     }
-    mount.check()?;
+    check(&mount)?;
     Ok(mount)
 }
 
-impl Mount {
-    fn set(&mut self, key: &str, value: &str, field: &str) -> Result<(), String> {
-        let flag = || parse_bool(value).map_err(|_| format!("invalid value for {key}: {value}"));
-        match key {
-            "type" => self.kind = value.to_lowercase(),
-            "source" | "src" => self.source = absolute(value),
-            "target" | "dst" | "destination" => self.target = value.into(),
-            "readonly" | "ro" => self.read_only = flag()?,
-            "consistency" => self.consistency = value.to_lowercase(),
-            "bind-propagation" => self.bind("Propagation", value.to_lowercase().into()),
-            "bind-nonrecursive" => self.bind("NonRecursive", flag()?.into()),
-            "bind-create-src" => self.bind("CreateMountpoint", flag()?.into()),
-            "bind-recursive" => match value {
-                "enabled" => {}
-                "disabled" => self.bind("NonRecursive", true.into()),
-                "writable" => self.bind("ReadOnlyNonRecursive", true.into()),
-                "readonly" => self.bind("ReadOnlyForceRecursive", true.into()),
-                _ => {
-                    return Err(format!(
-                        "invalid value for {key}: {value} (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")"
-                    ));
-                }
-            },
-            "volume-subpath" => self.volume().subpath = value.into(),
-            "volume-nocopy" => self.volume().no_copy = flag()?,
-            "volume-label" => add(&mut self.volume().labels, value),
-            "volume-driver" => self.volume().driver_config.name = value.into(),
-            "volume-opt" => add(&mut self.volume().driver_config.options, value),
-            "image-subpath" => self.image_options.get_or_insert_default().subpath = value.into(),
-            "tmpfs-size" => {
-                let size =
-                    parse_size(value).map_err(|_| format!("invalid value for {key}: {value}"))?;
-                self.tmpfs_options.get_or_insert_default().size_bytes = size;
+fn set(mount: &mut Mount, key: &str, value: &str, field: &str) -> Result<(), String> {
+    let invalid = || format!("invalid value for {key}: {value}");
+    let flag = || parse_bool(value).map_err(|_| invalid());
+    match key {
+        "type" => mount.kind = value.to_lowercase(),
+        "source" | "src" => mount.source = absolute(value),
+        "target" | "dst" | "destination" => mount.target = value.into(),
+        "readonly" | "ro" => mount.read_only = flag()?,
+        "consistency" => mount.consistency = value.to_lowercase(),
+        "bind-propagation" => bind(mount).propagation = value.to_lowercase(),
+        "bind-nonrecursive" => bind(mount).non_recursive = flag()?,
+        "bind-create-src" => bind(mount).create_mountpoint = flag()?,
+        "bind-recursive" => match value {
+            "enabled" => {}
+            "disabled" => bind(mount).non_recursive = true,
+            "writable" => bind(mount).read_only_non_recursive = true,
+            "readonly" => bind(mount).read_only_force_recursive = true,
+            _ => {
+                let words = "must be \"enabled\", \"disabled\", \"writable\", or \"readonly\"";
+                return Err(format!("{} ({words})", invalid()));
             }
-            "tmpfs-mode" => {
-                let mode = u32::from_str_radix(value, 8)
-                    .map_err(|_| format!("invalid value for {key}: {value}"))?;
-                self.tmpfs_options.get_or_insert_default().mode = mode.into();
-            }
-            _ => return Err(format!("unexpected key '{key}' in '{field}'")),
+        },
+        "volume-subpath" => volume(mount).subpath = value.into(),
+        "volume-nocopy" => volume(mount).no_copy = flag()?,
+        "volume-label" => add(&mut volume(mount).labels, value),
+        "volume-driver" => volume(mount).driver_config.get_or_insert_default().name = value.into(),
+        "volume-opt" => add(
+            &mut volume(mount).driver_config.get_or_insert_default().options,
+            value,
+        ),
+        "image-subpath" => mount.image_options.get_or_insert_default().subpath = value.into(),
+        "tmpfs-size" => {
+            let size = parse_size(value).map_err(|_| invalid())?;
+            mount.tmpfs_options.get_or_insert_default().size_bytes = size;
         }
-        Ok(())
+        "tmpfs-mode" => {
+            let mode = u32::from_str_radix(value, 8).map_err(|_| invalid())?;
+            mount.tmpfs_options.get_or_insert_default().mode = mode.into();
+        }
+        _ => return Err(format!("unexpected key '{key}' in '{field}'")),
     }
-
-    fn bind(&mut self, name: &str, value: Value) {
-        self.bind_options
-            .get_or_insert_default()
-            .insert(name.into(), value);
-    }
-
-    fn volume(&mut self) -> &mut VolumeOptions {
-        self.volume_options.get_or_insert_default()
-    }
-
-    fn check(&mut self) -> Result<(), String> {
-        let kind = &self.kind;
-        if kind.is_empty() {
-            return Err("type is required".into());
-        }
-        if self.target.is_empty() {
-            return Err("target is required".into());
-        }
-        let mixed = [
-            ("volume", "volume", self.volume_options.is_some()),
-            ("bind", "bind", self.bind_options.is_some()),
-            ("image", "image", self.image_options.is_some()),
-            ("tmpfs", "tmpfs", self.tmpfs_options.is_some()),
-        ];
-        for (options, needs, present) in mixed {
-            if present && kind != needs {
-                return Err(format!(
-                    "cannot mix '{options}-*' options with mount type '{kind}'"
-                ));
-            }
-        }
-        if let Some(bind) = &self.bind_options {
-            let set = |name: &str| bind.get(name) == Some(&Value::Bool(true));
-            if !self.read_only && set("ReadOnlyNonRecursive") {
-                return Err("option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction".into());
-            }
-            if !self.read_only && set("ReadOnlyForceRecursive") {
-                return Err("option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction".into());
-            }
-            if set("ReadOnlyForceRecursive")
-                && bind.get("Propagation").and_then(Value::as_str) != Some("rprivate")
-            {
-                return Err(
-                    "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction".into()
-                );
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
-fn add(map: &mut Map<String, Value>, text: &str) {
+fn bind(mount: &mut Mount) -> &mut BindOptions {
+    mount.bind_options.get_or_insert_default()
+}
+
+fn volume(mount: &mut Mount) -> &mut VolumeOptions {
+    mount.volume_options.get_or_insert_default()
+}
+
+fn check(mount: &Mount) -> Result<(), String> {
+    let kind = &mount.kind;
+    if kind.is_empty() {
+        return Err("type is required".into());
+    }
+    if mount.target.is_empty() {
+        return Err("target is required".into());
+    }
+    let options = [
+        (mount_type::VOLUME, mount.volume_options.is_some()),
+        (mount_type::BIND, mount.bind_options.is_some()),
+        (mount_type::IMAGE, mount.image_options.is_some()),
+        (mount_type::TMPFS, mount.tmpfs_options.is_some()),
+    ];
+    for (owner, present) in options {
+        if present && kind != owner {
+            return Err(format!(
+                "cannot mix '{owner}-*' options with mount type '{kind}'"
+            ));
+        }
+    }
+    let Some(bind) = &mount.bind_options else {
+        return Ok(());
+    };
+    let needs = |option: &str, other: &str| {
+        Err(format!(
+            "option 'bind-recursive={option}' requires '{other}' to be specified in conjunction"
+        ))
+    };
+    if !mount.read_only && bind.read_only_non_recursive {
+        return needs("writable", "readonly");
+    }
+    if !mount.read_only && bind.read_only_force_recursive {
+        return needs("readonly", "readonly");
+    }
+    if bind.read_only_force_recursive && bind.propagation != "rprivate" {
+        return needs("readonly", "bind-propagation=rprivate");
+    }
+    Ok(())
+}
+
+fn add(map: &mut BTreeMap<String, String>, text: &str) {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     if !key.is_empty() {
         map.insert(key.into(), value.into());
@@ -254,17 +191,17 @@ fn absolute_dotted(path: &str) -> String {
 }
 
 /// `--tmpfs PATH[:OPTIONS]`.
-pub(crate) fn tmpfs(values: &[String]) -> Map<String, Value> {
+pub(crate) fn tmpfs(values: &[String]) -> BTreeMap<String, String> {
     let split = |value: &String| {
         let (path, options) = value.split_once(':').unwrap_or((value, ""));
-        (path.to_owned(), options.into())
+        (path.to_owned(), options.to_owned())
     };
     values.iter().map(split).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -1,18 +1,19 @@
 //! `--network` and the flags that go with it.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use gantry_wire::spec::{EndpointIpamConfig, EndpointSettings};
 
 use super::flags::ContainerFlags;
-use super::values::{csv, parse_ip};
+use super::values::{csv, list, parse_ip};
 
 /// A network to attach to, as one `--network` describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Attachment {
     pub(crate) target: String,
     aliases: Vec<String>,
-    driver_opts: Map<String, Value>,
+    driver_opts: BTreeMap<String, String>,
     ipv4: String,
     ipv6: String,
     mac: String,
@@ -20,50 +21,20 @@ pub(crate) struct Attachment {
     gw_priority: i64,
 }
 
-/// An endpoint in the API's form.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct EndpointSettings {
-    #[serde(rename = "IPAMConfig", skip_serializing_if = "Option::is_none")]
-    pub(crate) ipam_config: Option<IpamConfig>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) links: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) aliases: Vec<String>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(crate) mac_address: String,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    pub(crate) driver_opts: Map<String, Value>,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub(crate) gw_priority: i64,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct IpamConfig {
-    #[serde(rename = "IPv4Address", skip_serializing_if = "String::is_empty")]
-    pub(crate) ipv4: String,
-    #[serde(rename = "IPv6Address", skip_serializing_if = "String::is_empty")]
-    pub(crate) ipv6: String,
-    #[serde(rename = "LinkLocalIPs", skip_serializing_if = "Vec::is_empty")]
-    pub(crate) link_local: Vec<String>,
-}
-
-fn is_zero(number: &i64) -> bool {
-    *number == 0
-}
-
-impl IpamConfig {
-    /// Addresses, unless there are none.
-    pub(crate) fn of(ipv4: &str, ipv6: &str, link_local: &[String]) -> Option<Self> {
-        if ipv4.is_empty() && ipv6.is_empty() && link_local.is_empty() {
-            return None;
-        }
-        Some(Self {
-            ipv4: ipv4.into(),
-            ipv6: ipv6.into(),
-            link_local: link_local.to_vec(),
-        })
+/// Addresses in the API's form, unless there are none.
+pub(crate) fn addresses(
+    ipv4: &str,
+    ipv6: &str,
+    link_local: &[String],
+) -> Option<EndpointIpamConfig> {
+    if ipv4.is_empty() && ipv6.is_empty() && link_local.is_empty() {
+        return None;
     }
+    Some(EndpointIpamConfig {
+        ipv4_address: ipv4.into(),
+        ipv6_address: ipv6.into(),
+        link_local_ips: list(link_local),
+    })
 }
 
 /// A plain name, or `name=NET,alias=A,ip=...,ip6=...,mac-address=...,link-local-ip=...,driver-opt=K=V,gw-priority=N`.
@@ -98,7 +69,7 @@ pub(crate) fn parse_attachment(text: &str) -> Result<Attachment, String> {
                     .ok_or("invalid key value pair format in driver options")?;
                 attachment
                     .driver_opts
-                    .insert(name.trim().to_lowercase(), value.trim().into());
+                    .insert(name.trim().to_lowercase(), value.trim().to_owned());
             }
             "gw-priority" => {
                 attachment.gw_priority = value
@@ -159,7 +130,9 @@ pub(crate) fn mac(text: &str) -> Result<String> {
 }
 
 /// Endpoints by network name, from `--network` and the flags that describe its first network.
-pub(crate) fn endpoints(flags: &ContainerFlags) -> Result<Map<String, Value>> {
+pub(crate) fn endpoints(
+    flags: &ContainerFlags,
+) -> Result<BTreeMap<String, Option<EndpointSettings>>> {
     let mut networks = flags.network.clone();
     if networks.is_empty() {
         networks.push(Attachment {
@@ -167,7 +140,7 @@ pub(crate) fn endpoints(flags: &ContainerFlags) -> Result<Map<String, Value>> {
             ..Attachment::default()
         });
     }
-    let mut endpoints = Map::new();
+    let mut endpoints = BTreeMap::new();
     let only = networks.len() == 1;
     for (index, network) in networks.iter().enumerate() {
         let settings = endpoint(network, (index == 0).then_some(flags))?;
@@ -177,7 +150,7 @@ pub(crate) fn endpoints(flags: &ContainerFlags) -> Result<Map<String, Value>> {
         if only && !flags.network.is_empty() && settings == EndpointSettings::default() {
             continue;
         }
-        endpoints.insert(network.target.clone(), serde_json::to_value(settings)?);
+        endpoints.insert(network.target.clone(), Some(settings));
     }
     let user_defined = networks
         .iter()
@@ -208,16 +181,17 @@ fn endpoint(network: &Attachment, flags: Option<&ContainerFlags>) -> Result<Endp
         bail!("network-scoped aliases are only supported for user-defined networks");
     }
     Ok(EndpointSettings {
-        ipam_config: IpamConfig::of(&network.ipv4, &network.ipv6, &network.link_local),
-        links,
-        aliases: network.aliases,
+        ipam_config: addresses(&network.ipv4, &network.ipv6, &network.link_local),
+        links: list(&links),
+        aliases: list(&network.aliases),
         mac_address: if network.mac.is_empty() {
             String::new()
         } else {
             mac(&network.mac)?
         },
-        driver_opts: network.driver_opts,
+        driver_opts: (!network.driver_opts.is_empty()).then_some(network.driver_opts),
         gw_priority: network.gw_priority,
+        ..EndpointSettings::default()
     })
 }
 
@@ -299,7 +273,7 @@ mod tests {
         );
         assert_eq!(
             (long.driver_opts["k"].as_str(), long.gw_priority),
-            (Some("v"), -1)
+            ("v", -1)
         );
         assert_eq!(
             parse_attachment("alias=x").unwrap_err(),

@@ -3,36 +3,27 @@
 use std::net::IpAddr;
 
 use anyhow::{Result, anyhow, bail};
-use serde::Serialize;
-use serde_json::{Map, Value, json};
-
-/// Where on the host a port of the container is published. An empty port leaves the choice to the daemon.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct PortBinding {
-    host_ip: String,
-    host_port: String,
-}
+use gantry_wire::spec::{EmptyObject, PortBinding, PortMap, StringSet};
 
 /// Port maps in the API's form: `PORT/PROTO` to its bindings, and the set of all exposed ports.
+#[derive(Default)]
 pub(crate) struct Ports {
-    pub(crate) bindings: Map<String, Value>,
-    pub(crate) exposed: Map<String, Value>,
+    pub(crate) bindings: PortMap,
+    pub(crate) exposed: StringSet,
 }
 
 /// Parses all `--publish` and `--expose` values.
 pub(crate) fn ports(publish: &[String], expose: &[String]) -> Result<Ports> {
-    let mut ports = Ports {
-        bindings: Map::new(),
-        exposed: Map::new(),
-    };
+    let mut ports = Ports::default();
     for value in publish {
         for (port, binding) in published(&short_form(value)?)? {
-            ports.exposed.insert(port.clone(), json!({}));
-            let list = ports.bindings.entry(port).or_insert_with(|| json!([]));
-            if let Some(list) = list.as_array_mut() {
-                list.push(serde_json::to_value(binding)?);
-            }
+            ports.exposed.insert(port.clone(), EmptyObject {});
+            ports
+                .bindings
+                .entry(port)
+                .or_default()
+                .get_or_insert_default()
+                .push(binding);
         }
     }
     for value in expose {
@@ -47,7 +38,7 @@ pub(crate) fn ports(publish: &[String], expose: &[String]) -> Result<Ports> {
         for port in first..=last {
             ports
                 .exposed
-                .insert(format!("{port}/{protocol}"), json!({}));
+                .insert(format!("{port}/{protocol}"), EmptyObject {});
         }
     }
     Ok(ports)
@@ -161,10 +152,12 @@ fn port_range(text: &str) -> Result<(u16, u16)> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn bindings(text: &str) -> Value {
-        Value::Object(ports(&[text.into()], &[]).unwrap().bindings)
+        serde_json::to_value(ports(&[text.into()], &[]).unwrap().bindings).unwrap()
     }
 
     #[test]

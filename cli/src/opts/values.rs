@@ -186,12 +186,17 @@ fn key_value_file(path: &Path, bare: impl Fn(&str) -> Option<String>) -> Result<
 }
 
 /// Splits `key=value` items; later ones win.
-pub(crate) fn key_values(items: &[String]) -> serde_json::Map<String, serde_json::Value> {
+pub(crate) fn key_values(items: &[String]) -> BTreeMap<String, String> {
     items
         .iter()
         .map(|item| item.split_once('=').unwrap_or((item, "")))
-        .map(|(key, value)| (key.to_owned(), value.into()))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect()
+}
+
+/// A list as the API takes it: none rather than an empty one.
+pub(crate) fn list<T: Clone>(items: &[T]) -> Option<Vec<T>> {
+    (!items.is_empty()).then(|| items.to_vec())
 }
 
 /// The fields of one line of comma-separated values, with double quotes round those that contain commas.

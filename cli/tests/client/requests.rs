@@ -205,14 +205,14 @@ fn drivers_are_listed() {
         match request.path.as_str() {
         "/gantry/drivers" => peer.reply(
             200,
-            r#"[{"Kind":"storage","Name":"overlayfs","Version":"0.1.0","Source":"/x.so","Isolation":"in-process","Status":"ready","Reason":"","Capabilities":["diff"]}]"#,
+            r#"[{"Kind":"storage","Name":"overlayfs","Version":"0.1.0","Protocol":1,"State":"ready","Isolation":"in-process","Generation":1,"Default":true,"Capabilities":["diff"],"Path":"/x.so"}]"#,
         ),
         _ => peer.reply(200, r#"{"Kind":"storage","Name":"overlayfs"}"#),
     }
     });
     assert_eq!(
         daemon.run("driver ls").out,
-        "KIND      NAME        VERSION   ISOLATION    STATUS    REASON\nstorage   overlayfs   0.1.0     in-process   ready     \n"
+        "KIND      NAME        VERSION   ISOLATION    DEFAULT   STATE     REASON\nstorage   overlayfs   0.1.0     in-process   yes       ready     \n"
     );
     assert_eq!(
         daemon.run("driver inspect -f {{.Name}} storage/overlayfs"),

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use gantry_model::container as spec;
 pub use gantry_model::lenient;
+pub use gantry_model::{Reference, ReferenceError};
 
 pub use container::{
     ContainerCreateReply, ContainerCreateRequest, ContainerInspect, ContainerState,

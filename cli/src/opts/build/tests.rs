@@ -25,7 +25,7 @@ fn body(args: &[&str]) -> Result<Value> {
     let mut matches =
         crate::argv::parse(Line::augment_args(Command::new("create")), &usage, &args)?;
     let line = Line::from_arg_matches_mut(&mut matches)?;
-    let body = CreateBody::new(&line.flags, &line.command[0], &line.command[1..])?;
+    let body = create_request(&line.flags, &line.command[0], &line.command[1..])?;
     Ok(serde_json::to_value(body)?)
 }
 
@@ -39,18 +39,37 @@ fn part(line: &str, pointer: &str) -> Value {
         .unwrap_or(Value::Null)
 }
 
+/// A value without the members that say nothing, which the API reads as if they were not there.
+fn said(value: Value) -> Value {
+    let silent = |value: &Value| {
+        [
+            json!(null),
+            json!(""),
+            json!(0),
+            json!(false),
+            json!([]),
+            json!({}),
+            json!([0, 0]),
+        ]
+        .contains(value)
+    };
+    match value {
+        Value::Object(members) => members
+            .into_iter()
+            .map(|(name, member)| (name, said(member)))
+            .filter(|(_, member)| !silent(member))
+            .collect(),
+        other => other,
+    }
+}
+
 #[test]
 fn a_bare_image_asks_for_nothing_else() {
     assert_eq!(
-        body(&["busybox"]).unwrap(),
+        said(body(&["busybox"]).unwrap()),
         json!({
-            "AttachStdin": false, "AttachStdout": true, "AttachStderr": true, "Tty": false, "OpenStdin": false,
-            "StdinOnce": false, "Image": "busybox",
-            "HostConfig": {
-                "LogConfig": {"Type": "", "Config": {}}, "NetworkMode": "default", "AutoRemove": false,
-                "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "Dns": [], "DnsOptions": [], "DnsSearch": [],
-            },
-            "NetworkingConfig": {"EndpointsConfig": {"default": {}}},
+            "AttachStdout": true, "AttachStderr": true, "Image": "busybox",
+            "HostConfig": {"NetworkMode": "default", "RestartPolicy": {"Name": "no"}},
         })
     );
 }
@@ -271,8 +290,8 @@ fn endpoints_are_described() {
         ),
     ] {
         assert_eq!(
-            part(line, "/NetworkingConfig/EndpointsConfig"),
-            endpoints,
+            said(part(line, "/NetworkingConfig/EndpointsConfig")),
+            said(endpoints),
             "{line}"
         );
     }
