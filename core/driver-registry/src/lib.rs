@@ -17,6 +17,8 @@ mod error;
 mod registry;
 mod slot;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use backend::{Backend, Local};
 pub use error::RegistryError;
