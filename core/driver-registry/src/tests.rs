@@ -37,7 +37,8 @@ impl Invoke for Named {
         _: &[u8],
         reply: &mut Vec<u8>,
     ) -> DriverResult<()> {
-        if let Some(gate) = self.gate.lock().take() {
+        let gate = self.gate.lock().take();
+        if let Some(gate) = gate {
             let _ = gate.recv();
         }
         self.asked.lock().push(method.to_owned());
