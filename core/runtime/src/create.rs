@@ -10,19 +10,19 @@ use gantry_model::ContainerId;
 use gantry_monitor::plan::{
     Cgroup, FdRole, Foreign, Launch, LogConfig, Namespace, NamespaceKind, Namespaces, Plan, Stdio,
 };
-use gantry_monitor::protocol::{Failure, Stage};
 use gantry_sys::cgroup::{Cgroups, Group};
 use gantry_sys::host::HostFacts;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::control::Control;
+use crate::failure::{cgroup, create_error};
 use crate::lower::{self, Lowered, lower};
-use crate::process::{blocking, cgroup, clear, start_error};
 use crate::runtime::{OciRuntime, Shared};
 use crate::spec::foreign;
 use crate::state::{Dir, State};
-use crate::{CreateRequest, Process, RuntimeError, SpecError, StartError, StartErrorKind};
+use crate::work::{blocking, clear};
+use crate::{CreateRequest, Process, RuntimeError, SpecError};
 
 /// What a launch needs, made before anything is done.
 struct Prepared {
@@ -89,42 +89,6 @@ async fn created(socket: StdStream) -> Result<(i32, Control), RuntimeError> {
         Err(_) => Err(RuntimeError::Zygote(
             "the monitor ended while it set the container up".into(),
         )),
-    }
-}
-
-fn create_error(failure: Failure) -> RuntimeError {
-    match failure.stage {
-        Stage::NotFound | Stage::NotExecutable | Stage::Cwd => start_error(failure).into(),
-        Stage::User => SpecError::Invalid(failure.message).into(),
-        Stage::Runtime => match foreign_start(&failure.message) {
-            Some(kind) => RuntimeError::Start(StartError {
-                kind,
-                message: failure.message,
-            }),
-            None => set_up_failed(failure),
-        },
-        _ => set_up_failed(failure),
-    }
-}
-
-fn set_up_failed(failure: Failure) -> RuntimeError {
-    RuntimeError::Create {
-        stage: format!("{:?}", failure.stage).to_lowercase(),
-        errno: failure.errno,
-        message: failure.message,
-    }
-}
-
-/// Whether another runtime's words are about the program; the same words that Docker looks for.
-fn foreign_start(message: &str) -> Option<StartErrorKind> {
-    let message = message.to_lowercase();
-    let has = |words: &[&str]| words.iter().any(|w| message.contains(w));
-    if has(&["executable file", "no such file or directory"]) {
-        Some(StartErrorKind::NotFound)
-    } else if has(&["permission denied", "is a directory"]) {
-        Some(StartErrorKind::Permission)
-    } else {
-        None
     }
 }
 

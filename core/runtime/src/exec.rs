@@ -12,7 +12,6 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::watch;
 
 use crate::control::ExecEnd;
-use crate::process::exec_end;
 use crate::spec::process::merge_env;
 use crate::state::State;
 use crate::{ConsoleSize, ExecRequest, ExitStatus, Process, RuntimeError, SpecError};
@@ -212,4 +211,11 @@ pub(crate) fn running(
         container: Arc::clone(container),
         ended,
     })
+}
+
+/// Receives an exec's end once it is there.
+async fn exec_end(mut ended: watch::Receiver<ExecEnd>) -> Result<(i32, Option<i32>), RuntimeError> {
+    let lost = || RuntimeError::Protocol("the container's monitor is gone".into());
+    let end = ended.wait_for(Option::is_some).await.map_err(|_| lost())?;
+    end.and_then(Result::ok).ok_or_else(lost)
 }

@@ -19,6 +19,7 @@ mod control;
 mod create;
 mod error;
 mod exec;
+mod failure;
 mod lower;
 mod process;
 mod request;
@@ -26,6 +27,7 @@ mod runtime;
 mod seccomp;
 pub mod spec;
 mod state;
+mod work;
 mod zygote;
 
 pub use error::{RuntimeError, StartError, StartErrorKind};

@@ -8,18 +8,19 @@ use std::time::Duration;
 
 use gantry_model::{ContainerId, Timestamp};
 use gantry_monitor::client;
-use gantry_monitor::protocol::{AttachReply, Failure, Message, Request, Stage, ToMonitor, encode};
+use gantry_monitor::protocol::{AttachReply, Message, Request, ToMonitor, encode};
 use gantry_sys::caps::CapSet;
 use gantry_sys::cgroup::{CgroupError, Group, Stats};
 use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::sync::watch;
 
 use crate::control::{self, Control, End, unexpected};
 use crate::exec;
+use crate::failure::{cgroup, never_ran, start_error};
 use crate::spec::{Resources, resources};
 use crate::state::{Dir, exit_status, timestamp};
+use crate::work::{blocking, clear};
 use crate::{
     Attach, Attached, ConsoleSize, ExecProcess, ExecRequest, ExitStatus, RuntimeError, StartError,
     StartErrorKind,
@@ -310,62 +311,4 @@ impl Process {
         let group = self.group.clone();
         blocking(move || work(&group).map_err(cgroup)).await
     }
-}
-
-/// Takes a container's cgroup and files away. Mostly no process is left: a PID namespace takes all of them along.
-pub(crate) fn clear(group: &Group, dir: &Dir) -> Result<(), RuntimeError> {
-    if !group.pids().map_err(cgroup)?.is_empty() {
-        group.kill_all().map_err(cgroup)?;
-    }
-    group.remove().map_err(cgroup)?;
-    dir.remove()
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "serves map_err")]
-pub(crate) fn cgroup(e: CgroupError) -> RuntimeError {
-    RuntimeError::Cgroup(e.to_string())
-}
-
-/// Runs file system work where it may block.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, RuntimeError> + Send + 'static,
-) -> Result<T, RuntimeError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| RuntimeError::Protocol(format!("a worker failed: {e}")))?
-}
-
-/// A process that never was, as Docker counts it.
-fn never_ran(kind: StartErrorKind) -> ExitStatus {
-    ExitStatus {
-        code: match kind {
-            StartErrorKind::NotFound => 127,
-            StartErrorKind::Permission => 126,
-            StartErrorKind::Other => 128,
-        },
-        signal: None,
-        oom: false,
-        started_at: Timestamp::zero(),
-        exited_at: Timestamp::now(),
-    }
-}
-
-pub(crate) fn start_error(failure: Failure) -> StartError {
-    StartError {
-        kind: match failure.stage {
-            Stage::NotFound => StartErrorKind::NotFound,
-            Stage::NotExecutable => StartErrorKind::Permission,
-            _ => StartErrorKind::Other,
-        },
-        message: failure.message,
-    }
-}
-
-/// Receives an exec's end once it is there.
-pub(crate) async fn exec_end(
-    mut ended: watch::Receiver<control::ExecEnd>,
-) -> Result<(i32, Option<i32>), RuntimeError> {
-    let lost = || RuntimeError::Protocol("the container's monitor is gone".into());
-    let end = ended.wait_for(Option::is_some).await.map_err(|_| lost())?;
-    end.and_then(Result::ok).ok_or_else(lost)
 }

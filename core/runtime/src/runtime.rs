@@ -12,10 +12,10 @@ use gantry_sys::cgroup::Group;
 use gantry_sys::host::HostFacts;
 
 use crate::control::{Control, unexpected};
-use crate::process::{blocking, clear};
 use crate::seccomp::Seccomp;
 use crate::spec::{self, ContainerSpec, SpecInput};
 use crate::state::Dir;
+use crate::work::{blocking, clear};
 use crate::zygote::Zygotes;
 use crate::{CreateRequest, Process, Reconnected, RuntimeError, create};
 
