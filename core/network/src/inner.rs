@@ -173,8 +173,8 @@ impl Inner {
         self.sandboxes.lock().values().any(|slot| slot.mode == mode)
     }
 
-    /// Writes a sandbox down and shows it.
-    pub(crate) fn publish_view(&self, place: &Place) -> Result<()> {
+    /// Shows a sandbox.
+    pub(crate) fn show(&self, place: &Place) {
         let saved = &place.saved;
         let view = View {
             name: saved.spec.name.clone(),
@@ -184,7 +184,13 @@ impl Inner {
         self.views
             .write()
             .insert(saved.spec.container.clone(), view);
-        self.saved.put(saved.spec.container.as_str(), saved)
+    }
+
+    /// Writes a sandbox down and shows it.
+    pub(crate) fn publish_view(&self, place: &Place) -> Result<()> {
+        self.show(place);
+        self.saved
+            .put(place.spec().container.as_str(), &place.saved)
     }
 
     pub(crate) fn members(&self, network: &NetworkId) -> Vec<Member> {

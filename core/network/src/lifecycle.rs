@@ -57,7 +57,11 @@ impl Inner {
         self.write_files(&mut place)?;
         let netns = place.netns.as_ref().map(|fd| fd.try_clone()).transpose();
         let netns = netns.map_err(|e| NetworkError::io("duplicating a descriptor", &e))?;
-        self.publish_view(&place)?;
+        match mode {
+            // It is about to be connected, and written down then.
+            SandboxMode::Own => self.show(&place),
+            _ => self.publish_view(&place)?,
+        }
         let slot = Slot {
             mode,
             place: Arc::new(Mutex::new(place)),

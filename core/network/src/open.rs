@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use parking_lot::{Mutex, RwLock};
 
 use crate::firewall::Firewall;
-use crate::inner::{Inner, Network, Slot, View};
+use crate::inner::{Inner, Network, Slot};
 use crate::ipam::Ipam;
 use crate::lifecycle::known_to_netd;
 use crate::names::NameService;
@@ -282,11 +282,6 @@ impl Inner {
             }
         }
         self.ports.keep(&container, &saved.bindings);
-        let view = View {
-            name: saved.spec.name.clone(),
-            endpoints: saved.endpoints.iter().map(|e| e.info.clone()).collect(),
-            ports: saved.bindings.clone(),
-        };
         let mode = saved.spec.mode.clone();
         let files = match &mode {
             SandboxMode::Container(other) => self
@@ -306,7 +301,7 @@ impl Inner {
             gone: false,
             saved,
         }));
-        self.views.write().insert(container.clone(), view);
+        self.show(&place.lock());
         let slot = Slot {
             mode,
             place: Arc::clone(&place),

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use gantry_sys::netlink::{Change, RouteSocket};
 use gantry_sys::netns;
@@ -18,10 +19,21 @@ pub(crate) struct Prepared {
 }
 
 #[derive(Debug, Default)]
+struct Stock {
+    ready: VecDeque<Prepared>,
+    taken: Option<Instant>,
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
 struct Shelf {
-    ready: Mutex<(VecDeque<Prepared>, bool)>,
+    stock: Mutex<Stock>,
     wanted: Condvar,
 }
+
+/// Making a namespace holds the kernel's networking up for everyone. The shelf is filled up when nobody has taken from
+/// it for this long, so that it does not get into the way of the start that took the last one.
+const QUIET: Duration = Duration::from_millis(20);
 
 /// Keeps a few namespaces ready. A thread refills it; it ends when the pool is dropped.
 #[derive(Debug)]
@@ -65,7 +77,11 @@ impl NetnsPool {
 
     /// A prepared namespace, made on the spot when none is ready.
     pub(crate) fn take(&self) -> io::Result<Prepared> {
-        let ready = self.shelf.ready.lock().0.pop_front();
+        let ready = {
+            let mut stock = self.shelf.stock.lock();
+            stock.taken = Some(Instant::now());
+            stock.ready.pop_front()
+        };
         self.shelf.wanted.notify_one();
         ready.map_or_else(prepare, Ok)
     }
@@ -73,29 +89,39 @@ impl NetnsPool {
 
 impl Drop for NetnsPool {
     fn drop(&mut self) {
-        self.shelf.ready.lock().1 = true;
+        self.shelf.stock.lock().closed = true;
         self.shelf.wanted.notify_one();
     }
 }
 
+/// Waits until a namespace is to be made; false when the pool is closed.
+fn wait(shelf: &Shelf, size: usize) -> bool {
+    let mut stock = shelf.stock.lock();
+    while !stock.closed {
+        let quiet_at = stock.taken.map(|taken| taken + QUIET);
+        if stock.ready.len() >= size {
+            shelf.wanted.wait(&mut stock);
+        } else if let Some(at) = quiet_at.filter(|at| *at > Instant::now()) {
+            shelf.wanted.wait_until(&mut stock, at);
+        } else {
+            return true;
+        }
+    }
+    false
+}
+
 fn refill(shelf: &Weak<Shelf>, size: usize) {
     while let Some(shelf) = shelf.upgrade() {
-        {
-            let mut state = shelf.ready.lock();
-            while !state.1 && state.0.len() >= size {
-                shelf.wanted.wait(&mut state);
-            }
-            if state.1 {
-                return;
-            }
+        if !wait(&shelf, size) {
+            return;
         }
         match prepare() {
-            Ok(prepared) => shelf.ready.lock().0.push_back(prepared),
+            Ok(prepared) => shelf.stock.lock().ready.push_back(prepared),
             Err(error) => {
                 tracing::warn!(%error, "cannot prepare a network namespace");
-                let mut state = shelf.ready.lock();
-                if !state.1 {
-                    shelf.wanted.wait(&mut state);
+                let mut stock = shelf.stock.lock();
+                if !stock.closed {
+                    shelf.wanted.wait(&mut stock);
                 }
             }
         }

@@ -114,30 +114,35 @@ impl Kernel {
             peer_netns: veth.netns,
             up: true,
         });
+        let mut changes = vec![change];
+        if !bridge.options.icc {
+            changes.push(Change::port_modes(veth.outer, false, true));
+        }
         let mut socket = self.socket.lock();
         let doing = || failed(format!("attaching {} to {}", veth.inner, bridge.link));
-        if let Err(e) = socket.apply(vec![change.clone()]) {
-            // The name follows from the endpoint: what bears it is from an attempt of this endpoint's that was cut off.
-            let leftover = match e.error.raw_os_error() {
-                Some(EEXIST) => socket.link(veth.outer).map_err(doing())?,
-                _ => None,
-            };
-            let Some(leftover) = leftover else {
-                return Err(doing()(e.error));
-            };
-            socket
-                .apply(vec![Change::delete(leftover.index), change])
-                .map_err(|e| doing()(e.error))?;
+        let Err(e) = socket.apply(changes.clone()) else {
+            return Ok(());
+        };
+        // The name follows from the endpoint: what bears it is from an attempt of this endpoint's that was cut off.
+        let leftover = match e.error.raw_os_error() {
+            Some(EEXIST) => socket.link(veth.outer).map_err(doing())?,
+            _ => None,
+        };
+        let Some(leftover) = leftover else {
+            return Err(doing()(e.error));
+        };
+        changes.insert(0, Change::delete(leftover.index));
+        socket.apply(changes).map_err(|e| doing()(e.error))
+    }
+
+    /// Lets a container reach itself through a published port.
+    pub(crate) fn allow_hairpin(&self, bridge: &Bridge, outer: &str) -> DriverResult<()> {
+        if !bridged_frames_are_filtered() {
+            return Ok(());
         }
-        let (hairpin, isolated) = (bridged_frames_are_filtered(), !bridge.options.icc);
-        if (hairpin || isolated)
-            && let Some(outer) = socket.link(veth.outer).map_err(doing())?
-        {
-            socket
-                .apply(vec![Change::port_modes(outer.index, hairpin, isolated)])
-                .map_err(|e| doing()(e.error))?;
-        }
-        Ok(())
+        let change = Change::port_modes(outer, true, !bridge.options.icc);
+        let applied = self.socket.lock().apply(vec![change]);
+        applied.map_err(|e| failed(format!("preparing {outer} for published ports"))(e.error))
     }
 
     /// Removes a link, if it is there.

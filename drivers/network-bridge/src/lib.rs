@@ -267,6 +267,10 @@ impl Network for BridgeNetwork {
         request: SetExternal,
     ) -> DriverResult<Vec<FirewallIntent>> {
         let bridge = self.bridge(&request.endpoint.network)?;
+        if !request.ports.is_empty() {
+            let outer = self.names.veth(&request.endpoint.id);
+            self.kernel.allow_hairpin(&bridge, &outer)?;
+        }
         let target = |lease: &PortLease| {
             request
                 .endpoint

@@ -192,6 +192,11 @@ fn ports_become_intents_of_their_family() {
             host: host.parse().unwrap(),
             container_port: 80,
         };
+        let (netns, ()) = netns::create(|| Ok(())).unwrap();
+        let fds = [netns.as_fd()];
+        driver
+            .join(&call.with_fds(&fds), endpoint(&spec, '1'))
+            .unwrap();
         let request = SetExternal {
             endpoint: endpoint(&spec, '1'),
             ports: vec![lease("0.0.0.0:8080"), lease("[::]:8080")],

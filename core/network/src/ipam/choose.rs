@@ -183,7 +183,7 @@ impl Chooser<'_> {
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
                 (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
             });
-        let engine = (0xfd << 56 | (hash >> 8) & 0x00ff_ffff_ffff_0000) as u64;
+        let engine = 0xfd << 56 | (hash >> 8) & 0x00ff_ffff_ffff_0000;
         (0..=u64::from(u16::MAX))
             .filter_map(|n| Ipv6Net::new(Ipv6Addr::from(u128::from(engine | n) << 64), 64).ok())
             .map(IpNet::V6)

@@ -188,8 +188,9 @@ impl Change {
     /// Sets a bridge port's modes: `hairpin` lets it send frames back out of the port they came in by, `isolated` keeps
     /// it from exchanging frames with other isolated ports.
     #[must_use]
-    pub fn port_modes(index: u32, hairpin: bool, isolated: bool) -> Self {
-        let mut message = link(index);
+    pub fn port_modes(name: &str, hairpin: bool, isolated: bool) -> Self {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.into()));
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::PortKind(InfoPortKind::Bridge),
             LinkInfo::PortData(InfoPortData::BridgePort(vec![

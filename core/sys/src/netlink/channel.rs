@@ -2,7 +2,7 @@
 
 use std::io;
 
-use netlink_packet_core::{NetlinkMessage, NetlinkSerializable};
+use netlink_packet_core::{NLM_F_DUMP, NetlinkMessage, NetlinkSerializable};
 use netlink_sys::{Socket, SocketAddr};
 use rustix::net::RecvFlags;
 
@@ -122,14 +122,15 @@ impl Channel {
         Ok(Frames(&buffer[..length.min(buffer.len())]))
     }
 
-    /// Sends a request and calls `each` with type and payload of every reply to it, until the kernel says that it was
-    /// the last.
+    /// Sends a request and calls `each` with type and payload of every reply to it: of a dump until the kernel says that
+    /// it was the last, of any other request once.
     pub(crate) fn query<T: NetlinkSerializable>(
         &mut self,
         mut message: NetlinkMessage<T>,
         each: &mut dyn FnMut(u16, &[u8]),
     ) -> io::Result<()> {
         let sequence = self.reserve(1);
+        let many = message.header.flags & NLM_F_DUMP == NLM_F_DUMP;
         message.header.sequence_number = sequence;
         let mut bytes = Vec::new();
         append(&mut bytes, message);
@@ -147,6 +148,9 @@ impl Channel {
                     return Ok(());
                 }
                 each(frame.kind, frame.payload);
+                if !many {
+                    return Ok(());
+                }
             }
         }
     }

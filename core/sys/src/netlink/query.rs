@@ -52,13 +52,7 @@ impl RouteSocket {
         each: &mut dyn FnMut(RouteNetlinkMessage),
     ) -> io::Result<()> {
         let mut message = NetlinkMessage::from(request);
-        message.header.flags = NLM_F_REQUEST
-            | if dump {
-                NLM_F_DUMP
-            } else {
-                // A single reply is followed by the acknowledgement that ends the exchange.
-                netlink_packet_core::NLM_F_ACK
-            };
+        message.header.flags = NLM_F_REQUEST | if dump { NLM_F_DUMP } else { 0 };
         self.channel.query(message, &mut |kind, payload| {
             let mut header = NetlinkHeader::default();
             header.message_type = kind;
