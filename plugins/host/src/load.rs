@@ -22,12 +22,23 @@ use crate::{DriverSettings, DriversConfig, PluginError, manifest, stage};
 /// How long the calls of a generation that was replaced may take to end.
 const DRAIN: Duration = Duration::from_secs(60);
 
+/// The drivers that come with the engine. They run in its process unless told otherwise, and are missed when they are
+/// not there; nothing else is made of their names.
+const SHIPPED: [(Kind, &str); 6] = [
+    (Kind::Storage, "overlayfs"),
+    (Kind::Network, "bridge"),
+    (Kind::Network, "host"),
+    (Kind::Network, "none"),
+    (Kind::Volume, "local"),
+    (Kind::Registry, "hub"),
+];
+
 /// A directory with plugins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginDir {
     /// Where.
     pub path: PathBuf,
-    /// Whether its plugins came with the engine: those run in process unless told otherwise.
+    /// Whether the engine's own plugins are there. Only those run in process unless told otherwise.
     pub shipped: bool,
 }
 
@@ -129,29 +140,33 @@ impl Loader {
         }
     }
 
-    /// Drivers that the configuration speaks of and that no directory holds.
+    /// Drivers that came with the engine or that the configuration speaks of, and that no directory holds.
     fn name_the_missing(
         &self,
         drivers: &DriversConfig,
         registry: &DriverRegistry,
         found: &BTreeSet<(Kind, String)>,
     ) {
+        let mut wanted: BTreeSet<_> = SHIPPED.map(|(kind, name)| (kind, name.to_owned())).into();
         for kind in Kind::ALL {
             let settings = drivers.kind(kind);
-            let wanted = settings.default.iter().chain(settings.drivers.keys());
-            for name in wanted {
-                let file = name.replace('-', "_");
-                if found.contains(&(kind, file.clone())) {
-                    continue;
-                }
-                let dirs = self.config.plugin_dirs.iter();
-                let dirs: Vec<_> = dirs.map(|d| d.path.display().to_string()).collect();
+            let names = settings
+                .default
+                .into_iter()
+                .chain(settings.drivers.into_keys());
+            wanted.extend(names.map(|name| (kind, name)));
+        }
+        let dirs = self.config.plugin_dirs.iter();
+        let dirs: Vec<_> = dirs.map(|d| d.path.display().to_string()).collect();
+        for (kind, name) in wanted {
+            let file = name.replace('-', "_");
+            if !found.contains(&(kind, file.clone())) {
                 let reason = format!(
                     "there is no libgantry_{kind}_{file}.so in {}",
                     dirs.join(", ")
                 );
-                let isolation = drivers.driver(kind, name).isolation;
-                registry.unavailable(kind, name, origin_of(None, None, isolation), reason);
+                let isolation = drivers.driver(kind, &name).isolation;
+                registry.unavailable(kind, &name, origin_of(None, None, isolation), reason);
             }
         }
     }
@@ -170,10 +185,10 @@ impl Loader {
             Err(_) => plugin.name.clone(),
         };
         let mut settings = drivers.driver(plugin.kind, &name);
-        let isolation = settings.isolation.unwrap_or(if plugin.shipped {
-            Isolation::None
-        } else {
-            Isolation::Process
+        let shipped = plugin.shipped && SHIPPED.contains(&(plugin.kind, name.as_str()));
+        let isolation = settings.isolation.unwrap_or(match shipped {
+            true => Isolation::None,
+            false => Isolation::Process,
         });
         settings.isolation = Some(isolation);
         let manifest = checked.as_ref().ok().map(|c| c.manifest.clone());

@@ -7,7 +7,7 @@ use std::os::unix::fs::chown;
 
 use common::{Engine, call, chmod, mock};
 use gantry_driver_api::Kind;
-use gantry_driver_registry::{DriverState, RegistryError};
+use gantry_driver_registry::{DriverState, Isolation, RegistryError};
 use serde_json::json;
 
 const VICTIM: &str = "libgantry_network_mock.so";
@@ -203,12 +203,32 @@ fn missing() {
         )
     );
     assert!(engine.status(Kind::Storage, "nowhere").default);
-    let error = engine.registry.network("bridge").err().unwrap();
+    // Drivers that came with the engine are missed without anybody speaking of them.
+    let status = engine.status(Kind::Network, "bridge");
+    assert_eq!(status.state, DriverState::Unavailable);
+    assert!(
+        status
+            .reason
+            .starts_with("there is no libgantry_network_bridge.so in ")
+    );
+    let error = engine.registry.network("weave").err().unwrap();
     assert!(matches!(error, RegistryError::Unknown { .. }));
     assert_eq!(
         error.to_string(),
-        "driver network/bridge is not available: no such plugin is installed"
+        "driver network/weave is not available: no such plugin is installed"
     );
+}
+
+#[test]
+fn somebody_elses_driver_is_isolated_unless_told_otherwise() {
+    let engine = Engine::new();
+    engine.install("mock_network", VICTIM);
+    engine.load(&json!({}));
+    let status = engine.status(Kind::Network, "mock");
+    assert_eq!(status.isolation, Isolation::Process);
+    engine.load(&json!({"network": {"mock": {"isolation": "none"}}}));
+    let status = engine.status(Kind::Network, "mock");
+    assert_eq!((status.isolation, status.generation), (Isolation::None, 2));
 }
 
 #[test]
