@@ -2,12 +2,14 @@
 
 use std::cell::OnceCell;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::client::Client;
 use crate::client::host::Host;
+use crate::client::tls::TlsFiles;
 use crate::client::version;
 use crate::config::Config;
 
@@ -92,7 +94,12 @@ impl App {
             },
             None => None,
         };
-        let client = Client::new(self.host()?, self.config().headers(), pinned);
+        let (host, tls) = self.endpoint()?;
+        let tls = match tls {
+            Some(files) => Some(Arc::new(files.config()?)),
+            None => None,
+        };
+        let client = Client::new(host, tls, self.config().headers(), pinned);
         Ok(self.client.get_or_init(|| client))
     }
 
@@ -116,27 +123,47 @@ impl App {
             .or_else(|| self.config().text("currentContext").map(str::to_owned))
     }
 
-    fn host(&self) -> Result<Host> {
+    /// Where the daemon is, and the TLS to speak to it.
+    fn endpoint(&self) -> Result<(Host, Option<TlsFiles>)> {
         let globals = &self.globals;
-        let tls = globals.tls || globals.tlsverify || variable("DOCKER_TLS_VERIFY").is_some();
         match &globals.host[..] {
             [] => {}
-            [host] if globals.context.is_none() => return Host::parse(host, tls),
+            [host] if globals.context.is_none() => return self.with_flags(host),
             [_] => bail!("conflicting options: cannot specify both --host and --context"),
             _ => bail!("specify only one -H"),
         }
         if let Some(name) = self.context().filter(|name| name != "default") {
-            let Some((host, context_tls)) = self.config().context_host(&name) else {
+            let Some((host, tls)) = self.config().context_endpoint(&name) else {
                 bail!(
                     "Failed to initialize: unable to resolve docker endpoint: context {name:?}: context not found: open {}: no such file or directory",
                     self.config().directory().join("contexts/meta").display()
                 );
             };
-            return Host::parse(&host, tls || context_tls);
+            return Ok((Host::parse(&host, tls.is_some())?, tls));
         }
         match variable("GANTRY_HOST").or_else(|| variable("DOCKER_HOST")) {
-            Some(host) => Host::parse(&host, tls),
-            None => Ok(Host::default_socket()),
+            Some(host) => self.with_flags(&host),
+            None => Ok((Host::default_socket(), None)),
         }
+    }
+
+    /// A host with the TLS that flags and environment ask for.
+    fn with_flags(&self, host: &str) -> Result<(Host, Option<TlsFiles>)> {
+        let globals = &self.globals;
+        let verify = globals.tlsverify || variable("DOCKER_TLS_VERIFY").is_some();
+        if !(globals.tls || verify) {
+            return Ok((Host::parse(host, false)?, None));
+        }
+        let directory = variable("DOCKER_CERT_PATH")
+            .map_or_else(|| self.config().directory().to_owned(), PathBuf::from);
+        let file =
+            |flag: &Option<PathBuf>, name| flag.clone().unwrap_or_else(|| directory.join(name));
+        let files = TlsFiles {
+            ca: file(&globals.tlscacert, "ca.pem"),
+            cert: file(&globals.tlscert, "cert.pem"),
+            key: file(&globals.tlskey, "key.pem"),
+            verify,
+        };
+        Ok((Host::parse(host, true)?, Some(files)))
     }
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
+use crate::client::tls::TlsFiles;
+
 /// Contents of the configuration directory. A missing file is an empty configuration.
 pub(crate) struct Config {
     directory: PathBuf,
@@ -134,20 +136,24 @@ impl Config {
         std::fs::rename(&temporary, &target).with_context(|| target.display().to_string())
     }
 
-    /// The daemon's address in the context `name`, as `docker context` keeps it.
-    pub(crate) fn context_host(&self, name: &str) -> Option<(String, bool)> {
+    /// The daemon's address in the context `name`, and its TLS if it has any, as `docker context` keeps them.
+    pub(crate) fn context_endpoint(&self, name: &str) -> Option<(String, Option<TlsFiles>)> {
         let metas = std::fs::read_dir(self.directory.join("contexts/meta")).ok()?;
         metas.filter_map(Result::ok).find_map(|entry| {
-            let meta: Value =
-                serde_json::from_slice(&std::fs::read(entry.path().join("meta.json")).ok()?)
-                    .ok()?;
+            let meta = std::fs::read(entry.path().join("meta.json")).ok()?;
+            let meta: Value = serde_json::from_slice(&meta).ok()?;
             let endpoint = (meta["Name"] == name).then(|| &meta["Endpoints"]["docker"])?;
-            let tls = self
+            let files = self
                 .directory
                 .join("contexts/tls")
                 .join(entry.file_name())
-                .join("docker")
-                .exists();
+                .join("docker");
+            let tls = files.exists().then(|| TlsFiles {
+                ca: files.join("ca.pem"),
+                cert: files.join("cert.pem"),
+                key: files.join("key.pem"),
+                verify: endpoint["SkipTLSVerify"] != true,
+            });
             Some((endpoint["Host"].as_str()?.to_owned(), tls))
         })
     }
@@ -211,10 +217,8 @@ mod tests {
             r#"{"Name": "far", "Endpoints": {"docker": {"Host": "tcp://far:1"}}}"#,
         )
         .unwrap();
-        assert_eq!(
-            config.context_host("far"),
-            Some(("tcp://far:1".into(), false))
-        );
-        assert_eq!(config.context_host("near"), None);
+        let (host, tls) = config.context_endpoint("far").unwrap();
+        assert_eq!((host.as_str(), tls.is_none()), ("tcp://far:1", true));
+        assert!(config.context_endpoint("near").is_none());
     }
 }

@@ -11,24 +11,21 @@ const SOCKETS: [&str; 2] = ["/run/gantry.sock", "/var/run/docker.sock"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Host {
     Unix(PathBuf),
-    /// `host:port`, and whether it is to be spoken to in TLS.
-    Tcp {
-        address: String,
-        tls: bool,
-    },
+    /// `host:port`.
+    Tcp(String),
     /// `ssh` arguments that lead to a machine with a `docker` or `gantry` client.
     Ssh(Vec<String>),
 }
 
 impl Host {
-    /// Parses what `--host` and the environment take.
+    /// Parses what `--host` and the environment take; `tls` decides about the port where none is given.
     pub(crate) fn parse(text: &str, tls: bool) -> Result<Self> {
         let text = text.trim();
         let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
         match scheme {
             "unix" if rest.is_empty() => Ok(Self::Unix(SOCKETS[1].into())),
             "unix" => Ok(Self::Unix(rest.into())),
-            "tcp" | "http" | "https" => Self::tcp(text, rest, tls || scheme == "https"),
+            "tcp" | "http" => Self::tcp(text, rest, tls),
             "ssh" => Self::ssh(text),
             _ => bail!("unable to resolve docker endpoint: invalid bind address format: {text}"),
         }
@@ -51,7 +48,7 @@ impl Host {
             }
             _ => format!("{authority}:{port}"),
         };
-        Ok(Self::Tcp { address, tls })
+        Ok(Self::Tcp(address))
     }
 
     fn ssh(text: &str) -> Result<Self> {
@@ -86,7 +83,7 @@ impl std::fmt::Display for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Tcp { address, .. } => write!(f, "tcp://{address}"),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
             Self::Ssh(_) => f.write_str("http://docker.example.com"),
         }
     }
@@ -98,22 +95,19 @@ mod tests {
 
     #[test]
     fn addresses_are_understood() {
-        let tcp = |address: &str, tls| Host::Tcp {
-            address: address.into(),
-            tls,
-        };
+        let tcp = |address: &str| Host::Tcp(address.into());
         for (text, tls, host) in [
             (
                 "unix:///run/x.sock",
                 false,
                 Host::Unix("/run/x.sock".into()),
             ),
-            ("tcp://10.0.0.1:99", false, tcp("10.0.0.1:99", false)),
-            ("tcp://box", true, tcp("box:2376", true)),
-            ("tcp://[::1]:2375/base", false, tcp("[::1]:2375", false)),
-            ("tcp://[::1]", false, tcp("[::1]:2375", false)),
-            ("localhost:80", false, tcp("localhost:80", false)),
-            (":80", false, tcp("127.0.0.1:80", false)),
+            ("tcp://10.0.0.1:99", false, tcp("10.0.0.1:99")),
+            ("tcp://box", true, tcp("box:2376")),
+            ("tcp://[::1]:2375/base", false, tcp("[::1]:2375")),
+            ("tcp://[::1]", false, tcp("[::1]:2375")),
+            ("localhost:80", false, tcp("localhost:80")),
+            (":80", false, tcp("127.0.0.1:80")),
         ] {
             assert_eq!(Host::parse(text, tls).unwrap(), host, "{text}");
         }

@@ -9,15 +9,18 @@ pub(crate) mod hijack;
 pub(crate) mod host;
 pub(crate) mod messages;
 mod request;
+pub(crate) mod tls;
 pub(crate) mod transport;
 pub(crate) mod version;
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use gantry_wire::ApiVersion;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 
 use self::host::Host;
 use self::request::HttpBody;
@@ -30,6 +33,7 @@ pub(crate) type Reply = http::Response<Incoming>;
 /// A daemon to talk to.
 pub(crate) struct Client {
     host: Host,
+    tls: Option<Arc<ClientConfig>>,
     /// Sent with every request; the user's configuration may name some.
     headers: Vec<(String, String)>,
     version: Cell<ApiVersion>,
@@ -42,11 +46,13 @@ impl Client {
     /// A client of the daemon at `host`; `pinned` is a version that the user insists on.
     pub(crate) fn new(
         host: Host,
+        tls: Option<Arc<ClientConfig>>,
         headers: Vec<(String, String)>,
         pinned: Option<ApiVersion>,
     ) -> Self {
         Self {
             host,
+            tls,
             headers,
             version: Cell::new(pinned.unwrap_or(ApiVersion::MAX)),
             settled: Cell::new(pinned.is_some()),
@@ -109,8 +115,13 @@ impl Client {
         self.dial().await
     }
 
+    /// A connection on which nothing has been said yet.
+    pub(crate) async fn connect(&self) -> Result<transport::Stream, ApiError> {
+        transport::connect(&self.host, self.tls.clone()).await
+    }
+
     async fn dial(&self) -> Result<SendRequest<HttpBody>, ApiError> {
-        let stream = transport::connect(&self.host).await?;
+        let stream = self.connect().await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(async move {
             // What breaks the connection breaks the request on it too, which reports it.

@@ -4,12 +4,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::host::Host;
+use super::tls::bridge;
 use crate::error::ApiError;
 
 /// A connected stream. Its socket can be taken out for blocking I/O once HTTP is done with it.
@@ -18,8 +21,11 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
 }
 
-/// Connects to `host`.
-pub(crate) async fn connect(host: &Host) -> Result<Stream, ApiError> {
+/// Connects to `host`, on TCP in TLS if `tls` says how.
+pub(crate) async fn connect(
+    host: &Host,
+    tls: Option<Arc<ClientConfig>>,
+) -> Result<Stream, ApiError> {
     match host {
         Host::Unix(path) => match UnixStream::connect(path).await {
             Ok(stream) => Ok(Stream::Unix(stream)),
@@ -33,7 +39,7 @@ pub(crate) async fn connect(host: &Host) -> Result<Stream, ApiError> {
                 host: host.to_string(),
             }),
         },
-        Host::Tcp { address, .. } => {
+        Host::Tcp(address) => {
             let unreachable = |_| ApiError::Unreachable {
                 host: host.to_string(),
             };
@@ -41,7 +47,10 @@ pub(crate) async fn connect(host: &Host) -> Result<Stream, ApiError> {
                 .await
                 .map_err(unreachable)?;
             stream.set_nodelay(true)?;
-            Ok(Stream::Tcp(stream))
+            match tls {
+                Some(config) => Ok(Stream::Unix(bridge(stream, address, config).await?)),
+                None => Ok(Stream::Tcp(stream)),
+            }
         }
         Host::Ssh(arguments) => Ok(Stream::Unix(ssh(arguments)?)),
     }

@@ -3,7 +3,6 @@ use clap::Args;
 
 use crate::app::App;
 use crate::client::hijack::{Hijacked, Wanted};
-use crate::client::transport::connect;
 
 /// `system dial-stdio`: the far end of an `ssh://` host.
 #[derive(Args, Debug)]
@@ -11,7 +10,7 @@ pub(crate) struct DialStdio {}
 
 impl DialStdio {
     pub(crate) async fn execute(self, app: &App) -> Result<()> {
-        let socket = Hijacked::from_stream(connect(app.client()?.host()).await?)?;
+        let socket = Hijacked::from_stream(app.client()?.connect().await?)?;
         let raw = Wanted {
             stdin: true,
             stdout: true,

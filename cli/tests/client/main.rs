@@ -3,4 +3,5 @@
 mod fake;
 mod requests;
 mod run;
+mod secure;
 mod terminal;
