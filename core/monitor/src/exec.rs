@@ -1,4 +1,4 @@
-//! An exec: a child of the monitor, born in the container's PID namespace, that joins all else and runs a program.
+//! An exec: a child of the monitor that joins the container, then is born again in its PID namespace and runs a program.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -10,12 +10,12 @@ use crate::fault::{At, Step, plain};
 use crate::init::{control_terminal, open_terminal, own_streams, report};
 use crate::process::{self, Labels, Prepared};
 use crate::sync::{self, Packet};
-use crate::sys;
+use crate::sys::{self, Fork};
 
 /// What the monitor hands to the child.
 #[derive(Debug)]
 pub(crate) struct Inherited<'a> {
-    /// The container's first process, as a pidfd: where the child is born, numbers mean something else.
+    /// A pidfd of the container's first process.
     pub(crate) init: OwnedFd,
     /// The container's namespaces.
     pub(crate) namespaces: &'a Namespaces,
@@ -51,28 +51,61 @@ fn set_up(inherited: &Inherited<'_>) -> Step<Prepared> {
     if let (Some(fds), Some(owner)) = (&inherited.stdio, inherited.owner) {
         own_streams(fds, owner);
     }
-    join_namespaces(inherited)?;
+    if let Some([i, o, e]) = &inherited.stdio {
+        process::set_stdio([i.as_fd(), o.as_fd(), e.as_fd()])
+            .at(Stage::Setup, || "set up standard streams".into())?;
+    }
+    be_born(inherited, &labels)?;
     rustix::process::setsid().at(Stage::Setup, || "setsid".into())?;
     rustix::process::umask(Mode::empty());
-    let what = || "set up standard streams".to_owned();
-    match &inherited.stdio {
-        Some([i, o, e]) => {
-            process::set_stdio([i.as_fd(), o.as_fd(), e.as_fd()]).at(Stage::Setup, what)?;
-        }
-        None => {
-            let (master, slave) = open_terminal(plan.size)?;
-            sync::send(inherited.sync.as_fd(), &Packet::Terminal(master));
-            let slave = slave.as_fd();
-            process::set_stdio([slave, slave, slave]).at(Stage::Setup, what)?;
-            control_terminal()?;
-        }
+    if inherited.stdio.is_none() {
+        let (master, slave) = open_terminal(plan.size)?;
+        sync::send(inherited.sync.as_fd(), &Packet::Terminal(master));
+        let slave = slave.as_fd();
+        process::set_stdio([slave, slave, slave])
+            .at(Stage::Setup, || "set up standard streams".into())?;
+        control_terminal()?;
     }
-    // As in a container's init: nothing may lead a path out of the container.
-    sys::close_all_but(labels.fds().chain([inherited.sync.as_raw_fd()]))
-        .at(Stage::Setup, || "close descriptors".into())?;
     let prepared = process::prepare(plan.process, labels)?;
     process::own_stdio(prepared.uid());
     Ok(prepared)
+}
+
+/// Joins the container's namespaces and goes on as a new child of the monitor in its PID namespace.
+///
+/// The container may trace what it sees (`CAP_SYS_PTRACE`): it is to see a process that has nothing of the host left,
+/// neither its root nor descriptors.
+fn be_born(inherited: &Inherited<'_>, labels: &Labels) -> Step<()> {
+    let what = || "join the container's namespaces".to_owned();
+    sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).at(Stage::Setup, what)?;
+    let n = inherited.namespaces;
+    let mut kinds = libc::CLONE_NEWNS;
+    for (namespace, kind) in [
+        (&n.pid, libc::CLONE_NEWPID),
+        (&n.net, libc::CLONE_NEWNET),
+        (&n.ipc, libc::CLONE_NEWIPC),
+        (&n.uts, libc::CLONE_NEWUTS),
+        (&n.cgroup, libc::CLONE_NEWCGROUP),
+        (&n.user, libc::CLONE_NEWUSER),
+    ] {
+        if *namespace != Namespace::Host {
+            kinds |= kind;
+        }
+    }
+    sys::setns(inherited.init.as_fd(), kinds).at(Stage::Namespace, what)?;
+    if n.user != Namespace::Host {
+        sys::set_groups(&[]).at(Stage::Namespace, what)?;
+        sys::set_ids(0, 0).at(Stage::Namespace, what)?;
+    }
+    sys::close_all_but(labels.fds().chain([inherited.sync.as_raw_fd()]))
+        .at(Stage::Setup, || "close descriptors".into())?;
+    match sys::clone3(libc::CLONE_PARENT as u64, None).at(Stage::Namespace, what)? {
+        Fork::Child => Ok(()),
+        Fork::Parent(pid) => {
+            sync::send(inherited.sync.as_fd(), &Packet::Pid(pid));
+            sys::exit(0)
+        }
+    }
 }
 
 /// Enters the v1 cgroups; the child was born in the v2 one.
@@ -91,30 +124,6 @@ pub(crate) fn open_tasks(cgroup: &Cgroup) -> Step<Vec<OwnedFd>> {
             .at(Stage::Cgroup, || format!("open cgroup {}", dir.display()))
     };
     cgroup.v1.iter().map(open).collect()
-}
-
-/// Enters the namespaces of the container's first process, all in one call.
-fn join_namespaces(inherited: &Inherited<'_>) -> Step<()> {
-    let what = || "join the container's namespaces".to_owned();
-    let n = inherited.namespaces;
-    let mut kinds = libc::CLONE_NEWNS;
-    for (namespace, kind) in [
-        (&n.net, libc::CLONE_NEWNET),
-        (&n.ipc, libc::CLONE_NEWIPC),
-        (&n.uts, libc::CLONE_NEWUTS),
-        (&n.cgroup, libc::CLONE_NEWCGROUP),
-        (&n.user, libc::CLONE_NEWUSER),
-    ] {
-        if *namespace != Namespace::Host {
-            kinds |= kind;
-        }
-    }
-    sys::setns(inherited.init.as_fd(), kinds).at(Stage::Namespace, what)?;
-    if n.user != Namespace::Host {
-        sys::set_groups(&[]).at(Stage::Namespace, what)?;
-        sys::set_ids(0, 0).at(Stage::Namespace, what)?;
-    }
-    Ok(())
 }
 
 /// Writes the `oom_score_adj` of the process with this name in `/proc`; lowering it needs a privilege that may be missing, which is not fatal.

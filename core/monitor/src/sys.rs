@@ -374,8 +374,8 @@ pub(crate) fn kill(pid: i32, signo: i32) -> Result<(), Errno> {
     check(libc::c_long::from(unsafe { libc::kill(pid, signo) })).map(drop)
 }
 
-/// `poll(2)` without a limit of time; `false` when it was interrupted.
-pub(crate) fn poll(fds: &mut [libc::pollfd]) -> bool {
+/// `poll(2)` for so many milliseconds, -1 for ever; `false` when it was interrupted.
+pub(crate) fn poll(fds: &mut [libc::pollfd], wait: i32) -> bool {
     // SAFETY: pointer and length describe the slice.
-    unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, -1) >= 0 }
+    unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, wait) >= 0 }
 }

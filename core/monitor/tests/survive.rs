@@ -269,6 +269,39 @@ fn a_large_plan_and_a_long_path() {
 }
 
 #[test]
+fn layers_whose_paths_are_long() {
+    let m = Machine::new();
+    let mut spec = m.spec(&sh("cat /a /b; touch /c"));
+    let deep = m.dir.path().join("x".repeat(200)).join("y, :z".repeat(40));
+    for (n, name) in ["a", "b"].iter().enumerate() {
+        let layer = deep.join(format!("layer:{n}"));
+        std::fs::create_dir_all(&layer).unwrap();
+        std::fs::write(layer.join(name), name).unwrap();
+    }
+    spec.plan.rootfs = Some(MountPlan::single(Layer::Overlay {
+        lower: vec![deep.join("layer:0"), deep.join("layer:1"), m.lower()],
+        upper: Some(spec.dir.join("upper")),
+        work: Some(spec.dir.join("work")),
+        options: vec!["volatile".into()],
+    }));
+    let (record, out) = m.run(spec);
+    assert_eq!((record.code, out.as_str()), (0, "ab"));
+    assert!(m.dir.path().join("c0/upper/c").exists());
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_no_mount() {
+    let m = Machine::new();
+    let mut c = m.create(m.spec(&sh("head -c 250000 /dev/zero | tr '\\0' x")));
+    let (mut stream, _) = c.attach(false);
+    c.start();
+    // Its output is more than the sockets hold, less than what stalls the container.
+    assert_eq!(c.exited().code, 0);
+    assert!(running(c.monitor), "it has the client's output still");
+    assert_eq!(demultiplex(&mut stream).0.len(), 250_000);
+}
+
+#[test]
 fn a_monitor_is_small() {
     let m = Machine::new();
     let c: Vec<Container> = (0..3)

@@ -105,6 +105,10 @@ pub(crate) fn report(sync: BorrowedFd<'_>, failure: Failure) -> ! {
 fn set_up(inherited: &Inherited<'_>) -> Step<Prepared> {
     let launch = inherited.launch;
     let user_ns = launch.namespaces.user == Namespace::New;
+    if !matches!(launch.namespaces.pid, Namespace::New | Namespace::Host) {
+        // Others in the PID namespace may not look into a process that has yet to leave the host.
+        sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).at(Stage::Setup, || "become undumpable".into())?;
+    }
     join(inherited)?;
     let plan = inherited.plan.decode()?;
     let sources = if user_ns {

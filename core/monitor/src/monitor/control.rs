@@ -86,8 +86,8 @@ impl Monitor {
             sys::kill(exec.pid, signo)?;
         } else if self.init == 0 || matches!(self.phase, Phase::Ended(_)) {
             return Err(Errno::SRCH);
-        } else if all {
-            finish::signal_all(&self.cgroup, signo);
+        } else if all && finish::signal_all(&self.cgroup, signo) > 0 {
+            // Among them the first one.
         } else {
             sys::kill(self.init, signo)?;
         }

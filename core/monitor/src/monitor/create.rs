@@ -110,15 +110,22 @@ pub(crate) fn create(
         }
         None => {
             let (ours, theirs) = sync::pair().at(Stage::Monitor, || "open sync socket".into())?;
+            let joined = joins(&launch.namespaces, namespaces)?;
             let inherited = Inherited {
                 launch: &launch,
                 plan,
                 sync: theirs,
                 stdio,
-                join: joins(&launch.namespaces, namespaces)?,
+                join: joined.by_init,
                 tasks: open_tasks(&launch.cgroup)?,
             };
-            (clone_init(inherited, &launch, &ours)?, Some(ours))
+            let init = clone_init(inherited, &launch, &ours)?;
+            if let Some(own) = joined.own_pid {
+                sys::setns(own.as_fd(), libc::CLONE_NEWPID)
+                    .at(Stage::Namespace, || "return to the PID namespace".into())
+                    .inspect_err(|_| sys::kill_and_wait(init))?;
+            }
+            (init, Some(ours))
         }
     };
     drop(bytes);
@@ -132,7 +139,6 @@ pub(crate) fn create(
             listener: listen(&launch.socket_dir)
                 .at(Stage::Monitor, || "listen on monitor.sock".into())?,
             signals: sys::child_signals().at(Stage::Monitor, || "signalfd".into())?,
-            in_pid_ns: launch.namespaces.pid != Namespace::New,
             id: launch.id,
             phase: Phase::Creating,
             init,
@@ -155,12 +161,19 @@ pub(crate) fn create(
     finish().inspect_err(|_| sys::kill_and_wait(init))
 }
 
-/// The namespaces that the init joins by itself. A PID namespace is joined here: it is for children only.
-fn joins(
-    wanted: &Namespaces,
-    mut given: Vec<(NamespaceKind, OwnedFd)>,
-) -> Step<Vec<(NamespaceKind, OwnedFd)>> {
-    let mut joins = Vec::new();
+/// Namespaces that are joined.
+#[derive(Debug, Default)]
+struct Joined {
+    by_init: Vec<(NamespaceKind, OwnedFd)>,
+    /// The monitor's own PID namespace, to return to once the init is born in another.
+    own_pid: Option<OwnedFd>,
+}
+
+/// Opens what the init joins by itself. A PID namespace is joined here and now: it is for children only.
+fn joins(wanted: &Namespaces, mut given: Vec<(NamespaceKind, OwnedFd)>) -> Step<Joined> {
+    let mut joined = Joined::default();
+    let open =
+        |path: &Path| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
     for (namespace, kind) in each(wanted) {
         let what = || format!("join {kind:?} namespace");
         let fd = match namespace {
@@ -183,6 +196,8 @@ fn joins(
                 return Err(plain(Stage::Plan, why));
             }
             NamespaceKind::Pid => {
+                let own = open(Path::new("/proc/self/ns/pid")).at(Stage::Namespace, what)?;
+                joined.own_pid = Some(own);
                 sys::setns(fd.as_fd(), libc::CLONE_NEWPID).at(Stage::Namespace, what)?;
             }
             NamespaceKind::User => {
@@ -191,10 +206,10 @@ fn joins(
                     "joining a user namespace is not supported",
                 ));
             }
-            _ => joins.push((kind, fd)),
+            _ => joined.by_init.push((kind, fd)),
         }
     }
-    Ok(joins)
+    Ok(joined)
 }
 
 fn each(namespaces: &Namespaces) -> [(&Namespace, NamespaceKind); 6] {
@@ -234,7 +249,7 @@ fn clone_init(inherited: Inherited<'_>, launch: &Launch, ours: &OwnedFd) -> Step
         events: libc::POLLIN,
         revents: 0,
     }];
-    sys::poll(&mut fds);
+    sys::poll(&mut fds, -1);
     let said = sync::receive(ours.as_fd());
     sys::wait(pid);
     match said {

@@ -79,8 +79,9 @@ impl Monitor {
         if let Some(foreign) = &mut self.foreign {
             return foreign.exec(from, id, plan, stdio).map(|()| None);
         }
-        let init = self.enter_pid_ns()?;
         let what = || "make the exec's process".to_owned();
+        let pid = Pid::from_raw(self.init).ok_or_else(|| plain(Stage::Gone, what()))?;
+        let init = rustix::process::pidfd_open(pid, PidfdFlags::empty()).at(Stage::Gone, what)?;
         let (ours, theirs) = sync::pair().at(Stage::Monitor, what)?;
         let cgroup = open_cgroup2(self.cgroup.v2.as_deref())?;
         let forked = sys::clone3(0, cgroup.as_ref().map(AsFd::as_fd));
@@ -98,19 +99,6 @@ impl Monitor {
         }
     }
 
-    /// From here on children are born in the container's PID namespace; the monitor itself stays where it is. Returns a
-    /// pidfd of the container's first process.
-    fn enter_pid_ns(&mut self) -> Step<OwnedFd> {
-        let what = || "join the container's PID namespace".to_owned();
-        let pid = Pid::from_raw(self.init).ok_or_else(|| plain(Stage::Gone, what()))?;
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).at(Stage::Gone, what)?;
-        if !self.in_pid_ns {
-            sys::setns(pidfd.as_fd(), libc::CLONE_NEWPID).at(Stage::Namespace, what)?;
-            self.in_pid_ns = true;
-        }
-        Ok(pidfd)
-    }
-
     /// Reads what an exec has to say before it execs.
     pub(crate) fn exec_says(&mut self, pid: i32) {
         let Some(exec) = self.execs.iter_mut().find(|e| e.pid == pid) else {
@@ -125,8 +113,11 @@ impl Monitor {
                     exec.sync = None;
                     return self.answer(conn, seq, Message::ExecFailed(failure), None);
                 }
-                Packet::Ready | Packet::Go | Packet::Pid(_) | Packet::Root(_) => {}
+                // From here on this one: the first has set it up and is gone.
+                Packet::Pid(pid) => exec.pid = pid,
+                Packet::Ready | Packet::Go | Packet::Root(_) => {}
                 Packet::End => {
+                    let pid = exec.pid;
                     exec.sync = None;
                     let copy = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok();
                     let fd = exec.terminal.as_ref().and_then(copy);

@@ -13,6 +13,10 @@ use crate::monitor::conn::{Conn, Mode as ConnMode};
 use crate::monitor::{Monitor, Phase};
 use crate::sys;
 
+/// So often, for so many milliseconds, clients may keep the container's mounts by not reading what it wrote.
+const FLUSH_ROUNDS: u32 = 20;
+const FLUSH_STEP: i32 = 10;
+
 /// How often the cgroup is looked through for processes that were forked while it was killed.
 const KILL_ROUNDS: u32 = 100;
 
@@ -99,42 +103,60 @@ impl Monitor {
         }
     }
 
-    /// Sends what clients have not taken yet, and leaves. A client that neither reads nor goes keeps the monitor, but
-    /// nobody waits for it: everything is said and recorded.
+    /// Everything is said and recorded: lets go of the container, sends what clients have not taken yet, and leaves. A
+    /// client that neither reads nor goes keeps this process, but nothing else.
     fn leave(&mut self) -> ! {
         let _ = std::fs::remove_file(self.socket_dir.join(SOCKET_NAME));
-        loop {
-            let waiting = |c: &&Conn| c.backlog();
-            let mut fds: Vec<libc::pollfd> = self
-                .conns
-                .iter()
-                .filter(waiting)
-                .map(|c| libc::pollfd {
-                    fd: c.socket.as_raw_fd(),
-                    events: libc::POLLOUT,
-                    revents: 0,
-                })
-                .collect();
-            if fds.is_empty() {
+        let is_control = |c: &Conn| c.mode == ConnMode::Control;
+        for _ in 0..FLUSH_ROUNDS {
+            self.close_if(|c| !c.backlog() && !is_control(c));
+            if !self.flush(FLUSH_STEP) {
                 break;
             }
-            sys::poll(&mut fds);
-            for conn in self.conns.iter_mut().filter(|c| c.backlog()) {
-                conn.flush();
-            }
         }
-        // Input that nobody will read would turn the end of the stream into a reset.
-        for conn in self.conns.iter().filter(|c| c.mode != ConnMode::Control) {
-            let mut buffer = [0; 4096];
-            let mut budget = 1024;
-            while budget > 0 && rustix::io::read(&conn.socket, &mut buffer).is_ok_and(|n| n > 0) {
-                budget -= 1;
-            }
-        }
-        self.conns.retain(|c| c.mode == ConnMode::Control);
-        // The end of a control connection says that nothing is held any more.
+        // Unmounting may take its time. The end of a control connection says that nothing is held any more.
         self.root = None;
+        self.close_if(|c| !c.backlog());
+        while self.flush(-1) {
+            self.close_if(|c| !c.backlog());
+        }
         sys::exit(0)
+    }
+
+    /// Waits (milliseconds; -1 for ever) for clients to take what they have not yet. `false`: they all have.
+    fn flush(&mut self, wait: i32) -> bool {
+        let waiting = self.conns.iter().filter(|c| c.backlog());
+        let mut fds: Vec<libc::pollfd> = waiting
+            .map(|c| libc::pollfd {
+                fd: c.socket.as_raw_fd(),
+                events: libc::POLLOUT,
+                revents: 0,
+            })
+            .collect();
+        if fds.is_empty() {
+            return false;
+        }
+        sys::poll(&mut fds, wait);
+        for conn in self.conns.iter_mut().filter(|c| c.backlog()) {
+            conn.flush();
+        }
+        true
+    }
+
+    fn close_if(&mut self, done: impl Fn(&Conn) -> bool) {
+        self.conns.retain(|conn| {
+            if done(conn) {
+                // Input that nobody will read would turn the end of the stream into a reset.
+                let mut buffer = [0; 4096];
+                let mut budget = 1024;
+                let read = |buffer: &mut [u8]| rustix::io::read(&conn.socket, buffer);
+                while budget > 0 && read(&mut buffer).is_ok_and(|n| n > 0) {
+                    budget -= 1;
+                }
+                return false;
+            }
+            true
+        });
     }
 }
 

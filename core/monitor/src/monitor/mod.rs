@@ -71,8 +71,6 @@ struct Monitor {
     execs: Vec<Exec>,
     /// Set when another runtime makes and runs the container.
     foreign: Option<Foreign>,
-    /// New children are born in the container's PID namespace.
-    in_pid_ns: bool,
 }
 
 /// What a polled descriptor is.
@@ -133,7 +131,7 @@ impl Monitor {
         let (mut fds, mut tokens) = (Vec::new(), Vec::new());
         loop {
             self.interests(&mut fds, &mut tokens);
-            if !sys::poll(&mut fds) {
+            if !sys::poll(&mut fds, -1) {
                 continue;
             }
             for (fd, token) in fds.iter().zip(&tokens) {
