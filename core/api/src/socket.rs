@@ -1,15 +1,21 @@
 //! The accepted socket, shared between the connection that reads and writes it and the streams that watch it.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{RecvFlags, Shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::sync::CancellationToken;
+
+/// How often a half-closed peer is looked after.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// A connected socket.
 #[derive(Debug)]
@@ -54,6 +60,23 @@ impl Socket {
             }
         }
     }
+
+    /// Resolves when nothing can be sent to the peer any more. A peer that half-closed, as clients without input do, tells
+    /// no more until then, and the kernel's hang-up is not among what the event loop waits for; so it is looked for.
+    async fn hung_up(&self) {
+        while !self.is_hung_up() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn is_hung_up(&self) -> bool {
+        let fd = either!(self, inner => inner.as_fd());
+        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::empty())];
+        match rustix::event::poll(&mut fds, Some(&Timespec::default())) {
+            Ok(_) => fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR),
+            Err(_) => false,
+        }
+    }
 }
 
 /// What streams and handlers know of the connection they answer on.
@@ -80,14 +103,28 @@ impl Conn {
     pub(crate) fn set_busy(&self, busy: bool) {
         self.busy.store(busy, Ordering::Release);
     }
-    /// Resolves when the server stops.
-    pub(crate) async fn stopped(self: Arc<Self>) {
-        self.stop.cancelled().await;
-    }
-    /// Resolves when nobody waits for the answer any more: the client left, or the server stops.
+    /// Resolves when nobody waits for the answer any more: the client left, or the server stops. Over TCP a half-closed
+    /// client counts as one that left, since the two look the same; dockerd takes it so everywhere.
     pub(crate) async fn gone(self: Arc<Self>) {
+        let gone = async {
+            self.socket.closed().await;
+            if let Socket::Unix(_) = &*self.socket {
+                self.socket.hung_up().await;
+            }
+        };
         tokio::select! {
-            () = self.socket.closed() => {}
+            () = gone => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+    /// As [`Conn::gone`], for connections that were taken over: there a half-closed client is one without input.
+    pub(crate) async fn left(self: Arc<Self>) {
+        let left = async {
+            self.socket.closed().await;
+            self.socket.hung_up().await;
+        };
+        tokio::select! {
+            () = left => {}
             () = self.stop.cancelled() => {}
         }
     }
@@ -170,6 +207,19 @@ mod tests {
         assert!(!gone.is_finished());
         drop(there);
         gone.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_half_closes_is_not_gone_until_it_leaves() {
+        let (conn, mut there, _stop) = pair();
+        there.shutdown().await.unwrap();
+        let gone = tokio::spawn(conn.clone().gone());
+        let left = tokio::spawn(conn.left());
+        tokio::time::sleep(3 * LOOK).await;
+        assert!(!gone.is_finished() && !left.is_finished());
+        drop(there);
+        gone.await.unwrap();
+        left.await.unwrap();
     }
 
     #[tokio::test]

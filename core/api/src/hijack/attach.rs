@@ -44,18 +44,18 @@ pub(crate) async fn pump(
     };
     let container = tokio::select! {
         container = container => container,
-        // A client without input half-closes at once and still wants the output: its leaving cannot be told from that.
-        () = taken.conn.clone().stopped() => return Ok(()),
+        () = taken.conn.clone().left() => return Ok(()),
     };
     let Ok(container) = container else {
         // It will not start; the start's own caller is told why.
         return taken.writer.shutdown().await;
     };
+    let left = taken.conn.clone().left();
     let (mut client, mut to_client) = taken.split();
     let (from_container, to_container) = container.into_split();
     tokio::select! {
         result = output(from_container, &mut to_client) => result?,
-        result = forward(&mut client, to_container, input) => result?,
+        result = forward(&mut client, to_container, input, left) => result?,
     }
     to_client.shutdown().await?;
     linger(client).await;
@@ -75,11 +75,13 @@ async fn output(
     }
 }
 
-/// Resolves when the client detaches. The end of its input ends the container's, and is no reason to stop the output.
+/// Resolves when the client detaches or leaves. The end of its input ends the container's, and is no reason to stop the
+/// output.
 async fn forward(
     mut client: impl AsyncRead + Unpin,
     mut container: tokio::net::unix::OwnedWriteHalf,
     mut input: Input,
+    left: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; INPUT];
     let mut passed = Vec::new();
@@ -114,7 +116,8 @@ async fn forward(
     } else {
         let _ = container.shutdown().await;
     }
-    std::future::pending().await
+    left.await;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Joining a client to an exec's streams.
 
 use std::io;
+use std::pin::pin;
 
 use gantry_engine::{ExecIo, ExecReader, ExecWriter};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -13,23 +14,35 @@ const OUTPUT: usize = 32 << 10;
 const INPUT: usize = 16 << 10;
 const HEADER: usize = 8;
 
-/// Carries bytes both ways until the exec's output ends or the client detaches.
+/// Where output goes: nowhere, once the client detached or left. The exec is not told, and goes on as under dockerd.
+type Sink<W> = Mutex<Option<W>>;
+
+/// Carries bytes both ways until the exec's output ends. The client may detach or leave before.
 pub(crate) async fn pump(taken: Taken, exec: ExecIo, keys: DetachKeys) -> io::Result<()> {
     let (mut client, to_client) = taken.split();
-    let to_client = Mutex::new(to_client);
-    let outputs = async {
+    let sink = Mutex::new(Some(to_client));
+    let mut outputs = pin!(async {
         tokio::try_join!(
-            output(exec.stdout, 1, exec.tty, &to_client),
-            output(exec.stderr, 2, exec.tty, &to_client),
+            output(exec.stdout, 1, exec.tty, &sink),
+            output(exec.stderr, 2, exec.tty, &sink),
         )
-    };
+    });
     let keys = exec.tty.then_some(keys);
-    tokio::select! {
-        result = outputs => drop(result?),
-        result = input(&mut client, exec.stdin, keys) => result?,
+    // Its input is not to end with the client's detaching.
+    let (_stdin, client) = tokio::select! {
+        result = &mut outputs => {
+            result?;
+            (None, Some(client))
+        }
+        stdin = input(&mut client, exec.stdin, keys) => (stdin, None),
+    };
+    if let Some(mut to_client) = sink.lock().await.take() {
+        to_client.shutdown().await?;
     }
-    to_client.lock().await.shutdown().await?;
-    linger(client).await;
+    match client {
+        Some(client) => linger(client).await,
+        None => drop(outputs.await?),
+    }
     Ok(())
 }
 
@@ -48,7 +61,7 @@ async fn output(
     reader: Option<ExecReader>,
     stream: u8,
     tty: bool,
-    client: &Mutex<impl AsyncWrite + Unpin>,
+    sink: &Sink<impl AsyncWrite + Unpin>,
 ) -> io::Result<()> {
     let Some(mut reader) = reader else {
         return Ok(());
@@ -61,17 +74,24 @@ async fn output(
         }
         buffer[..HEADER].copy_from_slice(&frame_header(stream, count));
         let from = if tty { HEADER } else { 0 };
-        let mut client = client.lock().await;
-        client.write_all(&buffer[from..HEADER + count]).await?;
+        let mut sink = sink.lock().await;
+        if let Some(client) = &mut *sink
+            && client
+                .write_all(&buffer[from..HEADER + count])
+                .await
+                .is_err()
+        {
+            *sink = None;
+        }
     }
 }
 
-/// Resolves when the client detaches.
+/// Resolves when the client detaches, with what it would have written to.
 async fn input(
     mut client: impl AsyncRead + Unpin,
     mut exec: Option<ExecWriter>,
     mut keys: Option<DetachKeys>,
-) -> io::Result<()> {
+) -> Option<ExecWriter> {
     let mut buffer = vec![0; INPUT];
     let mut passed = Vec::new();
     loop {
@@ -92,7 +112,7 @@ async fn input(
             exec = None;
         }
         if detached {
-            return Ok(());
+            return exec;
         }
     }
     drop(exec);
@@ -105,15 +125,25 @@ mod tests {
 
     #[tokio::test]
     async fn outputs_are_framed_and_interleaved_whole() {
-        let client = Mutex::new(Vec::new());
+        let sink = Mutex::new(Some(Vec::new()));
         let reader = |bytes: &'static [u8]| Some(Box::pin(bytes) as ExecReader);
-        output(reader(b"out"), 1, false, &client).await.unwrap();
-        output(reader(b"err"), 2, false, &client).await.unwrap();
-        output(reader(b"raw"), 1, true, &client).await.unwrap();
-        output(None, 1, true, &client).await.unwrap();
+        output(reader(b"out"), 1, false, &sink).await.unwrap();
+        output(reader(b"err"), 2, false, &sink).await.unwrap();
+        output(reader(b"raw"), 1, true, &sink).await.unwrap();
+        output(None, 1, true, &sink).await.unwrap();
         assert_eq!(
-            client.into_inner(),
+            sink.into_inner().unwrap(),
             b"\x01\0\0\0\0\0\0\x03out\x02\0\0\0\0\0\0\x03errraw"
         );
+    }
+
+    #[tokio::test]
+    async fn an_exec_whose_client_left_is_read_to_its_end() {
+        let (ours, client) = tokio::io::duplex(16);
+        drop(client);
+        let sink = Mutex::new(Some(ours));
+        let reader = Box::pin(io::Cursor::new(vec![b'x'; 3 * OUTPUT])) as ExecReader;
+        output(Some(reader), 1, false, &sink).await.unwrap();
+        assert!(sink.into_inner().is_none());
     }
 }
