@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -349,7 +349,10 @@ impl Plan {
         )
         .map_err(|e| failed("making a socket pair", e.into()))?;
         let mut child = Command::new(&self.driver_host)
+            .arg0("gantry-driver-host")
             .arg(&self.driver)
+            // What a terminal sends to the engine is the engine's to handle.
+            .process_group(0)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

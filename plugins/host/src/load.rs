@@ -75,6 +75,9 @@ pub fn trusted_owners() -> Vec<u32> {
 pub struct Loader {
     config: LoaderConfig,
     loaded: Mutex<BTreeMap<(Kind, String), Loaded>>,
+    /// The copy of the program that hosts isolated plugins: one that is restarted later must speak this engine's
+    /// format, even when the file was replaced meanwhile.
+    driver_host: Mutex<Option<PathBuf>>,
 }
 
 #[derive(Clone, PartialEq)]
@@ -106,6 +109,7 @@ impl Loader {
         Self {
             config,
             loaded: Mutex::default(),
+            driver_host: Mutex::default(),
         }
     }
 
@@ -135,7 +139,8 @@ impl Loader {
         self.name_the_missing(drivers, registry, &found);
         let loaded = self.loaded.lock();
         if let Ok(dir) = self.stage_dir() {
-            let used: Vec<_> = loaded.values().map(|l| l.staged.clone()).collect();
+            let used = loaded.values().map(|l| l.staged.clone());
+            let used: Vec<_> = used.chain(self.driver_host.lock().clone()).collect();
             stage::prune(&dir, &used);
         }
     }
@@ -256,6 +261,19 @@ impl Loader {
         stage::directory(&[&self.config.exec_root, &self.config.data_root])
     }
 
+    fn driver_host(&self) -> Result<PathBuf, PluginError> {
+        let mut staged = self.driver_host.lock();
+        if let Some(path) = &*staged {
+            return Ok(path.clone());
+        }
+        let original = &self.config.driver_host;
+        let file = File::open(original)
+            .map_err(PluginError::io(format!("opening {}", original.display())))?;
+        let path = stage::copy(&file, &self.stage_dir()?)?;
+        *staged = Some(path.clone());
+        Ok(path)
+    }
+
     /// Maps the plugin and makes its driver.
     fn start(
         &self,
@@ -288,7 +306,7 @@ impl Loader {
                 )
             }
             Isolation::Process => {
-                let host = self.config.driver_host.clone();
+                let host = self.driver_host()?;
                 let (driver, manifest) =
                     Isolated::create(host, checked.staged.clone(), *kind, &config)?;
                 (Arc::new(driver), manifest)
