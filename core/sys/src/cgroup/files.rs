@@ -1,6 +1,6 @@
 //! Reading and writing control files.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -31,20 +31,36 @@ impl CgroupError {
     }
 }
 
-/// Writes a value in one call; never makes a file.
+/// A control file that takes several values, one a call.
+pub(super) struct Writer {
+    path: PathBuf,
+    file: File,
+}
+
+impl Writer {
+    /// Never makes a file.
+    pub(super) fn open(path: PathBuf) -> Result<Self, CgroupError> {
+        match OpenOptions::new().write(true).open(&path) {
+            Ok(file) => Ok(Self { path, file }),
+            Err(e) => Err(CgroupError::new("open", &path, e)),
+        }
+    }
+    pub(super) fn write(&self, value: &str) -> Result<(), CgroupError> {
+        (&self.file)
+            .write_all(value.as_bytes())
+            .map_err(|e| CgroupError::new(format!("write {value:?} to"), &self.path, e))
+    }
+}
+
+/// Writes one value; never makes a file.
 pub(super) fn write(path: &Path, value: impl AsRef<str>) -> Result<(), CgroupError> {
-    let value = value.as_ref();
-    OpenOptions::new()
-        .write(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(value.as_bytes()))
-        .map_err(|e| CgroupError::new(format!("write {value:?} to"), path, e))
+    Writer::open(path.to_owned())?.write(value.as_ref())
 }
 
 /// The text of a control file, without the newline at its end.
 pub(super) fn read(path: &Path) -> Result<String, CgroupError> {
     let mut text = String::new();
-    std::fs::File::open(path)
+    File::open(path)
         .and_then(|mut file| file.read_to_string(&mut text))
         .map_err(|e| CgroupError::new("read", path, e))?;
     text.truncate(text.trim_end().len());

@@ -219,10 +219,11 @@ impl Group {
                 break;
             }
         }
-        if frozen {
-            self.thaw()?;
+        match if frozen { self.thaw() } else { Ok(()) } {
+            // The last process ended and somebody removed the group meanwhile.
+            Err(e) if e.errno() == libc::ENOENT => Ok(()),
+            done => done,
         }
-        Ok(())
     }
     /// What the kernel accounts to it.
     ///

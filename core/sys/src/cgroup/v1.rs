@@ -158,11 +158,11 @@ fn set_per_device(group: &Group, name: &str, values: &[DeviceValue]) -> Result<(
 
 /// A new group has its parent's rules: everything is taken away first.
 pub(super) fn set_devices(group: &Group, rules: &[DeviceRule]) -> Result<(), CgroupError> {
-    let allow = file(group, "devices", "devices.allow")?;
-    let deny = file(group, "devices", "devices.deny")?;
-    files::write(&deny, "a")?;
+    let allow = files::Writer::open(file(group, "devices", "devices.allow")?)?;
+    let deny = files::Writer::open(file(group, "devices", "devices.deny")?)?;
+    deny.write("a")?;
     for_v1(rules).iter().try_for_each(|rule| {
         let to = if rule.allow { &allow } else { &deny };
-        files::write(to, rule.to_string())
+        to.write(&rule.to_string())
     })
 }
