@@ -1,4 +1,4 @@
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 
 use crate::app::App;
@@ -17,11 +17,17 @@ impl Rename {
             bail!("Error: Neither old nor new names may be empty");
         }
         let path = format!("/containers/{}/rename", segment(&self.container));
-        Ok(app
+        let renamed = app
             .client()?
             .post(path)
             .query("name", &self.new_name)
             .done()
-            .await?)
+            .await;
+        renamed.map_err(|error| {
+            anyhow!(
+                "{error}\nError: failed to rename container named {}",
+                self.container
+            )
+        })
     }
 }
