@@ -123,12 +123,9 @@ impl Inner {
     ) -> Result<Vec<PortBinding>> {
         let place = self.place(container)?;
         let mut place = place.lock();
-        let mut old = std::mem::take(&mut place.saved.bindings);
+        let old = std::mem::take(&mut place.saved.bindings);
         self.ports.release(container, &old);
         let leased = self.lease(&place, &requests);
-        if leased.is_err() {
-            old.clear();
-        }
         place.saved.requests = if leased.is_ok() { requests } else { Vec::new() };
         place.saved.bindings = leased.as_ref().cloned().unwrap_or_default();
         let moved = self.move_ports(&mut place);
@@ -175,6 +172,10 @@ impl Inner {
 
     /// Makes the kernel translate the leased ports to the attachments that have the default routes now.
     pub(crate) fn move_ports(&self, place: &mut Place) -> Result<()> {
+        if place.saved.bindings.is_empty() && !place.saved.requests.is_empty() {
+            // There was no way out when they were asked for.
+            place.saved.bindings = self.lease(place, &place.saved.requests)?;
+        }
         let mut intents: Vec<FirewallIntent> = Vec::new();
         for v6 in [false, true] {
             let of_family = |b: &&PortBinding| b.host_ip.is_ipv6() == v6;

@@ -111,6 +111,10 @@ impl Inner {
             }
         }
         self.check_ipam(&record)?;
+        if record.enable_ipv6 {
+            self.forward_ipv6();
+        }
+        let _choosing = crate::open::choosing()?;
         if info.addressed && record.ipam.driver != "null" {
             let (v4, v6) = (record.enable_ipv4, record.enable_ipv6);
             self.complete(&mut record.ipam, v4, v6)?;

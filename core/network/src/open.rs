@@ -1,6 +1,7 @@
 //! The service's start: records, default networks, and containers that outlived the last daemon.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use gantry_driver_api::network::FirewallIntent;
@@ -9,6 +10,7 @@ use gantry_driver_registry::DriverRegistry;
 use gantry_sys::netlink::RouteSocket;
 use ipnet::IpNet;
 use parking_lot::{Mutex, RwLock};
+use rustix::fs::FlockOperation;
 
 use crate::firewall::Firewall;
 use crate::inner::{Inner, Network, Slot};
@@ -49,8 +51,11 @@ impl Inner {
             registry,
             config,
         };
-        inner.load()?;
-        inner.make_all();
+        {
+            let _choosing = choosing()?;
+            inner.load()?;
+            inner.make_all();
+        }
         Ok(inner)
     }
 
@@ -85,9 +90,16 @@ impl Inner {
             self.switch_on("/proc/sys/net/ipv4/ip_forward");
         }
         if self.networks.read().values().any(|n| n.record.enable_ipv6) {
-            self.switch_on("/proc/sys/net/ipv6/conf/all/forwarding");
+            self.forward_ipv6();
         }
         Ok(())
+    }
+
+    /// Lets IPv6 networks lead anywhere.
+    pub(crate) fn forward_ipv6(&self) {
+        if self.config.ip_forward {
+            self.switch_on("/proc/sys/net/ipv6/conf/all/forwarding");
+        }
     }
 
     fn add(&self, record: NetworkRecord) {
@@ -235,11 +247,16 @@ impl Inner {
     }
 
     /// Takes over sandboxes from an earlier daemon and removes what is left of others.
-    pub(crate) fn restore(&self, live: Vec<LiveSandbox>) -> Result<()> {
+    pub(crate) fn restore(&self, mut live: Vec<LiveSandbox>) -> Result<()> {
         let mut saved: HashMap<String, Saved> = self.saved.all()?.into_iter().collect();
         let mut intents: Vec<FirewallIntent> = Vec::new();
         let mut known = Vec::new();
         let mut endpoints = HashSet::new();
+        // Those who share a namespace come after its owner.
+        live.sort_by_key(|sandbox| {
+            let saved = saved.get(sandbox.container.as_str());
+            saved.is_some_and(|s| matches!(s.spec.mode, SandboxMode::Container(_)))
+        });
         for sandbox in live {
             let Some(saved) = saved
                 .remove(sandbox.container.as_str())
@@ -339,6 +356,17 @@ impl Inner {
             }
         }
     }
+}
+
+/// Held from the choice of a subnet until its route is there, so that engines on one host do not choose the same. It
+/// is a lock on the host's network namespace itself: the scope is right, and no file is needed.
+pub(crate) fn choosing() -> Result<OwnedFd> {
+    let lock = || -> std::io::Result<OwnedFd> {
+        let namespace = gantry_sys::netns::current()?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&namespace, FlockOperation::LockExclusive))?;
+        Ok(namespace)
+    };
+    lock().map_err(|e| NetworkError::io("waiting for other engines to choose their subnets", &e))
 }
 
 /// The pool of a bridge's address.

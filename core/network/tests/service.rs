@@ -381,3 +381,23 @@ fn ipv6_works_beside_ipv4() {
         rig.end(b);
     });
 }
+
+#[test]
+fn engines_that_start_together_choose_different_subnets() {
+    Rig::run(None, |rig| {
+        let here = netns::current().unwrap();
+        let open = |tag: &'static str| {
+            let (dir, here) = (rig.dir.path().join(tag), here.try_clone().unwrap());
+            std::thread::spawn(move || netns::inside(&here, || Ok(another(&dir, tag))).unwrap())
+        };
+        let others: Vec<_> = ["aaaaaaaa", "bbbbbbbb", "cccccccc"].map(open).into();
+        let others: Vec<Other> = others.into_iter().map(|o| o.join().unwrap()).collect();
+        let subnet = |s: &NetworkService| s.get("bridge").unwrap().ipam.pools[0].subnet.unwrap();
+        let mut subnets: Vec<_> = others.iter().map(|o| subnet(&o.service)).collect();
+        subnets.push(subnet(&rig.service));
+        subnets.sort();
+        subnets.dedup();
+        assert_eq!(subnets.len(), 4);
+        others.into_iter().for_each(Other::end);
+    });
+}

@@ -61,10 +61,16 @@ impl BridgeNetwork {
         })
     }
 
+    /// The bridge of a network that was made, by this process or by one before it.
     fn bridge(&self, id: &str) -> DriverResult<Bridge> {
-        self.state
-            .get(id)
-            .ok_or_else(|| DriverError::not_found(format!("network {id} is not known")))
+        if let Some(bridge) = self.state.get(id) {
+            return Ok(bridge);
+        }
+        let Some(note) = self.state.noted(id) else {
+            return Err(DriverError::not_found(format!("network {id} is not known")));
+        };
+        let options = Options::parse(&note.spec.options)?;
+        self.ensure(&note.spec, options)
     }
 
     /// The bridge of a network, made or found, with its addresses on it and up.
@@ -88,7 +94,7 @@ impl BridgeNetwork {
         let found = self.kernel.index(&link)?;
         // A link that is there at first sight is somebody else's.
         let ours = known.map_or(found.is_none(), |note| note.ours);
-        self.state.note(&spec.id, &link, ours)?;
+        self.state.note(spec, &link, ours)?;
         let gateways = spec
             .subnets
             .iter()

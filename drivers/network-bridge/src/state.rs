@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 
+use gantry_plugin_sdk::network::NetworkSpec;
 use gantry_plugin_sdk::{DriverError, DriverResult, serde_json};
 use ipnet::IpNet;
 use parking_lot::Mutex;
@@ -23,13 +24,17 @@ pub(crate) struct Bridge {
     pub(crate) options: Options,
 }
 
-/// What is kept of a network's bridge in a file named by the network's ID.
+/// What is kept of a network's bridge in a file named by the network's ID. It is enough to serve the network in
+/// another process, which is not told of it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Note {
     pub(crate) link: String,
     /// Whether this driver made it.
     pub(crate) ours: bool,
+    pub(crate) spec: NetworkSpec,
 }
+
+const TEMPORARY: &str = ".new";
 
 /// The bridges known after the others were forgotten.
 #[derive(Debug, Default)]
@@ -56,7 +61,11 @@ impl State {
             let Ok(id) = entry.file_name().into_string() else {
                 continue;
             };
-            // A note that was cut off by a crash belongs to a network that was never acknowledged.
+            if id.ends_with(TEMPORARY) {
+                // Cut off by a crash; a file that cannot be removed now is overwritten later.
+                let _ = fs::remove_file(entry.path());
+                continue;
+            }
             if let Ok(bytes) = fs::read(entry.path())
                 && let Ok(note) = serde_json::from_slice(&bytes)
             {
@@ -90,10 +99,12 @@ impl State {
     }
 
     /// Remembers a network's bridge beyond this process.
-    pub(crate) fn note(&self, network: &str, link: &str, ours: bool) -> DriverResult<()> {
+    pub(crate) fn note(&self, spec: &NetworkSpec, link: &str, ours: bool) -> DriverResult<()> {
+        let network = spec.id.as_str();
         let note = Note {
             link: link.to_owned(),
             ours,
+            spec: spec.clone(),
         };
         if self.notes.lock().get(network) == Some(&note) {
             return Ok(());
@@ -105,7 +116,9 @@ impl State {
         }
         let path = self.root.join(network);
         let bytes = serde_json::to_vec(&note).map_err(|e| DriverError::internal(e.to_string()))?;
-        fs::write(&path, bytes)
+        let temporary = self.root.join(format!("{network}{TEMPORARY}"));
+        fs::write(&temporary, bytes)
+            .and_then(|()| fs::rename(&temporary, &path))
             .map_err(|e| DriverError::io(format_args!("writing {}", path.display()), &e))?;
         self.notes.lock().insert(network.to_owned(), note);
         Ok(())

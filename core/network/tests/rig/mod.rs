@@ -301,3 +301,25 @@ pub(crate) fn ask_from(netns: &OwnedFd, address: &str) -> io::Result<String> {
 pub(crate) fn ask(address: &str) -> io::Result<String> {
     talk(address)
 }
+
+/// Another engine on the same host.
+pub(crate) struct Other {
+    pub(crate) service: NetworkService,
+    runtime: tokio::runtime::Runtime,
+}
+
+pub(crate) fn another(dir: &Path, tag: &str) -> Other {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let service = runtime.block_on(open(dir, None, tag));
+    Other { service, runtime }
+}
+
+impl Other {
+    pub(crate) fn end(self) {
+        self.runtime.block_on(self.service.shutdown(true));
+    }
+}
