@@ -155,6 +155,7 @@ pub(crate) fn create(
             conns,
             next_conn: 2,
             execs: Vec::new(),
+            strays: Vec::new(),
             foreign,
         })
     };

@@ -9,9 +9,13 @@ use rustix::process::{Pid, PidfdFlags};
 use crate::exec::{self, Inherited};
 use crate::fault::{At, Step, failure, plain};
 use crate::monitor::create::open_cgroup2;
+use crate::monitor::foreign::Foreign;
 use crate::monitor::{Monitor, Phase, finish};
 use crate::sync::{self, Packet};
 use crate::sys::{self, Fork};
+
+/// How many deaths of processes that nobody knows yet are remembered.
+const MAX_STRAYS: usize = 64;
 
 /// A running exec, or one that is about to run.
 #[derive(Debug)]
@@ -101,28 +105,32 @@ impl Monitor {
 
     /// Reads what an exec has to say before it execs.
     pub(crate) fn exec_says(&mut self, pid: i32) {
-        let Some(exec) = self.execs.iter_mut().find(|e| e.pid == pid) else {
+        let Some(at) = self.execs.iter().position(|e| e.pid == pid) else {
             return;
         };
-        while let Some(packet) = exec.sync.as_ref().and_then(|s| sync::receive(s.as_fd())) {
-            let (conn, seq) = exec.from;
+        while let Some(packet) = self.execs[at]
+            .sync
+            .as_ref()
+            .and_then(|s| sync::receive(s.as_fd()))
+        {
+            let exec = &mut self.execs[at];
             match packet {
                 Packet::Terminal(master) => exec.terminal = Some(master),
                 Packet::Failed(failure) => {
                     exec.failed = true;
                     exec.sync = None;
+                    let (conn, seq) = exec.from;
                     return self.answer(conn, seq, Message::ExecFailed(failure), None);
                 }
                 // From here on this one: the first has set it up and is gone.
-                Packet::Pid(pid) => exec.pid = pid,
-                Packet::Ready | Packet::Go | Packet::Root(_) => {}
-                Packet::End => {
-                    let pid = exec.pid;
-                    exec.sync = None;
-                    let copy = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok();
-                    let fd = exec.terminal.as_ref().and_then(copy);
-                    return self.answer(conn, seq, Message::ExecStarted { pid }, fd);
+                Packet::Pid(pid) => {
+                    exec.pid = pid;
+                    if let Some(status) = self.take_stray(pid) {
+                        return self.exec_ended(pid, status);
+                    }
                 }
+                Packet::Ready | Packet::Go | Packet::Root(_) => {}
+                Packet::End => return self.exec_started(at),
             }
         }
     }
@@ -131,23 +139,53 @@ impl Monitor {
     pub(crate) fn exec_ended(&mut self, pid: i32, status: i32) {
         self.exec_says(pid);
         let Some(at) = self.execs.iter().position(|e| e.pid == pid) else {
-            return;
+            return self.stray(pid, status);
         };
+        // The one that made it may still hold the socket whose end says that it execed.
+        if self.execs[at].sync.is_some() {
+            self.exec_started(at);
+        }
         let exec = self.execs.swap_remove(at);
         if !exec.failed {
             let (code, signal) = finish::decode(status);
-            let message = Message::ExecExited { code, signal };
-            self.answer(exec.from.0, exec.from.1, message, None);
+            let (conn, seq) = exec.from;
+            self.answer(conn, seq, Message::ExecExited { code, signal }, None);
         }
     }
 
-    /// An exec has begun: its terminal goes to who asked, and stays here too.
-    pub(crate) fn exec_started(&mut self, exec: Exec) {
-        let (conn, seq) = exec.from;
+    /// Remembers a death while an exec or a foreign runtime has yet to say which process is its own.
+    fn stray(&mut self, pid: i32, status: i32) {
+        let pending = self.execs.iter().any(|e| e.sync.is_some());
+        if !pending && !self.foreign.as_ref().is_some_and(Foreign::busy) {
+            self.strays = Vec::new();
+        } else {
+            if self.strays.len() == MAX_STRAYS {
+                self.strays.remove(0);
+            }
+            self.strays.push((pid, status));
+        }
+    }
+
+    /// The status of a process that died before it was known.
+    pub(crate) fn take_stray(&mut self, pid: i32) -> Option<i32> {
+        let at = self.strays.iter().position(|(p, _)| *p == pid)?;
+        Some(self.strays.swap_remove(at).1)
+    }
+
+    /// Begins to keep an exec that another runtime has made.
+    pub(crate) fn exec_adopted(&mut self, exec: Exec) {
+        self.execs.push(exec);
+        self.exec_started(self.execs.len() - 1);
+    }
+
+    /// An exec runs: its terminal goes to who asked, and stays here too.
+    fn exec_started(&mut self, at: usize) {
+        let exec = &mut self.execs[at];
+        exec.sync = None;
         let copy = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok();
         let fd = exec.terminal.as_ref().and_then(copy);
-        self.answer(conn, seq, Message::ExecStarted { pid: exec.pid }, fd);
-        self.execs.push(exec);
+        let ((conn, seq), pid) = (exec.from, exec.pid);
+        self.answer(conn, seq, Message::ExecStarted { pid }, fd);
     }
 
     /// Execs that are still there as the container ends die with it.

@@ -17,9 +17,6 @@ use crate::monitor::{Monitor, Phase, oci};
 use crate::process::resolve;
 use crate::sys;
 
-/// How many deaths of processes that nobody knows yet are remembered: one of them may be the container's.
-const MAX_STRAYS: usize = 64;
-
 /// The runtime and what it is doing.
 #[derive(Debug)]
 pub(crate) struct Foreign {
@@ -28,7 +25,6 @@ pub(crate) struct Foreign {
     /// The root file system, to look users up.
     root: OwnedFd,
     jobs: Vec<Job>,
-    strays: Vec<(i32, i32)>,
     /// The container's process ended before its runtime had said that it was started.
     pub(crate) ended: Option<i32>,
     count: u32,
@@ -73,7 +69,6 @@ impl Foreign {
             id: launch.id.clone(),
             root,
             jobs: Vec::new(),
-            strays: Vec::new(),
             ended: None,
             count: 0,
             deleted: false,
@@ -91,6 +86,11 @@ impl Foreign {
         self.call(What::Start, None, |command, _| {
             command.arg("start");
         })
+    }
+
+    /// Whether a call of it has not returned.
+    pub(crate) fn busy(&self) -> bool {
+        !self.jobs.is_empty()
     }
 
     /// Whether an exec of this name is about to run.
@@ -198,12 +198,6 @@ impl Foreign {
         let _ = command.args(["delete", "--force"]).arg(&self.id).status();
         files.remove();
     }
-
-    /// The status of a process that died before it was known.
-    fn stray(&mut self, pid: i32) -> Option<i32> {
-        let at = self.strays.iter().position(|(p, _)| *p == pid)?;
-        Some(self.strays.swap_remove(at).1)
-    }
 }
 
 impl Files {
@@ -285,20 +279,13 @@ fn listen(path: &std::path::Path) -> Step<OwnedFd> {
 }
 
 impl Monitor {
-    /// A call of the runtime returned, or one of its orphans died. `false`: this child is somebody else's.
+    /// A call of the runtime returned. `false`: this child is somebody else's.
     pub(crate) fn runtime_ended(&mut self, pid: i32, status: i32) -> bool {
         let Some(foreign) = &mut self.foreign else {
             return false;
         };
         let Some(at) = foreign.jobs.iter().position(|j| j.pid == pid) else {
-            if self.execs.iter().any(|e| e.pid == pid) {
-                return false;
-            }
-            if foreign.strays.len() == MAX_STRAYS {
-                foreign.strays.remove(0);
-            }
-            foreign.strays.push((pid, status));
-            return true;
+            return false;
         };
         let job = foreign.jobs.swap_remove(at);
         let done = if status == 0 {
@@ -351,15 +338,14 @@ impl Monitor {
         }
         self.oom = Oom::open(self.cgroup.memory.as_deref());
         self.created();
-        let stray = self.foreign.as_mut().and_then(|f| f.stray(self.init));
-        if let Some(status) = stray {
+        if let Some(status) = self.take_stray(self.init) {
             self.phase = Phase::Ended(status);
         }
         Ok(())
     }
 
     fn adopt_exec(&mut self, id: String, from: (u64, u64), pid: i32, terminal: Option<OwnedFd>) {
-        self.exec_started(Exec {
+        self.exec_adopted(Exec {
             id,
             pid,
             sync: None,
@@ -367,7 +353,7 @@ impl Monitor {
             from,
             failed: false,
         });
-        if let Some(status) = self.foreign.as_mut().and_then(|f| f.stray(pid)) {
+        if let Some(status) = self.take_stray(pid) {
             self.exec_ended(pid, status);
         }
     }

@@ -69,6 +69,8 @@ struct Monitor {
     conns: Vec<Conn>,
     next_conn: u64,
     execs: Vec<Exec>,
+    /// Deaths of processes that nobody knows yet: one of them may be an exec's, or the container's of another runtime.
+    strays: Vec<(i32, i32)>,
     /// Set when another runtime makes and runs the container.
     foreign: Option<Foreign>,
 }
@@ -99,7 +101,11 @@ pub(crate) fn run(bytes: Vec<u8>, fds: Vec<OwnedFd>) -> ! {
     let spare = rustix::io::fcntl_dupfd_cloexec(&control.socket, 3).ok();
     let created = create::create(launch, control, plan, bytes);
     match created {
-        Ok(monitor) => monitor.serve(),
+        Ok(monitor) => {
+            // Or the connection would not end before the process.
+            drop(spare);
+            monitor.serve()
+        }
         Err(failure) => create_failed(spare, failure),
     }
 }
