@@ -153,7 +153,8 @@ impl Install<'_> {
                     .spawn_scoped(scope, move || {
                         while let Some(at) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
                             let worked = self.work(layers, &plans[*at]);
-                            if sender.send((*at, worked)).is_err() {
+                            let failed = worked.is_err();
+                            if sender.send((*at, worked)).is_err() || failed {
                                 break;
                             }
                         }

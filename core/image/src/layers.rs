@@ -11,6 +11,7 @@ use gantry_driver_api::storage::{
 use gantry_driver_api::{Call, ErrorCode, Mount, MountPlan, Storage};
 use gantry_model::Digest;
 use gantry_store::Batch;
+use parking_lot::{Condvar, Mutex};
 
 use crate::record::layer_key;
 use crate::service::Shared;
@@ -131,24 +132,61 @@ pub(crate) fn random() -> Result<String> {
     Ok(hex::encode(bytes))
 }
 
-/// Layers in use by operations that have no record yet; held by [`Pin`]s.
+/// Layers in use by operations that have no record yet, and layers on their way out.
 #[derive(Default)]
-pub(crate) struct Pins(HashMap<String, usize>);
+pub(crate) struct Pins {
+    state: Mutex<PinState>,
+    removed: Condvar,
+}
+
+#[derive(Default)]
+struct PinState {
+    pinned: HashMap<String, usize>,
+    removing: HashSet<String>,
+}
 
 /// Keeps layers from being removed while an image is on its way.
 pub(crate) struct Pin<'a> {
-    shared: &'a Shared,
+    pins: &'a Pins,
     keys: Vec<String>,
+}
+
+impl Pins {
+    /// Pins layers; waits for those that are being removed at this moment.
+    fn pin(&self, keys: Vec<String>) -> Pin<'_> {
+        let mut state = self.state.lock();
+        while keys.iter().any(|key| state.removing.contains(key)) {
+            self.removed.wait(&mut state);
+        }
+        for key in &keys {
+            *state.pinned.entry(key.clone()).or_default() += 1;
+        }
+        Pin { pins: self, keys }
+    }
+
+    /// Runs `remove` for a layer that nobody has pinned or is removing; `None` otherwise.
+    fn unless_pinned<R>(&self, key: &str, remove: impl FnOnce() -> R) -> Option<R> {
+        {
+            let mut state = self.state.lock();
+            if state.pinned.contains_key(key) || !state.removing.insert(key.to_owned()) {
+                return None;
+            }
+        }
+        let result = remove();
+        self.state.lock().removing.remove(key);
+        self.removed.notify_all();
+        Some(result)
+    }
 }
 
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
-        let mut pins = self.shared.pins.lock();
+        let mut state = self.pins.state.lock();
         for key in &self.keys {
-            if let Some(count) = pins.0.get_mut(key) {
+            if let Some(count) = state.pinned.get_mut(key) {
                 *count -= 1;
                 if *count == 0 {
-                    pins.0.remove(key);
+                    state.pinned.remove(key);
                 }
             }
         }
@@ -158,19 +196,14 @@ impl Drop for Pin<'_> {
 impl Shared {
     /// Pins layers, there or not. After that, what [`Layers::contains`] says stays true.
     pub(crate) fn pin(&self, driver: &str, chain: &[Digest]) -> Pin<'_> {
-        let keys: Vec<String> = chain.iter().map(|id| layer_key(driver, id)).collect();
-        let mut pins = self.pins.lock();
-        for key in &keys {
-            *pins.0.entry(key.clone()).or_default() += 1;
-        }
-        Pin { shared: self, keys }
+        self.pins
+            .pin(chain.iter().map(|id| layer_key(driver, id)).collect())
     }
 
     /// Removes layers that no image needs, topmost first, and returns their chain IDs. Those under a container or under
     /// an operation on its way stay.
     pub(crate) fn collect_layers(&self) -> Result<Vec<Digest>> {
-        let pins = self.pins.lock();
-        let mut needed: HashSet<String> = pins.0.keys().cloned().collect();
+        let mut needed: HashSet<String> = HashSet::new();
         self.images.for_each("", |_, record| {
             needed.extend(record.chain.iter().map(|id| layer_key(&record.driver, id)));
             true
@@ -188,7 +221,14 @@ impl Shared {
             let before = candidates.len();
             let mut left = Vec::new();
             for key in candidates {
-                match self.remove_layer(&key)? {
+                // An image that came meanwhile had its layers pinned until it had its record.
+                let gone = self.pins.unless_pinned(&key, || {
+                    if self.is_needed(&key)? {
+                        return Ok(None);
+                    }
+                    self.remove_layer(&key)
+                });
+                match gone.transpose()?.flatten() {
                     Some(chain) => removed.push(chain),
                     None => left.push(key),
                 }
@@ -200,6 +240,19 @@ impl Shared {
                 return Ok(removed);
             }
         }
+    }
+
+    /// Whether an image has this layer.
+    fn is_needed(&self, key: &str) -> Result<bool> {
+        let mut needed = false;
+        self.images.for_each("", |_, record| {
+            needed = key
+                .strip_prefix(&record.driver)
+                .and_then(|rest| rest.strip_prefix('/'))
+                .is_some_and(|chain| record.chain.iter().any(|id| id.as_str() == chain));
+            !needed
+        })?;
+        Ok(needed)
     }
 
     /// Removes one layer; `None` when something stands on it or its driver is missing.

@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     pub(crate) layers: Table<LayerRecord>,
     pub(crate) references: Table<ReferenceRecord>,
     /// Layers of images that are on their way.
-    pub(crate) pins: Mutex<Pins>,
+    pub(crate) pins: Pins,
     /// One installation of an image at a time: the second finds what the first has made.
     pub(crate) pulls: Turns,
     /// Held from reading names to committing their change.
@@ -82,7 +82,7 @@ impl ImageService {
                 images: store.table("images"),
                 layers: store.table("layers"),
                 references: store.table("references"),
-                pins: Mutex::default(),
+                pins: Pins::default(),
                 pulls: Turns::default(),
                 naming: Mutex::default(),
                 orphans: AtomicBool::new(false),

@@ -193,6 +193,50 @@ fn two_pulls_of_one_image_at_once() {
 }
 
 #[test]
+fn pulls_and_removals_at_once() {
+    let registry = RegistryServer::start(None);
+    let layout = Layout::busybox();
+    let names = [1, 2].map(|n| format!("{}/box:{n}", registry.domain()));
+    for name in &names {
+        layout.push(&format!("docker://{name}"), &[]);
+    }
+    let service = Service::new();
+    std::thread::scope(|scope| {
+        for name in &names {
+            scope.spawn(|| {
+                for _ in 0..8 {
+                    let pulled = service
+                        .images
+                        .pull(&reference(name), &PullOptions::default(), &Silent)
+                        .unwrap();
+                    // Removed by the other thread already, perhaps.
+                    let _ = service.images.remove(pulled.id.as_str(), true, &[]);
+                }
+            });
+        }
+    });
+    let _ = service.images.remove(&names[0], true, &[]);
+    let _ = service.images.remove(&names[1], true, &[]);
+    service.images.reconcile(&[]).unwrap();
+    assert!(
+        service
+            .storage
+            .list(&Call::new("t"), ())
+            .unwrap()
+            .is_empty()
+    );
+    assert!(service.images.list(&Default::default()).unwrap().is_empty());
+    let pulled = service
+        .images
+        .pull(&reference(&names[0]), &PullOptions::default(), &Silent)
+        .unwrap();
+    service
+        .images
+        .prepare_container("c", &pulled.id, None)
+        .unwrap();
+}
+
+#[test]
 fn an_index_is_asked_for_the_platform() {
     let registry = RegistryServer::start(None);
     let layout = Layout::busybox();
