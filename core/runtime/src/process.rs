@@ -113,7 +113,8 @@ impl Process {
     /// counted as ended by SIGKILL.
     ///
     /// # Errors
-    /// Errors of the cgroup file system, while killing a container without a monitor.
+    /// [`RuntimeError::Protocol`] when the connection is of no more use though the monitor lives: reconnect. Errors of
+    /// the cgroup file system, while killing a container without a monitor.
     pub async fn wait(&self) -> Result<ExitStatus, RuntimeError> {
         let mut end = self.control.end();
         // The sender lives as long as the connection, which we hold.
@@ -123,6 +124,10 @@ impl Process {
         }
         let status = match self.dir.exit() {
             Some(status) => status,
+            // It lives, but we do not understand each other: no reason to harm the container.
+            None if client::connect(self.dir.path()).is_ok() => {
+                return Err(RuntimeError::Protocol("the connection broke".into()));
+            }
             None => {
                 tracing::error!(id = %self.id, "the container's monitor is gone; killing the container");
                 self.kill_all().await?;
