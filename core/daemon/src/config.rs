@@ -230,7 +230,7 @@ impl Config {
             reason,
         })?;
         let config: Self =
-            serde_json::from_value(Value::Object(merged)).map_err(|e| ConfigError::File {
+            serde_path_to_error::deserialize(Value::Object(merged)).map_err(|e| ConfigError::File {
                 path: path.into(),
                 reason: e.to_string(),
             })?;

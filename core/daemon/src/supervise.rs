@@ -54,9 +54,7 @@ pub(crate) async fn run(
 
 async fn end(daemon: Daemon, stop_containers: bool) {
     daemon.engine.shutdown(stop_containers).await;
-    if stop_containers {
-        daemon.runtime.tidy().await;
-    }
+    daemon.runtime.tidy().await;
     let drivers = daemon.drivers.clone();
     let done = tokio::task::spawn_blocking(move || drivers.shutdown(DRIVER_PATIENCE));
     if done.await.is_err() {

@@ -50,7 +50,7 @@ macro_rules! constructors {
         impl EngineError {
             $($(#[$doc])*
             pub fn $name(message: impl Into<String>) -> Self {
-                Self { kind: ErrorKind::$kind, message: message.into() }
+                Self { kind: ErrorKind::$kind, message: go_wording(message.into()) }
             })*
         }
     };
@@ -77,6 +77,20 @@ constructors! {
     unavailable => Unavailable,
 }
 
+/// System errors in Go's words, which clients match on: `no space left on device` where Rust says `No space left on
+/// device (os error 28)`.
+fn go_wording(mut message: String) -> String {
+    while let Some(end) = message.find(" (os error ") {
+        let start = message[..end].rfind(": ").map_or(0, |colon| colon + 2);
+        if let Some(first) = message.get_mut(start..=start) {
+            first.make_ascii_lowercase();
+        }
+        let close = message[end..].find(')').map_or(message.len(), |i| end + i + 1);
+        message.replace_range(end..close, "");
+    }
+    message
+}
+
 impl EngineError {
     /// The same error with words before its own.
     #[must_use]
@@ -87,5 +101,20 @@ impl EngineError {
     /// An I/O error that no client caused.
     pub fn io(doing: impl fmt::Display, error: &std::io::Error) -> Self {
         Self::internal(format!("{doing}: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_errors_are_in_gos_words() {
+        let full = std::io::Error::from_raw_os_error(28);
+        let said = EngineError::io("write /x", &full).message;
+        assert_eq!(said, "write /x: no space left on device");
+        let twice = format!("a: {full}; b: {full}");
+        assert_eq!(EngineError::internal(twice).message, "a: no space left on device; b: no space left on device");
+        assert_eq!(EngineError::internal("Plain words").message, "Plain words");
     }
 }

@@ -296,6 +296,9 @@ impl Engine {
             .iter()
             .any(|c| c.record().state.phase.has_process());
         self.services.networks.shutdown(idle).await;
+        if idle {
+            self.services.runtime.tidy().await;
+        }
     }
 }
 
