@@ -3,11 +3,8 @@
 //! One thread per driver watches the child: it carries its standard error to the log, reaps it when it dies, and starts
 //! the next one, at first at once, then after longer and longer pauses.
 
-use std::io::{BufRead, BufReader, Read};
-use std::os::fd::OwnedFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::io::{BufRead, Read};
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,16 +15,14 @@ use gantry_driver_registry::Backend;
 use gantry_plugin_abi::Level;
 use gantry_plugin_abi::host::Outcome;
 use parking_lot::{Condvar, Mutex};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::PluginError;
+use crate::child::{Live, Plan, epitaph};
 use crate::connection::{Connection, Lost};
 use crate::inprocess::{deadline_exceeded, fault, log};
 use crate::serve::Hello;
 use crate::wire::{ReplyStatus, WIRE};
 
-/// How long a child may take to load its plugin.
-const START: Duration = Duration::from_secs(30);
 /// How long a call waits for a child that is being started anew.
 const COMEBACK: Duration = Duration::from_secs(5);
 /// A child that answered for this long starts the pauses from none again.
@@ -35,14 +30,6 @@ const HEALTHY: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A child with this many calls that passed their deadlines and still run is killed.
 const MAX_OVERDUE: usize = 8;
-
-/// What a child is started with; the same for every generation.
-struct Plan {
-    /// `storage/overlayfs`, for logs and process lists.
-    driver: String,
-    driver_host: PathBuf,
-    hello: Vec<u8>,
-}
 
 /// An isolated driver. Dropping it ends the child.
 pub(crate) struct Isolated(Arc<Shared>);
@@ -64,14 +51,6 @@ enum Phase {
     Down(String, bool),
     /// The driver has been put away.
     Stopped,
-}
-
-/// A started child.
-struct Live {
-    child: Child,
-    pidfd: OwnedFd,
-    stderr: BufReader<ChildStderr>,
-    connection: Arc<Connection>,
 }
 
 impl Isolated {
@@ -306,104 +285,5 @@ impl Shared {
             _ => (Level::WARN, text),
         };
         log(&self.plan.driver, level, text);
-    }
-}
-
-impl Live {
-    /// Waits for the child, which has a moment to go by itself.
-    fn finish(&mut self) -> Option<ExitStatus> {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        let moment = Timespec {
-            tv_sec: 1,
-            tv_nsec: 0,
-        };
-        if !matches!(poll(&mut fds, Some(&moment)), Ok(1..)) {
-            // It fails when the child has gone meanwhile.
-            let _ = self.child.kill();
-        }
-        self.child.wait().ok()
-    }
-}
-
-fn epitaph(status: Option<ExitStatus>) -> String {
-    match status.map(|status| (status.signal(), status.code())) {
-        Some((Some(signal), _)) => match rustix::process::Signal::from_named_raw(signal) {
-            Some(name) => format!("its process was killed by signal {signal} ({name:?})"),
-            None => format!("its process was killed by signal {signal}"),
-        },
-        Some((None, Some(code))) => format!("its process exited with status {code}"),
-        _ => "its process is gone".to_owned(),
-    }
-}
-
-impl Plan {
-    fn start(&self) -> Result<(Live, Vec<u8>), PluginError> {
-        let failed =
-            |what: &str, error: std::io::Error| PluginError::Child(format!("{what}: {error}"));
-        let (ours, theirs) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .map_err(|e| failed("making a socket pair", e.into()))?;
-        let mut child = Command::new(&self.driver_host)
-            .arg0("gantry-driver-host")
-            .arg(&self.driver)
-            // What a terminal sends to the engine is the engine's to handle.
-            .process_group(0)
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|e| failed(&self.driver_host.display().to_string(), e))?;
-        let connection = Arc::new(Connection::new(ours));
-        let Some(stderr) = child.stderr.take() else {
-            return Err(PluginError::Child("it has no standard error".to_owned()));
-        };
-        let pidfd = rustix::process::Pid::from_child(&child);
-        let pidfd = rustix::process::pidfd_open(pidfd, rustix::process::PidfdFlags::empty())
-            .map_err(|e| failed("watching it", e.into()));
-        let mut live = match pidfd {
-            Ok(pidfd) => Live {
-                child,
-                pidfd,
-                stderr: BufReader::new(stderr),
-                connection,
-            },
-            Err(error) => {
-                let _ = (child.kill(), child.wait());
-                return Err(error);
-            }
-        };
-        let call = Call::new("start").with_timeout(START);
-        let end = call.expires(Instant::now());
-        let mut reply = Vec::new();
-        let error = match live
-            .connection
-            .call("hello", &call, &self.hello, end, &mut reply)
-        {
-            Ok(ReplyStatus::Ok) => return Ok((live, reply)),
-            Ok(ReplyStatus::Fault) => PluginError::Create(fault(Outcome::Fault, &reply)),
-            Ok(ReplyStatus::Panicked) => PluginError::Create(fault(Outcome::Panicked, &reply)),
-            Err(Lost::Late) => PluginError::Child(format!("no answer within {START:?}")),
-            Err(Lost::Unsendable(error)) => failed("asking it", error),
-            Err(Lost::Dead) => {
-                let status = live.finish();
-                let mut words = String::new();
-                // What it said last is the best explanation there is; none is possible.
-                let _ = (&mut live.stderr).take(4096).read_to_string(&mut words);
-                let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
-                let comma = if words.is_empty() { "" } else { ": " };
-                return Err(PluginError::Child(format!(
-                    "{}{comma}{words}",
-                    epitaph(status)
-                )));
-            }
-        };
-        live.connection.close();
-        live.finish();
-        Err(error)
     }
 }

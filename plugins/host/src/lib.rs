@@ -11,6 +11,8 @@
 //!
 //! It does not decide when drivers reconcile, and does not retry calls.
 
+mod candidate;
+mod child;
 mod config;
 mod connection;
 mod error;

@@ -15,9 +15,10 @@ use gantry_plugin_abi::host::Library;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::candidate::{Checked, Found, discover};
 use crate::inprocess::InProcess;
 use crate::isolated::Isolated;
-use crate::{DriverSettings, DriversConfig, PluginError, manifest, stage};
+use crate::{DriverSettings, DriversConfig, PluginError, stage};
 
 /// How long the calls of a generation that was replaced may take to end.
 const DRAIN: Duration = Duration::from_secs(60);
@@ -86,22 +87,6 @@ struct Loaded {
     settings: DriverSettings,
 }
 
-/// A plugin file that was found.
-struct Found {
-    kind: Kind,
-    /// As in the file's name; the manifest's may have dashes.
-    name: String,
-    path: PathBuf,
-    shipped: bool,
-}
-
-/// A plugin that passed every check but has not been mapped.
-struct Checked {
-    manifest: Manifest,
-    bytes: Vec<u8>,
-    staged: PathBuf,
-}
-
 impl Loader {
     /// A loader that has loaded nothing yet.
     #[must_use]
@@ -130,9 +115,9 @@ impl Loader {
         }
         let mut found = BTreeSet::new();
         for dir in &self.config.plugin_dirs {
-            for plugin in discover(dir) {
+            for plugin in discover(&dir.path) {
                 if found.insert((plugin.kind, plugin.name.clone())) {
-                    self.load(&plugin, &dir.path, drivers, registry, live);
+                    self.load(&plugin, dir, drivers, registry, live);
                 }
             }
         }
@@ -179,18 +164,19 @@ impl Loader {
     fn load(
         &self,
         plugin: &Found,
-        dir: &Path,
+        dir: &PluginDir,
         drivers: &DriversConfig,
         registry: &DriverRegistry,
         live: &dyn Fn(Kind, &str) -> Option<Reconcile>,
     ) {
-        let checked = self.check(plugin, dir);
+        let stage = self.stage_dir();
+        let checked = stage.and_then(|stage| plugin.check(&dir.path, &self.config.owners, &stage));
         let name = match &checked {
             Ok(checked) => checked.manifest.name.clone(),
             Err(_) => plugin.name.clone(),
         };
         let mut settings = drivers.driver(plugin.kind, &name);
-        let shipped = plugin.shipped && SHIPPED.contains(&(plugin.kind, name.as_str()));
+        let shipped = dir.shipped && SHIPPED.contains(&(plugin.kind, name.as_str()));
         let isolation = settings.isolation.unwrap_or(match shipped {
             true => Isolation::None,
             false => Isolation::Process,
@@ -231,30 +217,6 @@ impl Loader {
             .status(kind, name)
             .is_ok_and(|status| status.reason.is_empty());
         healthy && self.loaded.lock().get(&(kind, name.to_owned())) == Some(new)
-    }
-
-    /// Everything that can be said of a plugin before it is mapped.
-    fn check(&self, plugin: &Found, dir: &Path) -> Result<Checked, PluginError> {
-        let looking = |path: &Path| PluginError::io(format!("opening {}", path.display()));
-        let metadata = fs::metadata(dir).map_err(looking(dir))?;
-        manifest::check_trust(dir, &metadata, &self.config.owners)?;
-        let file = File::open(&plugin.path).map_err(looking(&plugin.path))?;
-        let metadata = file.metadata().map_err(looking(&plugin.path))?;
-        if !metadata.is_file() {
-            return Err(PluginError::NotAPlugin {
-                path: plugin.path.clone(),
-                why: "no regular file".to_owned(),
-            });
-        }
-        manifest::check_trust(&plugin.path, &metadata, &self.config.owners)?;
-        let (manifest, bytes) = manifest::read(&plugin.path, &file)?;
-        manifest::check(&plugin.path, &manifest, plugin.kind, &plugin.name)?;
-        let staged = stage::copy(&file, &self.stage_dir()?)?;
-        Ok(Checked {
-            manifest,
-            bytes,
-            staged,
-        })
     }
 
     fn stage_dir(&self) -> Result<PathBuf, PluginError> {
@@ -320,27 +282,6 @@ impl Loader {
         }
         Ok(backend)
     }
-}
-
-/// The files of a directory that are plugins by name; a directory that is not there has none.
-fn discover(dir: &PluginDir) -> Vec<Found> {
-    let Ok(entries) = fs::read_dir(&dir.path) else {
-        return Vec::new();
-    };
-    let mut found: Vec<_> = entries
-        .flatten()
-        .filter_map(|entry| {
-            let (kind, name) = manifest::kind_and_name(entry.file_name().to_str()?)?;
-            Some(Found {
-                kind,
-                name,
-                path: entry.path(),
-                shipped: dir.shipped,
-            })
-        })
-        .collect();
-    found.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
-    found
 }
 
 fn origin_of(
