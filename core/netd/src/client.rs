@@ -140,6 +140,8 @@ fn start(path: &Path, program: &Path) -> io::Result<()> {
     }
     let listener = transport::listen(path)?;
     let mut child = Command::new(program)
+        // Not read: it tells people whose netd this is.
+        .arg(path)
         .stdin(Stdio::from(listener))
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())

@@ -94,7 +94,7 @@ pub(crate) struct Inner {
     pub(crate) ports: Ports,
     pub(crate) firewall: Firewall,
     pub(crate) pool: NetnsPool,
-    pub(crate) names: NameService,
+    pub(crate) names: Arc<NameService>,
     pub(crate) warnings: Mutex<Vec<String>>,
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use gantry_netd::{Client, ClientError, SandboxNames};
 use gantry_sys::netns;
@@ -25,12 +25,16 @@ struct State {
     known: HashMap<String, (SandboxNames, Arc<OwnedFd>)>,
 }
 
-/// Tells netd who is called what. Without a program, nobody is called anything.
+/// Tells netd who is called what, and starts another when one dies. Without a program, nobody is called anything.
 #[derive(Debug)]
 pub(crate) struct NameService {
     socket: PathBuf,
     program: Option<PathBuf>,
     state: Mutex<State>,
+    /// For the thread that waits for netd's end.
+    this: Weak<Self>,
+    /// Tells that thread, by the end of this pipe, that it is no longer needed.
+    alive: (OwnedFd, OwnedFd),
 }
 
 fn failed(error: ClientError) -> NetworkError {
@@ -82,11 +86,54 @@ fn redirect(ports: [(u8, u16); 2]) -> Batch {
 }
 
 impl NameService {
-    pub(crate) fn new(socket: PathBuf, program: Option<PathBuf>) -> Self {
-        Self {
+    pub(crate) fn new(socket: PathBuf, program: Option<PathBuf>) -> io::Result<Arc<Self>> {
+        let alive = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        Ok(Arc::new_cyclic(|this| Self {
             socket,
             program,
             state: Mutex::default(),
+            this: this.clone(),
+            alive,
+        }))
+    }
+
+    /// Watches the netd that is connected, from a thread of its own.
+    fn watch(&self, client: &Client) {
+        let (this, pid) = (self.this.clone(), client.pid());
+        let started = self.alive.0.try_clone().and_then(|alive| {
+            std::thread::Builder::new()
+                .name("netd-watch".into())
+                .stack_size(128 * 1024)
+                .spawn(move || {
+                    if ended(pid, &alive)
+                        && let Some(service) = this.upgrade()
+                    {
+                        service.replace(pid);
+                    }
+                })
+        });
+        if let Err(error) = started {
+            tracing::warn!(%error, "the name service is not watched");
+        }
+    }
+
+    /// Starts another netd in the place of one that died, unless that has been done.
+    fn replace(&self, pid: u32) {
+        let mut state = self.state.lock();
+        if state
+            .client
+            .as_ref()
+            .is_some_and(|client| client.pid() != pid)
+        {
+            return;
+        }
+        state.client = None;
+        if state.known.is_empty() {
+            return;
+        }
+        tracing::warn!(pid, "the name service ended, starting another");
+        if let Err(error) = self.ask(&mut state, Client::list) {
+            tracing::error!(%error, "no names until the next change of a network");
         }
     }
 
@@ -109,6 +156,7 @@ impl NameService {
         for _ in 0..2 {
             if state.client.is_none() {
                 let client = Client::connect_or_start(&self.socket, program).map_err(failed)?;
+                self.watch(&client);
                 state.client = Some(client);
                 tell_all(state)?;
             }
@@ -169,8 +217,11 @@ impl NameService {
             .map(|(names, netns)| (names.id.clone(), (names, netns)))
             .collect();
         state.client = Client::connect(&self.socket).ok();
-        match state.client {
-            Some(_) => tell_all(&mut state),
+        match &state.client {
+            Some(client) => {
+                self.watch(client);
+                tell_all(&mut state)
+            }
             None if state.known.is_empty() => Ok(()),
             None => self.ask(&mut state, Client::list).map(drop),
         }
@@ -189,6 +240,26 @@ impl NameService {
             tracing::warn!(%error, "stopping the name service");
         }
     }
+}
+
+/// Waits for the end of a process; false when nobody is interested any more.
+fn ended(pid: u32, alive: &OwnedFd) -> bool {
+    use rustix::event::{PollFd, PollFlags};
+    let Some(pid) = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+    else {
+        return false;
+    };
+    let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
+        return true;
+    };
+    let mut waited = [
+        PollFd::new(&process, PollFlags::IN),
+        PollFd::new(alive, PollFlags::IN),
+    ];
+    let polled = rustix::io::retry_on_intr(|| rustix::event::poll(&mut waited, None));
+    polled.is_ok() && waited[1].revents().is_empty()
 }
 
 /// Brings what netd knows to what is known here.

@@ -46,7 +46,8 @@ impl Inner {
             firewall: Firewall::open(&config.tag, config.firewall)
                 .map_err(io("opening nftables"))?,
             pool: NetnsPool::new(config.prepared).map_err(io("starting a thread"))?,
-            names: NameService::new(run.join("netd.sock"), config.netd.clone()),
+            names: NameService::new(run.join("netd.sock"), config.netd.clone())
+                .map_err(io("making a pipe"))?,
             warnings: Mutex::default(),
             registry,
             config,

@@ -383,6 +383,47 @@ fn ipv6_works_beside_ipv4() {
 }
 
 #[test]
+fn a_udp_client_that_keeps_its_port_follows_the_published_port() {
+    use std::net::UdpSocket;
+    use std::time::Duration;
+    Rig::run(None, |rig| {
+        let client = netns::inside(&rig.world, || UdpSocket::bind("0.0.0.0:5000")).unwrap();
+        client
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        let wish = PortRequest {
+            protocol: Protocol::Udp,
+            ..request(9000, 9000)
+        };
+        // Before anything is published, then to one container after the other: the client's flow stays the same.
+        client.send_to(b"x", format!("{HOST}:9000")).unwrap();
+        for name in ["a", "b"] {
+            let (container, _) = rig.container(name, "bridge");
+            let server =
+                netns::inside(&container.netns, || UdpSocket::bind("0.0.0.0:9000")).unwrap();
+            server
+                .set_read_timeout(Some(Duration::from_secs(5)))
+                .unwrap();
+            rig.block(rig.service.publish(&container.id, vec![wish.clone()]))
+                .unwrap();
+            client
+                .send_to(name.as_bytes(), format!("{HOST}:9000"))
+                .unwrap();
+            let mut buffer = [0; 8];
+            let (length, from) = server.recv_from(&mut buffer).unwrap();
+            assert_eq!(&buffer[..length], name.as_bytes());
+            server.send_to(b"y", from).unwrap();
+            assert_eq!(
+                client.recv_from(&mut buffer).unwrap().1.to_string(),
+                format!("{HOST}:9000")
+            );
+            drop(server);
+            rig.end(container);
+        }
+    });
+}
+
+#[test]
 fn engines_that_start_together_choose_different_subnets() {
     Rig::run(None, |rig| {
         let here = netns::current().unwrap();

@@ -3,12 +3,15 @@
 //! A [`RouteSocket`] belongs to the network namespace that its thread was in when it was opened, and stays there:
 //! opened by [`crate::netns::inside`], it configures that namespace from anywhere.
 
+pub(crate) mod attribute;
 mod change;
 pub(crate) mod channel;
+mod flows;
 mod query;
 
 pub use change::{Change, Mac, NewVeth};
 pub(crate) use channel::Channel;
+pub use flows::{Flow, FlowSocket};
 pub use query::{LinkFacts, RouteFacts};
 
 use std::io;

@@ -8,6 +8,7 @@
 //! ours, recognised by their comment, that let our bridges pass (see [`foreign`]).
 
 mod element;
+mod flows;
 mod foreign;
 mod rules;
 
@@ -225,7 +226,12 @@ impl Firewall {
         if batch.is_empty() {
             return Ok(());
         }
-        state.lock().socket.commit(batch)
+        state.lock().socket.commit(batch)?;
+        if let Err(error) = flows::forget(withdraw, publish) {
+            // The ports are right; a flow that goes astray ends by itself.
+            tracing::warn!(%error, "cannot forget old flows");
+        }
+        Ok(())
     }
 
     /// Makes the published ports be exactly these.

@@ -2,11 +2,13 @@
 
 use std::io;
 
-use netlink_packet_core::{NLA_TYPE_MASK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage};
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_netfilter::nftables::{
     ChainMessage, NfTablesMessage, RuleAttribute, RuleMessage, SetElementList, SetElementMessage,
 };
+
+use crate::netlink::attribute::{attributes, nested};
 
 use super::batch::header;
 use super::{Family, NftSocket};
@@ -58,23 +60,6 @@ fn number(value: &[u8]) -> Option<u32> {
     value
         .first_chunk::<4>()
         .map(|bytes| u32::from_be_bytes(*bytes))
-}
-
-/// The attributes of a message or a nested attribute, as far as they are well-formed.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    const HEADER: usize = 4;
-    std::iter::from_fn(move || {
-        let header = bytes.first_chunk::<HEADER>()?;
-        let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
-        let kind = u16::from_ne_bytes([header[2], header[3]]) & NLA_TYPE_MASK;
-        let value = bytes.get(HEADER..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    })
-}
-
-fn nested(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
-    attributes(bytes).find_map(|(kind, value)| (kind == wanted).then_some(value))
 }
 
 impl NftSocket {
