@@ -42,6 +42,19 @@ impl<S: Sync> FromRequestParts<S> for Client {
     }
 }
 
+/// The one variable part of the path, decoded.
+pub(crate) struct Path(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Path {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(part)) => Ok(Self(part)),
+            Err(error) => Err(ApiError::bad_request(error.body_text())),
+        }
+    }
+}
+
 /// The query, read as dockerd reads it.
 pub(crate) struct Query(Vec<(String, String)>);
 

@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use gantry_engine::{Engine, ListQuery, RemoveOptions};
@@ -11,7 +11,7 @@ use gantry_wire::shape::{self, Reply};
 use http::StatusCode;
 
 use crate::error::{ApiError, Result};
-use crate::extract::{Json, Query, Version};
+use crate::extract::{Json, Path, Query, Version};
 use crate::reply;
 
 pub(super) fn routes() -> Router<Engine> {
@@ -63,18 +63,14 @@ async fn create(
 async fn inspect(
     State(engine): State<Engine>,
     Version(version): Version,
-    Path(id): Path<String>,
+    Path(id): Path,
     query: Query,
 ) -> Result {
     let inspect = engine.container_inspect(&id, query.flag("size")).await?;
     reply::shaped(version, Reply::ContainerInspect, &inspect)
 }
 
-async fn start(
-    State(engine): State<Engine>,
-    Path(id): Path<String>,
-    body: Bytes,
-) -> Result<Response> {
+async fn start(State(engine): State<Engine>, Path(id): Path, body: Bytes) -> Result<Response> {
     // Clients write `{}` or `null` where they have nothing to say.
     if body.trim_ascii().len() > 4 {
         return Err(ApiError::bad_request(
@@ -85,11 +81,7 @@ async fn start(
     Ok(reply::no_content())
 }
 
-async fn stop(
-    State(engine): State<Engine>,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<Response> {
+async fn stop(State(engine): State<Engine>, Path(id): Path, query: Query) -> Result<Response> {
     let timeout = query.number("t")?;
     engine
         .container_stop(&id, query.some("signal"), timeout)
@@ -97,11 +89,7 @@ async fn stop(
     Ok(reply::no_content())
 }
 
-async fn restart(
-    State(engine): State<Engine>,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<Response> {
+async fn restart(State(engine): State<Engine>, Path(id): Path, query: Query) -> Result<Response> {
     let timeout = query.number("t")?;
     engine
         .container_restart(&id, query.some("signal"), timeout)
@@ -109,40 +97,28 @@ async fn restart(
     Ok(reply::no_content())
 }
 
-async fn kill(
-    State(engine): State<Engine>,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<Response> {
+async fn kill(State(engine): State<Engine>, Path(id): Path, query: Query) -> Result<Response> {
     let signal = query.some("signal").unwrap_or("SIGKILL");
     engine.container_kill(&id, signal).await?;
     Ok(reply::no_content())
 }
 
-async fn pause(State(engine): State<Engine>, Path(id): Path<String>) -> Result<Response> {
+async fn pause(State(engine): State<Engine>, Path(id): Path) -> Result<Response> {
     engine.container_pause(&id).await?;
     Ok(reply::no_content())
 }
 
-async fn unpause(State(engine): State<Engine>, Path(id): Path<String>) -> Result<Response> {
+async fn unpause(State(engine): State<Engine>, Path(id): Path) -> Result<Response> {
     engine.container_unpause(&id).await?;
     Ok(reply::no_content())
 }
 
-async fn rename(
-    State(engine): State<Engine>,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<Response> {
+async fn rename(State(engine): State<Engine>, Path(id): Path, query: Query) -> Result<Response> {
     engine.container_rename(&id, query.text("name")).await?;
     Ok(reply::no_content())
 }
 
-async fn resize(
-    State(engine): State<Engine>,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<Response> {
+async fn resize(State(engine): State<Engine>, Path(id): Path, query: Query) -> Result<Response> {
     let (height, width) = size(&query)?;
     engine.container_resize(&id, height, width).await?;
     Ok(axum::response::IntoResponse::into_response(StatusCode::OK))
@@ -165,16 +141,12 @@ pub(super) fn size(query: &Query) -> Result<(u16, u16)> {
     Ok((side("h")?, side("w")?))
 }
 
-async fn top(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Result {
+async fn top(State(engine): State<Engine>, Path(id): Path, query: Query) -> Result {
     let ps_args = query.some("ps_args").unwrap_or("-ef");
     reply::ok(&engine.container_top(&id, ps_args).await?)
 }
 
-async fn remove(
-    State(engine): State<Engine>,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<Response> {
+async fn remove(State(engine): State<Engine>, Path(id): Path, query: Query) -> Result<Response> {
     let options = RemoveOptions {
         force: query.flag("force"),
         volumes: query.flag("v"),

@@ -1,7 +1,7 @@
 //! Processes executed in running containers.
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use gantry_engine::{Engine, ErrorKind};
@@ -10,7 +10,7 @@ use http::StatusCode;
 
 use super::containers::size;
 use crate::error::{ApiError, Result};
-use crate::extract::{Json, Query, Version};
+use crate::extract::{Json, Path, Query, Version};
 use crate::hijack::{self, DetachKeys, Hijack};
 use crate::reply;
 
@@ -24,7 +24,7 @@ pub(super) fn routes() -> Router<Engine> {
 
 async fn create(
     State(engine): State<Engine>,
-    Path(container): Path<String>,
+    Path(container): Path,
     Version(version): Version,
     body: Json<ExecCreateRequest>,
 ) -> Result {
@@ -39,7 +39,7 @@ async fn create(
 
 async fn start(
     State(engine): State<Engine>,
-    Path(id): Path<String>,
+    Path(id): Path,
     Version(version): Version,
     hijack: Result<Hijack>,
     body: Json<ExecStartRequest>,
@@ -68,16 +68,12 @@ async fn start(
     }
 }
 
-async fn resize(
-    State(engine): State<Engine>,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<Response> {
+async fn resize(State(engine): State<Engine>, Path(id): Path, query: Query) -> Result<Response> {
     let (height, width) = size(&query)?;
     engine.exec_resize(&id, height, width).await?;
     Ok(StatusCode::OK.into_response())
 }
 
-async fn inspect(State(engine): State<Engine>, Path(id): Path<String>) -> Result {
+async fn inspect(State(engine): State<Engine>, Path(id): Path) -> Result {
     reply::ok(&engine.exec_inspect(&id).await?)
 }

@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::TryStreamExt;
@@ -13,7 +13,7 @@ use http::header::CONTENT_TYPE;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::error::{ApiError, Result};
-use crate::extract::{Query, RegistryAuth, Version};
+use crate::extract::{Path, Query, RegistryAuth, Version};
 use crate::reply;
 
 pub(super) fn routes() -> Router<Engine> {
@@ -103,11 +103,7 @@ async fn archive(engine: &Engine, names: Vec<String>) -> Result {
 }
 
 /// `{name}/json`, `{name}/history`, `{name}/get`.
-async fn one(
-    State(engine): State<Engine>,
-    Version(version): Version,
-    Path(path): Path<String>,
-) -> Result {
+async fn one(State(engine): State<Engine>, Version(version): Version, Path(path): Path) -> Result {
     match path.rsplit_once('/') {
         Some((name, "json")) => {
             let image = engine.image_inspect(name).await?;
@@ -120,7 +116,7 @@ async fn one(
 }
 
 /// `{name}/tag`.
-async fn tag(State(engine): State<Engine>, Path(path): Path<String>, query: Query) -> Result {
+async fn tag(State(engine): State<Engine>, Path(path): Path, query: Query) -> Result {
     let name = path
         .strip_suffix("/tag")
         .ok_or_else(ApiError::no_such_page)?;
@@ -130,11 +126,7 @@ async fn tag(State(engine): State<Engine>, Path(path): Path<String>, query: Quer
     Ok(StatusCode::CREATED.into_response())
 }
 
-async fn remove(
-    State(engine): State<Engine>,
-    Path(name): Path<String>,
-    query: Query,
-) -> Result<Response> {
+async fn remove(State(engine): State<Engine>, Path(name): Path, query: Query) -> Result<Response> {
     let removed = engine
         .image_remove(&name, query.flag("force"), query.flag("noprune"))
         .await?;

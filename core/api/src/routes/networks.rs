@@ -1,7 +1,7 @@
 //! Networks.
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use gantry_engine::Engine;
@@ -9,7 +9,7 @@ use gantry_wire::{NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnect
 use http::StatusCode;
 
 use crate::error::Result;
-use crate::extract::{Json, Query};
+use crate::extract::{Json, Path, Query};
 use crate::reply;
 
 pub(super) fn routes() -> Router<Engine> {
@@ -27,7 +27,7 @@ async fn list(State(engine): State<Engine>, query: Query) -> Result {
     reply::ok(&engine.network_list(query.filters()?).await?)
 }
 
-async fn inspect(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Result {
+async fn inspect(State(engine): State<Engine>, Path(id): Path, query: Query) -> Result {
     let network = engine
         .network_inspect(&id, query.flag("verbose"), query.some("scope"))
         .await?;
@@ -39,14 +39,14 @@ async fn create(State(engine): State<Engine>, body: Json<NetworkCreateRequest>) 
     reply::json(StatusCode::CREATED, &created)
 }
 
-async fn remove(State(engine): State<Engine>, Path(id): Path<String>) -> Result<Response> {
+async fn remove(State(engine): State<Engine>, Path(id): Path) -> Result<Response> {
     engine.network_remove(&id).await?;
     Ok(reply::no_content())
 }
 
 async fn connect(
     State(engine): State<Engine>,
-    Path(id): Path<String>,
+    Path(id): Path,
     body: Json<NetworkConnectRequest>,
 ) -> Result<Response> {
     engine.network_connect(&id, body.or_default()).await?;
@@ -55,7 +55,7 @@ async fn connect(
 
 async fn disconnect(
     State(engine): State<Engine>,
-    Path(id): Path<String>,
+    Path(id): Path,
     body: Json<NetworkDisconnectRequest>,
 ) -> Result<Response> {
     engine.network_disconnect(&id, body.or_default()).await?;

@@ -1,14 +1,14 @@
 //! Containers: what goes on for a while.
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use gantry_engine::{AttachQuery, Engine, LogsQuery, WaitCondition};
 
 use crate::error::{ApiError, Result};
-use crate::extract::{Client, Query, Version};
+use crate::extract::{Client, Path, Query, Version};
 use crate::hijack::{self, DetachKeys, Hijack};
 use crate::reply;
 
@@ -22,7 +22,7 @@ pub(super) fn routes() -> Router<Engine> {
 /// The head is sent as soon as the wait is registered: clients start the container when they see it.
 async fn wait(
     State(engine): State<Engine>,
-    Path(id): Path<String>,
+    Path(id): Path,
     client: Client,
     query: Query,
 ) -> Result {
@@ -39,7 +39,7 @@ async fn wait(
 
 async fn logs(
     State(engine): State<Engine>,
-    Path(id): Path<String>,
+    Path(id): Path,
     Version(version): Version,
     client: Client,
     query: Query,
@@ -73,7 +73,7 @@ async fn logs(
 
 async fn attach(
     State(engine): State<Engine>,
-    Path(id): Path<String>,
+    Path(id): Path,
     Version(version): Version,
     query: Query,
     hijack: Hijack,

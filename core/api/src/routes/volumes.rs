@@ -1,7 +1,7 @@
 //! Volumes.
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{get, post};
 use gantry_engine::Engine;
@@ -9,7 +9,7 @@ use gantry_wire::{VolumeCreateRequest, shape};
 use http::StatusCode;
 
 use crate::error::Result;
-use crate::extract::{Json, Query, Version};
+use crate::extract::{Json, Path, Query, Version};
 use crate::reply;
 
 pub(super) fn routes() -> Router<Engine> {
@@ -29,15 +29,11 @@ async fn create(State(engine): State<Engine>, body: Json<VolumeCreateRequest>) -
     reply::json(StatusCode::CREATED, &volume)
 }
 
-async fn inspect(State(engine): State<Engine>, Path(name): Path<String>) -> Result {
+async fn inspect(State(engine): State<Engine>, Path(name): Path) -> Result {
     reply::ok(&engine.volume_inspect(&name).await?)
 }
 
-async fn remove(
-    State(engine): State<Engine>,
-    Path(name): Path<String>,
-    query: Query,
-) -> Result<Response> {
+async fn remove(State(engine): State<Engine>, Path(name): Path, query: Query) -> Result<Response> {
     engine.volume_remove(&name, query.flag("force")).await?;
     Ok(reply::no_content())
 }

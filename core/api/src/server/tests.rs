@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::error::Result as Reply;
-use crate::extract::{Client, Json};
+use crate::extract::{Client, Json, Path};
 use crate::hijack::{DetachKeys, Hijack};
 use crate::reply;
 
@@ -46,6 +46,7 @@ async fn mirror(body: Json<Value>) -> Reply {
 /// A server on one end of a pair; the other end, and the switch that stops it.
 fn server(routes: Router) -> (UnixStream, CancellationToken) {
     let routes = routes
+        .route("/part/{part}", get(async |part: Path| part.0))
         .route("/containers/{id}/attach", post(echo))
         .route("/mirror", post(mirror));
     let (here, there) = UnixStream::pair().unwrap();
@@ -123,6 +124,16 @@ async fn what_is_not_there_is_dockerds_404() {
         assert_eq!(body, message("page not found"));
         assert_eq!(headers["api-version"], "1.51");
     }
+}
+
+#[tokio::test]
+async fn a_part_of_the_path_is_decoded_or_refused() {
+    let (status, _, body) = ask(Method::GET, "/part/a%2Fb", &[], "").await;
+    assert_eq!((status, body.as_str()), (StatusCode::OK, "a/b"));
+    let (status, headers, body) = ask(Method::GET, "/part/%ff", &[], "").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(headers["content-type"], "application/json");
+    assert!(body.starts_with("{\"message\":"), "{body}");
 }
 
 #[tokio::test]
