@@ -108,6 +108,11 @@ impl App {
         self.context().unwrap_or_else(|| "default".into())
     }
 
+    /// Where the daemon is.
+    pub(crate) fn host(&self) -> Result<Host> {
+        Ok(self.endpoint()?.0)
+    }
+
     fn context(&self) -> Option<String> {
         if let Some(name) = &self.globals.context {
             return Some(name.clone());

@@ -76,6 +76,16 @@ impl Config {
         self.values.get(name)?.as_object()
     }
 
+    /// The items of a list; none if there is no such list.
+    pub(crate) fn list(&self, name: &str) -> Vec<&Value> {
+        self.values
+            .get(name)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
     /// Proxy variables for containers on the daemon at `host`, in both spellings.
     pub(crate) fn proxy_environment(&self, host: &str) -> Vec<(String, String)> {
         let Some(proxies) = self.member("proxies") else {

@@ -57,7 +57,7 @@ fn run(program: &'static str, args: &[String]) -> anyhow::Result<()> {
     let words = globals.command.clone();
     let app = App::new(program, globals);
     let Some((entry, consumed)) = commands::find(&words) else {
-        return commands::not_found(program, &words);
+        return commands::not_found(&app, &words);
     };
     let rest = &words[consumed..];
     let matches = argv::parse(

@@ -7,7 +7,7 @@ use gantry_wire::WaitReply;
 
 use crate::client::hijack::{Ended, Hijacked, Pumps, Wanted};
 use crate::client::{Client, Reply, segment};
-use crate::error::ApiError;
+use crate::error::{ApiError, Exit};
 use crate::terminal::detach::{DEFAULT_KEYS, parse_keys};
 use crate::terminal::{self, RawMode, signals};
 
@@ -63,9 +63,7 @@ impl Session {
         drop(self.raw.take());
         match ended {
             // A reader of our output that has had enough is no error of ours to tell of.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-                Err(crate::error::Exit::silent(141))
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Exit::silent(141)),
             ended => Ok(ended?),
         }
     }
@@ -111,10 +109,21 @@ pub(crate) async fn resize(client: &Client, path: &str, extra: u16) -> Result<()
         .await
 }
 
-/// Passes signals on to a container. Never returns.
+/// So many requests to end are taken as meant for us.
+const IMPATIENCE: usize = 3;
+
+/// Passes signals on to a container. Returns only when the user has lost patience.
 pub(crate) async fn forward_signals(client: &Client, id: &str) -> Result<std::convert::Infallible> {
     let mut arrivals = signals::catch()?;
+    let mut terminations = 0;
     while let Some(name) = arrivals.recv().await {
+        terminations += usize::from(matches!(name, "INT" | "TERM"));
+        if terminations == IMPATIENCE {
+            return Err(Exit::with(
+                1,
+                format!("\ngot {IMPATIENCE} SIGTERM/SIGINTs, forcefully exiting"),
+            ));
+        }
         // A container that is gone needs no signal.
         let _ = client
             .post(format!("/containers/{}/kill", segment(id)))

@@ -13,6 +13,7 @@ mod driver;
 mod events;
 mod exec;
 mod export;
+mod external;
 mod history;
 mod images;
 mod import;
@@ -210,8 +211,15 @@ pub(crate) fn find(words: &[String]) -> Option<(&'static Entry, usize)> {
         })
 }
 
-/// Explains a group, or that there is no such command.
-pub(crate) fn not_found(program: &str, words: &[String]) -> Result<()> {
+/// Runs a plugin, explains a group, or says that there is no such command.
+pub(crate) fn not_found(app: &App, words: &[String]) -> Result<()> {
+    if let Some(plugin) = words.first().and_then(|name| external::find(app, name)) {
+        return external::become_plugin(app, &plugin, words);
+    }
+    explain(app.program, words)
+}
+
+fn explain(program: &str, words: &[String]) -> Result<()> {
     let asks_help = |word: &String| matches!(word.as_str(), "--help" | "-h" | "help");
     let Some(first) = words.first() else {
         return print_overview(program, true);
@@ -261,7 +269,7 @@ fn help(program: &str, words: &[String]) -> Result<()> {
             1,
             format!("unknown help topic: {}", words.join(" ")),
         )),
-        None => not_found(program, &[words, &["--help".to_owned()]].concat()),
+        None => explain(program, &[words, &["--help".to_owned()]].concat()),
     }
 }
 

@@ -223,3 +223,20 @@ fn drivers_are_listed() {
         "GET /gantry/drivers/storage/overlayfs"
     );
 }
+
+#[test]
+fn an_installed_plugin_is_a_command() {
+    use std::os::unix::fs::PermissionsExt;
+    let daemon = Daemon::start(|_, _| {});
+    let directory = daemon.home().join(".docker/cli-plugins");
+    std::fs::create_dir_all(&directory).unwrap();
+    let plugin = directory.join("docker-compose");
+    std::fs::write(&plugin, "#!/bin/sh\necho \"$@\" on $DOCKER_HOST\n").unwrap();
+    std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let out = format!(
+        "compose up --detach on unix://{}\n",
+        daemon.socket().display()
+    );
+    assert_eq!(daemon.run("compose up --detach"), done(0, &out, ""));
+    assert_eq!(daemon.run("../compose up").code, Some(1));
+}

@@ -220,3 +220,41 @@ fn a_reader_that_has_had_enough_ends_the_client() {
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(141));
 }
+
+#[test]
+fn a_third_interrupt_is_meant_for_the_client() {
+    let daemon = Daemon::start(container(
+        |peer| {
+            peer.frame(1, b"ready\n");
+            peer.read_to_end();
+        },
+        0,
+    ));
+    let child = daemon
+        .client("run busybox")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    daemon.wait_for("/start");
+    let pid = rustix::process::Pid::from_child(&child);
+    for sent in 1..=3 {
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        while sent < 3
+            && daemon
+                .seen()
+                .iter()
+                .filter(|request| request.path.ends_with("/kill"))
+                .count()
+                < sent
+        {
+            std::thread::yield_now();
+        }
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&output.stderr)
+            .contains("got 3 SIGTERM/SIGINTs, forcefully exiting")
+    );
+}
