@@ -6,10 +6,11 @@ use std::os::fd::AsFd;
 use gantry_driver_api::network::{EndpointRef, EndpointSpec, JoinPlan, NetworkInfo};
 use gantry_driver_api::{Call, Network as Driver};
 use gantry_model::{ContainerId, EndpointId};
-use ipnet::IpNet;
 
+use crate::endpoint::{check_mode, dns_names, empty_info, link_local, no_address, note_address};
 use crate::files::{self, HostLine};
 use crate::inner::{Inner, Network};
+use crate::ipam::TakeError;
 use crate::place::{Endpoint, Place, gateway};
 use crate::{EndpointConfig, EndpointInfo, Link, NetworkError, Result, SandboxMode};
 
@@ -33,10 +34,11 @@ impl Inner {
         }
         for address in wished.into_iter().flatten() {
             if !self.ipam.check(&record.id, address) {
-                return Err(NetworkError::invalid(format!(
-                    "invalid config for network {}: invalid endpoint settings:\nno configured subnet contains IP address {address}",
-                    record.name
-                )));
+                return Err(no_address(
+                    record,
+                    address.is_ipv6(),
+                    TakeError::Outside(address),
+                ));
             }
         }
         Ok(())
@@ -99,7 +101,8 @@ impl Inner {
                 if !enabled && wished.is_none() {
                     continue;
                 }
-                if let Some(net) = self.ipam.take(&record.id, v6, wished)? {
+                let taken = self.ipam.take(&record.id, v6, wished);
+                if let Some(net) = taken.map_err(|e| no_address(record, v6, e))? {
                     note_address(made, net);
                     addresses.push(net);
                 }
@@ -301,79 +304,4 @@ impl Inner {
         self.tell_names(place)?;
         self.publish_view(place)
     }
-}
-
-fn check_mode(place: &Place, network: &Network, info: &NetworkInfo) -> Result<()> {
-    let record = &network.record;
-    let spec = place.spec();
-    if place
-        .endpoints()
-        .iter()
-        .any(|e| e.info.network == record.id)
-    {
-        return Err(NetworkError::forbidden(format!(
-            "endpoint with name {} already exists in network {}",
-            spec.name, record.name
-        )));
-    }
-    match (&spec.mode, info.own_namespace) {
-        (SandboxMode::Own, true) | (SandboxMode::Host, false) => Ok(()),
-        (SandboxMode::Container(_), _) => Err(NetworkError::conflict(
-            "container sharing network namespace with another container or host cannot be connected to any other network",
-        )),
-        _ => Err(NetworkError::conflict(
-            "container cannot be disconnected from host network or connected to host network",
-        )),
-    }
-}
-
-fn empty_info(network: &Network, endpoint: EndpointId, config: EndpointConfig) -> EndpointInfo {
-    EndpointInfo {
-        network: network.record.id.clone(),
-        network_name: network.record.name.clone(),
-        endpoint,
-        link: String::new(),
-        mac: String::new(),
-        ipv4: None,
-        ipv4_prefix: 0,
-        gateway: None,
-        ipv6: None,
-        ipv6_prefix: 0,
-        gateway_v6: None,
-        dns_names: Vec::new(),
-        config,
-    }
-}
-
-fn note_address(info: &mut EndpointInfo, net: IpNet) {
-    match net {
-        IpNet::V4(net) => {
-            info.ipv4 = Some(net.addr().into());
-            info.ipv4_prefix = net.prefix_len();
-        }
-        IpNet::V6(net) => {
-            info.ipv6 = Some(net.addr().into());
-            info.ipv6_prefix = net.prefix_len();
-        }
-    }
-}
-
-/// Link-local addresses that the user wishes, with the prefix lengths of their ranges.
-fn link_local(config: &EndpointConfig) -> impl Iterator<Item = IpNet> {
-    config
-        .link_local
-        .iter()
-        .filter_map(|ip| IpNet::new(*ip, if ip.is_ipv4() { 16 } else { 64 }).ok())
-}
-
-/// Name, aliases, short ID and host name, each once.
-pub(crate) fn dns_names(place: &Place, config: &EndpointConfig) -> Vec<String> {
-    let spec = place.spec();
-    let mut names = vec![spec.name.clone()];
-    names.extend(config.aliases.iter().cloned());
-    names.push(spec.container.short().to_owned());
-    names.push(spec.hostname.clone());
-    let mut seen = std::collections::HashSet::new();
-    names.retain(|name| !name.is_empty() && seen.insert(name.clone()));
-    names
 }

@@ -16,6 +16,7 @@
 
 mod attach;
 mod config;
+mod endpoint;
 mod error;
 mod files;
 mod firewall;
@@ -28,8 +29,10 @@ mod open;
 mod place;
 mod pool;
 mod ports;
+mod publish;
 mod record;
 mod resolv;
+mod restore;
 mod sandbox;
 mod service;
 mod store;

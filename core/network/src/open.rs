@@ -1,11 +1,10 @@
-//! The service's start: records, default networks, and containers that outlived the last daemon.
+//! The service's start: records and default networks.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use gantry_driver_api::network::FirewallIntent;
-use gantry_driver_api::{Call, Kind, Reconcile};
+use gantry_driver_api::Call;
 use gantry_driver_registry::DriverRegistry;
 use gantry_sys::netlink::RouteSocket;
 use ipnet::IpNet;
@@ -13,19 +12,13 @@ use parking_lot::{Mutex, RwLock};
 use rustix::fs::FlockOperation;
 
 use crate::firewall::Firewall;
-use crate::inner::{Inner, Network, Slot};
+use crate::inner::{Inner, Network};
 use crate::ipam::Ipam;
-use crate::lifecycle::known_to_netd;
 use crate::names::NameService;
-use crate::place::{Place, Saved};
 use crate::pool::NetnsPool;
 use crate::ports::Ports;
-use crate::resolv::Resolv;
 use crate::store::Files;
-use crate::{
-    IpamConfig, IpamPool, LiveSandbox, NetworkConfig, NetworkError, NetworkRecord, Result,
-    SandboxFiles, SandboxMode,
-};
+use crate::{IpamConfig, IpamPool, NetworkConfig, NetworkError, NetworkRecord, Result};
 
 const BRIDGE_OPTIONS: &str = "com.docker.network.bridge.";
 
@@ -244,117 +237,6 @@ impl Inner {
         }
         if let Err(error) = self.firewall.set_networks(plans) {
             self.warn(format!("cannot write firewall rules: {error}"));
-        }
-    }
-
-    /// Takes over sandboxes from an earlier daemon and removes what is left of others.
-    pub(crate) fn restore(&self, mut live: Vec<LiveSandbox>) -> Result<()> {
-        let mut saved: HashMap<String, Saved> = self.saved.all()?.into_iter().collect();
-        let mut intents: Vec<FirewallIntent> = Vec::new();
-        let mut known = Vec::new();
-        let mut endpoints = HashSet::new();
-        // Those who share a namespace come after its owner.
-        live.sort_by_key(|sandbox| {
-            let saved = saved.get(sandbox.container.as_str());
-            saved.is_some_and(|s| matches!(s.spec.mode, SandboxMode::Container(_)))
-        });
-        for sandbox in live {
-            let Some(saved) = saved
-                .remove(sandbox.container.as_str())
-                .filter(|s| s.boot_id == self.config.boot_id)
-            else {
-                tracing::warn!(container = %sandbox.container, "nothing is known of a live container's network");
-                continue;
-            };
-            intents.extend(saved.intents.iter().cloned());
-            endpoints.extend(saved.endpoints.iter().map(|e| e.spec.id.clone()));
-            let place = self.take_over(saved, sandbox);
-            known.extend(known_to_netd(&place.lock()));
-        }
-        for id in saved.keys() {
-            self.saved.remove(id)?;
-        }
-        if let Err(error) = self.firewall.set_published(&intents) {
-            self.warn(format!("cannot publish ports: {error}"));
-        }
-        if self.names.is_there()
-            && let Err(error) = self.names.restore(known)
-        {
-            self.warn(error.message);
-        }
-        self.reconcile_drivers(&endpoints.into_iter().collect::<Vec<_>>());
-        Ok(())
-    }
-
-    fn take_over(&self, saved: Saved, sandbox: LiveSandbox) -> Arc<Mutex<Place>> {
-        let container = sandbox.container;
-        for endpoint in &saved.endpoints {
-            let info = &endpoint.info;
-            for address in [info.ipv4, info.ipv6].into_iter().flatten() {
-                self.ipam.keep(&info.network, address);
-            }
-            if let Some(network) = self.networks.read().get(&info.network)
-                && let Some(holders) = network.holders.lock().as_mut()
-            {
-                holders.insert(info.endpoint.clone());
-            }
-        }
-        self.ports.keep(&container, &saved.bindings);
-        let mode = saved.spec.mode.clone();
-        let files = match &mode {
-            SandboxMode::Container(other) => self
-                .place(other)
-                .map(|place| place.lock().files.clone())
-                .ok(),
-            _ => None,
-        };
-        let place = Arc::new(Mutex::new(Place {
-            files: files.unwrap_or_else(|| SandboxFiles::of(&saved.spec.dir)),
-            netns: sandbox
-                .netns
-                .filter(|_| mode != SandboxMode::Host)
-                .map(Arc::new),
-            socket: None,
-            resolv: Resolv::of_host().for_container(&self.config, &saved.spec),
-            gone: false,
-            saved,
-        }));
-        self.show(&place.lock());
-        let slot = Slot {
-            mode,
-            place: Arc::clone(&place),
-        };
-        self.sandboxes.lock().insert(container, slot);
-        place
-    }
-
-    /// Tells every network driver what lives; it removes the rest.
-    fn reconcile_drivers(&self, endpoints: &[String]) {
-        let networks: Vec<NetworkRecord> = self.list();
-        for status in self
-            .registry
-            .list()
-            .into_iter()
-            .filter(|s| s.kind == Kind::Network)
-        {
-            let of_driver = |record: &&NetworkRecord| {
-                record.driver == status.name || (record.driver == "null" && status.name == "none")
-            };
-            let live = networks
-                .iter()
-                .filter(of_driver)
-                .map(|record| record.id.to_string())
-                .collect();
-            let request = Reconcile {
-                live,
-                endpoints: endpoints.to_vec(),
-            };
-            let told = self
-                .driver(&status.name)
-                .and_then(|driver| Ok(driver.reconcile(&Call::new("reconcile"), request)?));
-            if let Err(error) = told {
-                tracing::warn!(driver = status.name, %error, "reconciling");
-            }
         }
     }
 }

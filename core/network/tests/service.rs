@@ -424,6 +424,46 @@ fn a_udp_client_that_keeps_its_port_follows_the_published_port() {
 }
 
 #[test]
+fn many_starts_at_once_get_what_is_theirs() {
+    Rig::run(None, |rig| {
+        rig.network("one", |_| {}).unwrap();
+        let starts = (0..24).map(|n| {
+            let (service, spec) = (rig.service.clone(), rig.spec(&format!("c{n}")));
+            rig.spawn(async move {
+                let id = spec.container.clone();
+                let sandbox = service.sandbox(spec).await.unwrap();
+                let mut addresses = Vec::new();
+                for network in ["bridge", "one"] {
+                    let endpoint = service
+                        .connect(&id, network, EndpointConfig::default())
+                        .await
+                        .unwrap();
+                    addresses.extend(endpoint.ipv4);
+                }
+                let ports = service.publish(&id, vec![request(0, 80)]).await.unwrap();
+                (id, sandbox, addresses, ports[0].host_port)
+            })
+        });
+        let starts: Vec<_> = starts.collect();
+        let started: Vec<_> = starts
+            .into_iter()
+            .map(|task| rig.block(task).unwrap())
+            .collect();
+        let addresses: std::collections::HashSet<_> = started.iter().flat_map(|s| &s.2).collect();
+        let ports: std::collections::HashSet<_> = started.iter().map(|s| s.3).collect();
+        assert_eq!((addresses.len(), ports.len()), (48, 24));
+        let ends = started.into_iter().map(|(id, sandbox, ..)| {
+            let service = rig.service.clone();
+            drop(sandbox);
+            rig.spawn(async move { service.release(&id).await.unwrap() })
+        });
+        let ends: Vec<_> = ends.collect();
+        ends.into_iter().for_each(|task| rig.block(task).unwrap());
+        rig.block(rig.service.remove("one")).unwrap();
+    });
+}
+
+#[test]
 fn engines_that_start_together_choose_different_subnets() {
     Rig::run(None, |rig| {
         let here = netns::current().unwrap();

@@ -14,12 +14,23 @@ use gantry_model::NetworkId;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
-use crate::{IpamConfig, NetworkError, Result};
+use crate::IpamConfig;
 
 /// The address pools of all networks.
 #[derive(Debug, Default)]
 pub(crate) struct Ipam {
     pools: Mutex<HashMap<NetworkId, Vec<Pool>>>,
+}
+
+/// Why there is no address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TakeError {
+    /// The wished one is in none of the network's subnets.
+    Outside(IpAddr),
+    /// The wished one is in use.
+    Taken,
+    /// All are in use.
+    Exhausted,
 }
 
 /// An address with its subnet's prefix length.
@@ -46,7 +57,7 @@ impl Ipam {
         network: &NetworkId,
         v6: bool,
         wished: Option<IpAddr>,
-    ) -> Result<Option<IpNet>> {
+    ) -> std::result::Result<Option<IpNet>, TakeError> {
         let mut all = self.pools.lock();
         let pools = all
             .get_mut(network)
@@ -54,14 +65,11 @@ impl Ipam {
             .unwrap_or_default();
         let mut family = pools.iter_mut().filter(|p| p.is_v6() == v6).peekable();
         if let Some(address) = wished {
-            let Some(pool) = family.find(|p| p.subnet().contains(&address)) else {
-                return Err(NetworkError::invalid(format!(
-                    "invalid config for network: invalid endpoint settings: no configured subnet contains IP address {address}"
-                )));
-            };
+            let pool = family.find(|p| p.subnet().contains(&address));
+            let pool = pool.ok_or(TakeError::Outside(address))?;
             return match pool.take_this(address) {
                 true => Ok(Some(with_prefix(address, pool))),
-                false => Err(NetworkError::forbidden("Address already in use")),
+                false => Err(TakeError::Taken),
             };
         }
         if family.peek().is_none() {
@@ -72,11 +80,7 @@ impl Ipam {
                 pool.take_next()
                     .map(|address| Some(with_prefix(address, pool)))
             })
-            .ok_or_else(|| {
-                NetworkError::forbidden(
-                    "no available addresses on this network: all of its pools are used up",
-                )
-            })
+            .ok_or(TakeError::Exhausted)
     }
 
     /// Whether an address could be wished for.

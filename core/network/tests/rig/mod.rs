@@ -92,6 +92,13 @@ impl Rig {
         self.runtime.block_on(future)
     }
 
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.runtime.spawn(future)
+    }
+
     /// Another daemon on the same roots, as after a crash of the first.
     pub(crate) fn restart(&mut self, live: &[&Container]) {
         let live = live.iter().map(|c| LiveSandbox {
