@@ -85,7 +85,9 @@ fn go_wording(mut message: String) -> String {
         if let Some(first) = message.get_mut(start..=start) {
             first.make_ascii_lowercase();
         }
-        let close = message[end..].find(')').map_or(message.len(), |i| end + i + 1);
+        let close = message[end..]
+            .find(')')
+            .map_or(message.len(), |i| end + i + 1);
         message.replace_range(end..close, "");
     }
     message
@@ -114,7 +116,10 @@ mod tests {
         let said = EngineError::io("write /x", &full).message;
         assert_eq!(said, "write /x: no space left on device");
         let twice = format!("a: {full}; b: {full}");
-        assert_eq!(EngineError::internal(twice).message, "a: no space left on device; b: no space left on device");
+        assert_eq!(
+            EngineError::internal(twice).message,
+            "a: no space left on device; b: no space left on device"
+        );
         assert_eq!(EngineError::internal("Plain words").message, "Plain words");
     }
 }

@@ -11,7 +11,7 @@
 //!   not acknowledged, and gives containers that ended meanwhile their true exit code and time.
 //!
 //! Under the data-root: `containers/<id>/` holds a container's `hosts`, `hostname`, `resolv.conf` and `<id>-json.log`.
-//! Under the exec-root: `state/<id>.json`, and `volumes/<id>/<name>` where volumes are mounted that are no directories.
+//! Under the exec-root: `state/<id>.<number>.json`, and `volumes/<id>/<name>` where volumes are mounted that are no directories.
 //!
 //! It speaks no HTTP, performs no mounts and parents no process.
 

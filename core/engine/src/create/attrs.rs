@@ -15,9 +15,9 @@ pub(super) fn check(options: &BTreeMap<String, String>) -> Result<()> {
     for name in ["labels-regex", "env-regex"] {
         expression(options, name)?;
     }
-    options.get("tag").map_or(Ok(()), |tag| {
-        render(tag, |_| Some(String::new())).map(drop)
-    })
+    options
+        .get("tag")
+        .map_or(Ok(()), |tag| render(tag, |_| Some(String::new())).map(drop))
 }
 
 /// The JSON object of a container's attributes; empty when there are none.
@@ -92,9 +92,8 @@ fn field(record: &Record, field: &str) -> Option<String> {
 
 /// Replaces `{{.Field}}`.
 fn render(template: &str, field: impl Fn(&str) -> Option<String>) -> Result<String> {
-    let invalid = || {
-        EngineError::bad_request(format!("invalid value for log opt tag: {template:?}"))
-    };
+    let invalid =
+        || EngineError::bad_request(format!("invalid value for log opt tag: {template:?}"));
     let mut text = String::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{") {

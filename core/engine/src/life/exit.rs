@@ -82,7 +82,9 @@ impl Engine {
             }
             record.restart_count += u32::from(again);
         });
-        if let Err(error) = self.records.keep(&record) {
+        let remove = record.host_config.auto_remove && !restarting && !again;
+        // The removal writes its own beginning down.
+        if !remove && let Err(error) = self.records.keep(&record) {
             tracing::warn!(container = %record.id, %error, "cannot write a container's state");
         }
         self.execs.ended(&record.id);
@@ -93,10 +95,7 @@ impl Engine {
         });
         if again {
             self.restart_later(container, run);
-        } else if record.host_config.auto_remove
-            && !restarting
-            && let Err(error) = self.remove_stopped(container, true).await
-        {
+        } else if remove && let Err(error) = self.remove_stopped(container, true).await {
             tracing::warn!(container = %record.id, %error, "cannot remove a container at its end");
         }
     }

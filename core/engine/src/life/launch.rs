@@ -169,7 +169,10 @@ impl Engine {
         let mounted = self.services.volumes.mount(&point.name, &record.id).await?;
         let root = match mounted.plan.mounts.as_slice() {
             [Mount::Bind { source, .. }] => source.clone(),
-            _ => self.mount_volume(record, &point.name, mounted.plan.clone()).await?,
+            _ => {
+                self.mount_volume(record, &point.name, mounted.plan.clone())
+                    .await?
+            }
         };
         match point.subpath.as_str() {
             "" => Ok(root),

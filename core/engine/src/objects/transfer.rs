@@ -149,10 +149,7 @@ impl Engine {
         };
         let images = self.services.images.clone();
         let mut source = SyncIoBridge::new(source);
-        reported(move |reporter| {
-            images.import(&mut source, &options, reporter).map(drop)
-        })
-        .await
+        reported(move |reporter| images.import(&mut source, &options, reporter).map(drop)).await
     }
 
     /// Reads images from an archive.
