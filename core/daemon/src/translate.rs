@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail};
 use gantry_driver_api::Kind;
+use gantry_driver_api::registry::Proxies;
 use gantry_driver_registry::DriverRegistry;
 use gantry_engine::{EngineConfig, SeccompDefault};
 use gantry_network::{AddressPool, BridgeDefaults, NetworkConfig};
@@ -77,6 +78,12 @@ pub(crate) fn engine(config: &Config, place: &Place) -> anyhow::Result<EngineCon
             size: pool.size.into(),
         })
         .collect();
+    engine.proxies = proxies(config);
+    Ok(engine)
+}
+
+/// The proxies for HTTP and HTTPS, and what is reached without: flags, then the file, then the environment.
+fn proxies(config: &Config) -> [String; 3] {
     let proxy = |plain: &str, nested: &str, variable: &str| {
         let given = if plain.is_empty() { nested } else { plain };
         match given {
@@ -84,16 +91,12 @@ pub(crate) fn engine(config: &Config, place: &Place) -> anyhow::Result<EngineCon
             given => given.to_owned(),
         }
     };
-    engine.proxies = [
-        proxy(&config.http_proxy, &config.proxies.http_proxy, "HTTP_PROXY"),
-        proxy(
-            &config.https_proxy,
-            &config.proxies.https_proxy,
-            "HTTPS_PROXY",
-        ),
-        proxy(&config.no_proxy, &config.proxies.no_proxy, "NO_PROXY"),
-    ];
-    Ok(engine)
+    let nested = &config.proxies;
+    [
+        proxy(&config.http_proxy, &nested.http_proxy, "HTTP_PROXY"),
+        proxy(&config.https_proxy, &nested.https_proxy, "HTTPS_PROXY"),
+        proxy(&config.no_proxy, &nested.no_proxy, "NO_PROXY"),
+    ]
 }
 
 fn ulimits(config: &Config) -> Vec<gantry_wire::spec::Ulimit> {
@@ -286,7 +289,13 @@ fn bridge(config: &Config) -> anyhow::Result<BridgeDefaults> {
 /// The image service.
 pub(crate) fn images(config: &Config) -> gantry_image::Settings {
     let count = |n: i64| usize::try_from(n).unwrap_or(1).max(1);
+    let [http, https, except] = proxies(config);
     gantry_image::Settings {
+        proxies: Proxies {
+            http,
+            https,
+            except,
+        },
         mirrors: config.registry_mirrors.clone(),
         insecure_registries: config.insecure_registries.clone(),
         certs_dirs: vec!["/etc/gantry/certs.d".into(), "/etc/docker/certs.d".into()],

@@ -33,6 +33,21 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+/// Proxies between the driver and registries, as `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` name them. Addresses of the
+/// machine itself are always reached directly.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Proxies {
+    /// URL of the proxy for plain HTTP; may hold a user and password.
+    #[serde(default)]
+    pub http: String,
+    /// URL of the proxy for HTTPS.
+    #[serde(default)]
+    pub https: String,
+    /// Hosts, domains and networks that are reached directly, separated by commas; `*` for all.
+    #[serde(default)]
+    pub except: String,
+}
+
 /// One server to ask.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
@@ -49,6 +64,9 @@ pub struct Endpoint {
     /// What to prove oneself with.
     #[serde(default)]
     pub credentials: Credentials,
+    /// How it is reached.
+    #[serde(default)]
+    pub proxies: Proxies,
 }
 
 /// A repository at an endpoint.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use gantry_driver_api::MountPlan;
-use gantry_driver_api::registry::Credentials;
+use gantry_driver_api::registry::{Credentials, Proxies};
 use gantry_model::{Digest, ImageId, Platform, Reference, Timestamp};
 use serde::Serialize;
 
@@ -18,6 +18,8 @@ pub struct Settings {
     /// `host[:port]` or CIDR of registries that may speak plain HTTP or show unverified certificates. Loopback
     /// addresses always may.
     pub insecure_registries: Vec<String>,
+    /// Proxies between this machine and registries.
+    pub proxies: Proxies,
     /// Directories with one directory a registry domain that holds `*.crt` authorities (`/etc/docker/certs.d`).
     pub certs_dirs: Vec<PathBuf>,
     /// Layers fetched at once by one pull.
@@ -33,6 +35,7 @@ impl Default for Settings {
         Self {
             mirrors: Vec::new(),
             insecure_registries: Vec::new(),
+            proxies: Proxies::default(),
             certs_dirs: vec!["/etc/docker/certs.d".into()],
             max_downloads: 3,
             max_attempts: 5,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_plugin_sdk::DriverResult;
-use gantry_plugin_sdk::registry::Endpoint;
+use gantry_plugin_sdk::registry::{Endpoint, Proxies};
 use http::Uri;
 use http_body_util::Full;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -15,7 +15,14 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+use crate::proxy::{Connector, Routes};
+
+/// One pool, and the proxies on its ways.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    pub(crate) client: Client<HttpsConnector<Connector>, Full<Bytes>>,
+    pub(crate) routes: Routes,
+}
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,11 +41,11 @@ enum Trust {
 
 /// The pools.
 #[derive(Default)]
-pub(crate) struct Clients(Mutex<HashMap<Trust, HttpClient>>);
+pub(crate) struct Clients(Mutex<HashMap<(Trust, Proxies), Pool>>);
 
 impl Clients {
     /// The pool for a request to `uri` on behalf of `endpoint`.
-    pub(crate) fn get(&self, uri: &Uri, endpoint: &Endpoint) -> DriverResult<HttpClient> {
+    pub(crate) fn get(&self, uri: &Uri, endpoint: &Endpoint) -> DriverResult<Pool> {
         let trust = match uri.scheme_str() {
             Some("http") => Trust::Plain,
             _ => Trust::Tls {
@@ -47,20 +54,21 @@ impl Clients {
             },
         };
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&trust) {
-            return Ok(client.clone());
+        let key = (trust, endpoint.proxies.clone());
+        if let Some(pool) = clients.get(&key) {
+            return Ok(pool.clone());
         }
-        let client = make(&trust)?;
+        let pool = make(&key.0, &key.1)?;
         if clients.len() >= MAX_CLIENTS {
             clients.clear();
         }
-        clients.insert(trust, client.clone());
-        Ok(client)
+        clients.insert(key, pool.clone());
+        Ok(pool)
     }
 }
 
 /// HTTP/1.1 only: layers are large and few, so a connection each is faster than streams that share one window.
-fn make(trust: &Trust) -> DriverResult<HttpClient> {
+fn make(trust: &Trust, proxies: &Proxies) -> DriverResult<Pool> {
     let config = match trust {
         Trust::Plain => crate::tls::config(true, &[])?,
         Trust::Tls {
@@ -68,6 +76,7 @@ fn make(trust: &Trust) -> DriverResult<HttpClient> {
             ca_files,
         } => crate::tls::config(*skip_verify, ca_files)?,
     };
+    let routes = Routes::new(proxies);
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -76,10 +85,14 @@ fn make(trust: &Trust) -> DriverResult<HttpClient> {
         .with_tls_config(config)
         .https_or_http()
         .enable_http1()
-        .wrap_connector(tcp);
-    Ok(Client::builder(TokioExecutor::new())
+        .wrap_connector(Connector {
+            tcp,
+            routes: routes.clone(),
+        });
+    let client = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(4)
-        .build(connector))
+        .build(connector);
+    Ok(Pool { client, routes })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gantry_plugin_sdk::registry::{Endpoint, Repository};
 use gantry_plugin_sdk::{DriverError, DriverResult, ErrorCode};
-use http::header::{AUTHORIZATION, LOCATION, USER_AGENT};
+use http::header::{AUTHORIZATION, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -90,8 +90,13 @@ impl Hub {
             *request.method_mut() = method.clone();
             *request.uri_mut() = uri.clone();
             *request.headers_mut() = headers.clone();
-            let client = self.clients.get(&uri, endpoint)?;
-            let response = tokio::time::timeout(PATIENCE, client.request(request))
+            let pool = self.clients.get(&uri, endpoint)?;
+            if let Some(authorization) = pool.routes.authorization(&uri) {
+                request
+                    .headers_mut()
+                    .insert(PROXY_AUTHORIZATION, authorization);
+            }
+            let response = tokio::time::timeout(PATIENCE, pool.client.request(request))
                 .await
                 .map_err(|elapsed| unsent(&method, &uri, &elapsed))?
                 .map_err(|error| unsent(&method, &uri, &error))?;

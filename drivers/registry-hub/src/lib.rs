@@ -18,6 +18,7 @@ mod challenge;
 mod client;
 mod error;
 mod http_call;
+mod proxy;
 mod tls;
 
 use std::sync::OnceLock;

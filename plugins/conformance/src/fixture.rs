@@ -26,6 +26,7 @@ impl RegistryFixture {
                     skip_verify: false,
                     ca_files: Vec::new(),
                     credentials: Default::default(),
+                    proxies: Default::default(),
                 },
                 repository: repository.to_owned(),
             },

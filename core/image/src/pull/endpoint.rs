@@ -23,6 +23,7 @@ impl Shared {
             skip_verify,
             ca_files: authorities(&settings.certs_dirs, domain),
             credentials,
+            proxies: settings.proxies.clone(),
         };
         if domain == DEFAULT_DOMAIN {
             let mut endpoints: Vec<Endpoint> = settings

@@ -65,6 +65,7 @@ impl Server {
             skip_verify: false,
             ca_files: Vec::new(),
             credentials,
+            proxies: Default::default(),
         }
     }
 }

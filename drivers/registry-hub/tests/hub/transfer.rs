@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::common::{Server, hub, manifest};
-use gantry_plugin_sdk::registry::{Credentials, FetchBlob, FetchReply, Repository};
+use gantry_plugin_sdk::registry::{Credentials, FetchBlob, FetchReply, Proxies, Repository};
 use gantry_plugin_sdk::{Call, DriverResult, ErrorCode, Registry};
 
 fn fetch(server: &Server, offset: u64) -> (DriverResult<FetchReply>, String) {
@@ -314,4 +314,46 @@ fn servers_must_prove_themselves_unless_told_otherwise() {
             .ends_with("dial tcp: lookup registry.invalid: no such host"),
         "{error}"
     );
+}
+
+#[test]
+fn proxies_are_asked_for_other_machines_only() {
+    // The proxy answers itself; what it is asked shows how.
+    let proxy = Server::start(|seen| {
+        if seen.line.starts_with("CONNECT") {
+            (403, Vec::new(), Vec::new())
+        } else {
+            (200, Vec::new(), b"{}".to_vec())
+        }
+    });
+    let direct = Server::start(|_| (200, Vec::new(), b"{}".to_vec()));
+    let hub = hub();
+    let get = |url: &str, except: &str| {
+        let mut endpoint = direct.endpoint(Credentials::default());
+        endpoint.url = url.into();
+        let address = format!("http://me:secret@127.0.0.1:{}", proxy.port);
+        endpoint.proxies = Proxies {
+            http: address.clone(),
+            https: address,
+            except: except.into(),
+        };
+        hub.fetch_manifest(&Call::new("t"), manifest(endpoint, "a/b"))
+    };
+    get("http://registry.invalid:5000", "").unwrap();
+    let seen = proxy.seen();
+    assert_eq!(
+        seen[0].line,
+        "GET http://registry.invalid:5000/v2/a/b/manifests/latest"
+    );
+    assert_eq!(seen[0].header("proxy-authorization"), "Basic bWU6c2VjcmV0");
+    let error = get("https://registry.invalid", "").unwrap_err();
+    assert_eq!(error.code, ErrorCode::Unavailable);
+    assert!(error.message.contains("proxyconnect"), "{error}");
+    let seen = proxy.seen();
+    assert_eq!(seen[1].line, "CONNECT registry.invalid:443");
+    assert_eq!(seen[1].header("proxy-authorization"), "Basic bWU6c2VjcmV0");
+    get(&direct.url(), "").unwrap();
+    let error = get("http://registry.invalid", "other,.invalid").unwrap_err();
+    assert!(error.message.contains("no such host"), "{error}");
+    assert_eq!(proxy.seen().len(), 2);
 }
