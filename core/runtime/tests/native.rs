@@ -204,6 +204,7 @@ async fn execs_have_the_containers_surroundings() {
     input.cwd = "/tmp".into();
     let process = bed.create(&input).await.unwrap();
     process.start().await.unwrap();
+    assert_eq!(process.pids().await.unwrap(), [process.pid()]);
     let status = "/proc/self/status";
     let (out, err, code) = exec(&process, exec_request(&["cat", status])).await;
     assert_eq!((err.as_str(), code), ("", 0));
@@ -235,8 +236,6 @@ async fn execs_have_the_containers_surroundings() {
         matches!(&error, RuntimeError::Start(e) if e.kind == StartErrorKind::NotFound),
         "{error:?}"
     );
-    let pids = process.pids().await.unwrap();
-    assert_eq!(pids, [process.pid()]);
     process.delete().await.unwrap();
     bed.assert_clean();
 }
