@@ -9,7 +9,8 @@ pub struct Call<'a> {
     /// Names the operation in logs; the same for every retry of one operation.
     pub operation: &'a str,
     /// How long the caller waits. A driver that blocks should give up then with `DeadlineExceeded`; the host does not
-    /// wait longer either way.
+    /// wait longer either way. Without one the host sets a generous limit of its own for most methods; `Duration::MAX`
+    /// means for ever.
     pub timeout: Option<Duration>,
     /// Descriptors that belong to the request, in the order that its type documents. Borrowed for the call.
     pub fds: &'a [BorrowedFd<'a>],
@@ -38,9 +39,9 @@ impl<'a> Call<'a> {
             ..self
         }
     }
-    /// When the call's time is over, counted from `now`.
+    /// When the call's time is over, counted from `now`; none when it never is.
     #[must_use]
     pub fn expires(&self, now: Instant) -> Option<Instant> {
-        self.timeout.map(|timeout| now + timeout)
+        self.timeout.and_then(|timeout| now.checked_add(timeout))
     }
 }

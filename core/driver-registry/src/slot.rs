@@ -7,6 +7,7 @@ use gantry_driver_api::{Call, DriverError, DriverResult, ErrorCode, Invoke, Kind
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::Backend;
+use crate::patience::patience;
 
 /// A backend and the calls that are under way in it.
 pub(crate) struct Generation {
@@ -97,9 +98,15 @@ impl Invoke for Handle {
         let generation = current.clone();
         let _running = Running::enter(&generation);
         drop(current);
+        let timeout = match call.timeout {
+            None => patience(self.0.kind, method),
+            Some(Duration::MAX) => None,
+            limit => limit,
+        };
+        let call = Call { timeout, ..*call };
         generation
             .backend
-            .invoke(method, call, request, reply)
+            .invoke(method, &call, request, reply)
             .map_err(|error| self.name_it(error))
     }
 }

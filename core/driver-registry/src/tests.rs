@@ -14,6 +14,8 @@ struct Named {
     name: &'static str,
     asked: Mutex<Vec<String>>,
     restarts: AtomicU32,
+    /// The last call's deadline.
+    limit: Mutex<Option<Duration>>,
     /// `health` waits for it, when there is one.
     gate: Mutex<Option<mpsc::Receiver<()>>>,
 }
@@ -24,6 +26,7 @@ impl Named {
             name,
             asked: Mutex::default(),
             restarts: AtomicU32::new(0),
+            limit: Mutex::default(),
             gate: Mutex::new(None),
         })
     }
@@ -33,10 +36,11 @@ impl Invoke for Named {
     fn invoke(
         &self,
         method: &str,
-        _: &Call<'_>,
+        call: &Call<'_>,
         _: &[u8],
         reply: &mut Vec<u8>,
     ) -> DriverResult<()> {
+        *self.limit.lock() = call.timeout;
         let gate = self.gate.lock().take();
         if let Some(gate) = gate {
             let _ = gate.recv();
@@ -134,6 +138,27 @@ fn a_swap_waits_for_the_calls_under_way() {
     assert_eq!(under_way.join().unwrap(), "old");
     assert!(finishing.join().unwrap());
     assert_eq!(*old.asked.lock(), ["health", "drain", "shutdown"]);
+}
+
+#[test]
+fn a_call_without_a_deadline_gets_one() {
+    let registry = DriverRegistry::new();
+    let backend = Named::new("a");
+    registry.register(Kind::Network, "x", origin(), backend.clone());
+    let driver = registry.driver(Kind::Network, "x").unwrap();
+    let second = Duration::from_secs(1);
+    for (given, got) in [
+        (None, Some(60 * second)),
+        (Some(second), Some(second)),
+        (Some(Duration::MAX), None),
+    ] {
+        let call = Call {
+            timeout: given,
+            ..Call::new("test")
+        };
+        driver.health(&call).unwrap();
+        assert_eq!(*backend.limit.lock(), got);
+    }
 }
 
 #[test]

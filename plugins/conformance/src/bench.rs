@@ -29,7 +29,9 @@ pub struct Prices {
     pub raw: Duration,
     /// Through the registry's handle, encoded and decoded.
     pub encoded: Duration,
-    /// The same, with the plugin in a child process.
+    /// The same with a deadline, and thus on a thread that can be left behind.
+    pub limited: Duration,
+    /// Encoded, with the plugin in a child process.
     pub isolated: Duration,
     /// A packet of the same size to a child process and back.
     pub bare: Duration,
@@ -40,6 +42,7 @@ impl std::fmt::Display for Prices {
         let micros = |time: Duration| time.as_secs_f64() * 1e6;
         writeln!(f, "in process, raw       {:8.3} us", micros(self.raw))?;
         writeln!(f, "in process, encoded   {:8.3} us", micros(self.encoded))?;
+        writeln!(f, "in process, deadline  {:8.3} us", micros(self.limited))?;
         writeln!(f, "isolated              {:8.3} us", micros(self.isolated))?;
         writeln!(f, "bare socket pair      {:8.3} us", micros(self.bare))?;
         let ratio = self.isolated.as_secs_f64() / self.bare.as_secs_f64();
@@ -58,8 +61,9 @@ pub fn measure(run: &Run) -> Result<Prices, Box<dyn std::error::Error + Send + S
         ..run.clone()
     })?;
     let driver = subject.driver()?;
-    let call = Call::new("bench");
+    let call = Call::new("bench").with_timeout(Duration::MAX);
     let encoded = median(|| driver.health(&call).map(drop))?;
+    let limited = median(|| driver.health(&Call::new("bench")).map(drop))?;
     drop(driver);
     drop(subject);
 
@@ -71,7 +75,9 @@ pub fn measure(run: &Run) -> Result<Prices, Box<dyn std::error::Error + Send + S
     let mut echo = Echo::start()?;
     let (mut isolated, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..SAMPLES {
-        isolated.push(sample(&mut || driver.health(&call).map(drop))?);
+        isolated.push(sample(&mut || {
+            driver.health(&Call::new("bench")).map(drop)
+        })?);
         bare.push(sample(&mut || {
             echo.round_trip().map_err(|e| DriverError::io("echo", &e))
         })?);
@@ -79,6 +85,7 @@ pub fn measure(run: &Run) -> Result<Prices, Box<dyn std::error::Error + Send + S
     Ok(Prices {
         raw,
         encoded,
+        limited,
         isolated: middle(isolated),
         bare: middle(bare),
     })
