@@ -78,11 +78,7 @@ impl Monitor {
     fn signal(&mut self, signo: i32, all: bool, exec: Option<&str>) -> Answer {
         // None of these is reaped before its turn in the loop, so the numbers are still theirs.
         if let Some(id) = exec {
-            let exec = self
-                .execs
-                .iter()
-                .find(|e| e.id == id && !e.failed)
-                .ok_or(Errno::SRCH)?;
+            let exec = self.execs.iter().find(|e| e.id == id).ok_or(Errno::SRCH)?;
             sys::kill(exec.pid, signo)?;
         } else if self.init == 0 || matches!(self.phase, Phase::Ended(_)) {
             return Err(Errno::SRCH);
@@ -97,11 +93,7 @@ impl Monitor {
     fn resize(&mut self, rows: u16, columns: u16, exec: Option<&str>) -> Answer {
         let terminal = match exec {
             Some(id) => {
-                let exec = self
-                    .execs
-                    .iter()
-                    .find(|e| e.id == id && !e.failed)
-                    .ok_or(Errno::SRCH)?;
+                let exec = self.execs.iter().find(|e| e.id == id).ok_or(Errno::SRCH)?;
                 exec.terminal.as_ref()
             }
             None => self.streams.terminal(),

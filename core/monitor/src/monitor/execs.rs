@@ -28,7 +28,8 @@ pub(crate) struct Exec {
     pub(crate) terminal: Option<OwnedFd>,
     /// Who asked, and under which number.
     pub(crate) from: (u64, u64),
-    pub(crate) failed: bool,
+    /// Why it could not run; told when it is gone.
+    pub(crate) failure: Option<Failure>,
 }
 
 impl Monitor {
@@ -50,7 +51,7 @@ impl Monitor {
                 sync: Some(sync),
                 terminal: None,
                 from: (conn, seq),
-                failed: false,
+                failure: None,
             }),
             Err(failure) => self.answer(conn, seq, Message::ExecFailed(failure), None),
         }
@@ -72,7 +73,7 @@ impl Monitor {
             ));
         }
         let running = self.foreign.as_ref().is_some_and(|f| f.execs(id));
-        if running || self.execs.iter().any(|e| e.id == id && !e.failed) {
+        if running || self.execs.iter().any(|e| e.id == id) {
             return Err(failure(Stage::Plan, Errno::EXIST, format!("exec {id}")));
         }
         let stdio = match (tty, <[OwnedFd; 3]>::try_from(fds)) {
@@ -117,10 +118,8 @@ impl Monitor {
             match packet {
                 Packet::Terminal(master) => exec.terminal = Some(master),
                 Packet::Failed(failure) => {
-                    exec.failed = true;
+                    exec.failure = Some(failure);
                     exec.sync = None;
-                    let (conn, seq) = exec.from;
-                    return self.answer(conn, seq, Message::ExecFailed(failure), None);
                 }
                 // From here on this one: the first has set it up and is gone.
                 Packet::Pid(pid) => {
@@ -146,11 +145,14 @@ impl Monitor {
             self.exec_started(at);
         }
         let exec = self.execs.swap_remove(at);
-        if !exec.failed {
-            let (code, signal) = finish::decode(status);
-            let (conn, seq) = exec.from;
-            self.answer(conn, seq, Message::ExecExited { code, signal }, None);
-        }
+        let message = match exec.failure {
+            Some(failure) => Message::ExecFailed(failure),
+            None => {
+                let (code, signal) = finish::decode(status);
+                Message::ExecExited { code, signal }
+            }
+        };
+        self.answer(exec.from.0, exec.from.1, message, None);
     }
 
     /// Remembers a death while an exec or a foreign runtime has yet to say which process is its own.
@@ -191,19 +193,18 @@ impl Monitor {
     /// Execs that are still there as the container ends die with it.
     pub(crate) fn execs_gone(&mut self) {
         for exec in std::mem::take(&mut self.execs) {
-            let message = if exec.sync.is_some() {
-                Message::ExecFailed(Failure {
-                    stage: Stage::Gone,
-                    errno: Errno::SRCH.raw_os_error(),
-                    message: "the container ended".into(),
-                })
-            } else {
-                let (code, signal) = (128 + libc::SIGKILL, Some(libc::SIGKILL));
-                Message::ExecExited { code, signal }
+            let message = match (exec.failure, &exec.sync) {
+                (Some(failure), _) => Message::ExecFailed(failure),
+                (None, Some(_)) => {
+                    let words = "the container ended".to_owned();
+                    Message::ExecFailed(failure(Stage::Gone, Errno::SRCH, words))
+                }
+                (None, None) => {
+                    let (code, signal) = (128 + libc::SIGKILL, Some(libc::SIGKILL));
+                    Message::ExecExited { code, signal }
+                }
             };
-            if !exec.failed {
-                self.answer(exec.from.0, exec.from.1, message, None);
-            }
+            self.answer(exec.from.0, exec.from.1, message, None);
         }
     }
 }

@@ -351,7 +351,7 @@ impl Monitor {
             sync: None,
             terminal,
             from,
-            failed: false,
+            failure: None,
         });
         if let Some(status) = self.take_stray(pid) {
             self.exec_ended(pid, status);
