@@ -20,7 +20,7 @@ use crate::config::{ImageConfig, chain_ids};
 use crate::layers::{Active, Layers};
 use crate::record::{Descriptor, layer_key};
 use crate::service::Shared;
-use crate::unpack::{ChunkSender, chunks, unpack};
+use crate::unpack::{ChunkSender, Unpacked, chunks, unpack};
 use crate::{Error, Result};
 use counted::Counted;
 
@@ -73,8 +73,17 @@ pub(crate) struct Install<'a> {
     pub(crate) source: &'a dyn BlobSource,
 }
 
+/// How large an unpacked layer is.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// Bytes of its files.
+    files: u64,
+    /// Bytes of its uncompressed archive.
+    plain: u64,
+}
+
 /// What a worker hands over: an unpacked layer with its size, or a fetched one.
-type Worked<'a> = Result<Option<(Active<'a>, u64)>>;
+type Worked<'a> = Result<Option<(Active<'a>, Sizes)>>;
 
 impl Install<'_> {
     /// Installs the image under `names` (each with what it stood for where it came from) and returns whether any name
@@ -123,7 +132,11 @@ impl Install<'_> {
     }
 
     /// Makes the snapshots that are missing and returns the size of each, by its place.
-    fn install_layers(&self, layers: &Layers, plans: &[LayerPlan]) -> Result<HashMap<usize, u64>> {
+    fn install_layers(
+        &self,
+        layers: &Layers,
+        plans: &[LayerPlan],
+    ) -> Result<HashMap<usize, Sizes>> {
         let mut missing = Vec::new();
         for (at, plan) in plans.iter().enumerate() {
             let known = self
@@ -192,7 +205,7 @@ impl Install<'_> {
         layers: &'l Layers,
         plan: &LayerPlan,
         parent: Option<&Digest>,
-    ) -> Result<(Active<'l>, u64)> {
+    ) -> Result<(Active<'l>, Sizes)> {
         if !self.shared.content.contains(&plan.blob.digest) {
             let active = layers.begin(parent)?;
             if let Some(size) = self.stream(layers, plan, &active)? {
@@ -227,7 +240,7 @@ impl Install<'_> {
         layers: &Layers,
         plan: &LayerPlan,
         active: &Active<'_>,
-    ) -> Result<Option<u64>> {
+    ) -> Result<Option<Sizes>> {
         let (sender, reader) = chunks();
         std::thread::scope(|scope| {
             let unpacker = std::thread::Builder::new()
@@ -259,12 +272,8 @@ impl Install<'_> {
         })
     }
 
-    fn check(
-        &self,
-        plan: &LayerPlan,
-        unpacked: io::Result<(crate::extract::Extracted, Digest)>,
-    ) -> Result<u64> {
-        let (extracted, diff_id) = unpacked.map_err(|error| {
+    fn check(&self, plan: &LayerPlan, unpacked: io::Result<Unpacked>) -> Result<Sizes> {
+        let unpacked = unpacked.map_err(|error| {
             if self.source.cancelled() {
                 return Error::Cancelled;
             }
@@ -275,13 +284,16 @@ impl Install<'_> {
                 _ => Error::Layer(error.to_string()),
             }
         })?;
-        if diff_id != plan.diff_id {
+        if unpacked.plain.diff_id != plan.diff_id {
             return Err(Error::Layer(format!(
-                "layer {} unpacks to {diff_id}, not to the {} of the image's configuration",
-                plan.blob.digest, plan.diff_id
+                "layer {} unpacks to {}, not to the {} of the image's configuration",
+                plan.blob.digest, unpacked.plain.diff_id, plan.diff_id
             )));
         }
-        Ok(extracted.bytes)
+        Ok(Sizes {
+            files: unpacked.extracted.bytes,
+            plain: unpacked.plain.length,
+        })
     }
 
     fn commit_in_order<'l>(
@@ -290,8 +302,8 @@ impl Install<'_> {
         plans: &[LayerPlan],
         missing: &[usize],
         results: &mpsc::Receiver<(usize, Worked<'l>)>,
-    ) -> Result<HashMap<usize, u64>> {
-        let mut early: HashMap<usize, Option<(Active<'l>, u64)>> = HashMap::new();
+    ) -> Result<HashMap<usize, Sizes>> {
+        let mut early: HashMap<usize, Option<(Active<'l>, Sizes)>> = HashMap::new();
         let mut sizes = HashMap::new();
         for at in missing {
             let worked = loop {

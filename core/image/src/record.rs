@@ -40,6 +40,8 @@ pub(crate) struct LayerRecord {
     pub(crate) blob: Descriptor,
     /// Bytes, unpacked.
     pub(crate) size: u64,
+    /// Bytes of the uncompressed archive.
+    pub(crate) plain_size: u64,
 }
 
 /// Table `references`, by full reference.

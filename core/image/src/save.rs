@@ -185,7 +185,7 @@ impl Writer<'_> {
                 .layers
                 .get(&key)?
                 .ok_or_else(|| Error::Layer(format!("layer {chain} is missing")))?;
-            let size = self.plain_size(&layer.blob)?;
+            let size = layer.plain_size;
             let path = blob_path(&layer.diff_id);
             if self.written.insert(path.clone()) {
                 self.header(&path, EntryType::Regular, 0o644, size)?;
@@ -201,16 +201,6 @@ impl Writer<'_> {
         Ok(layers)
     }
 
-    /// A tar header says the length first, so a compressed layer is inflated twice: once to count.
-    fn plain_size(&self, blob: &Descriptor) -> Result<u64> {
-        let file = self.shared.content.open_blob(&blob.digest)?;
-        if blob.media_type == OCI_LAYER_TAR {
-            return Ok(blob.size);
-        }
-        let (mut plain, _) = inflate(file).map_err(io_error)?;
-        io::copy(&mut plain, &mut io::sink()).map_err(io_error)
-    }
-
     fn copy(&mut self, blob: &Descriptor, size: u64) -> Result<()> {
         let file = self.shared.content.open_blob(&blob.digest)?;
         let (mut plain, _) = inflate(file).map_err(io_error)?;
@@ -222,7 +212,10 @@ impl Writer<'_> {
                 .min(usize::try_from(left).unwrap_or(usize::MAX));
             let count = plain.read(&mut buffer[..want]).map_err(io_error)?;
             if count == 0 {
-                return Err(io_error(io::ErrorKind::UnexpectedEof.into()));
+                return Err(Error::Layer(format!(
+                    "layer {} is shorter than it was",
+                    blob.digest
+                )));
             }
             self.output.write_all(&buffer[..count]).map_err(io_error)?;
             left -= count as u64;

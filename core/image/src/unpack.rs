@@ -111,8 +111,21 @@ pub(crate) fn inflate<'a>(
     ))
 }
 
-/// Unpacks a layer into `target` and returns what it held and its diff ID, which the caller compares. Reads `input` to
-/// its end unless it fails.
+/// What a layer was found to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unpacked {
+    pub(crate) extracted: Extracted,
+    pub(crate) plain: Plain,
+}
+
+/// The uncompressed stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plain {
+    pub(crate) diff_id: Digest,
+    pub(crate) length: u64,
+}
+
+/// Unpacks a layer into `target`; the caller compares the diff ID. Reads `input` to its end unless it fails.
 ///
 /// # Errors
 /// Those of the input, of the decompressor and of [`extract`].
@@ -120,7 +133,7 @@ pub(crate) fn unpack(
     input: impl Read + Send,
     target: &Path,
     style: WhiteoutStyle,
-) -> io::Result<(Extracted, Digest)> {
+) -> io::Result<Unpacked> {
     let (sender, mut reader) = chunks();
     std::thread::scope(|scope| {
         let inflater = std::thread::Builder::new()
@@ -129,15 +142,19 @@ pub(crate) fn unpack(
         let extracted = extract(target, style, &mut reader);
         // Lets the inflater go where the extractor has given up.
         drop(reader);
-        let diff_id = inflater
+        let plain = inflater
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the inflater panicked")));
-        Ok((extracted?, diff_id?))
+        Ok(Unpacked {
+            extracted: extracted?,
+            plain: plain?,
+        })
     })
 }
 
-fn inflate_and_hash(input: impl Read + Send, sender: &ChunkSender) -> io::Result<Digest> {
+fn inflate_and_hash(input: impl Read + Send, sender: &ChunkSender) -> io::Result<Plain> {
     let mut hasher = Hasher::sha256();
+    let mut length = 0;
     let mut plain = match inflate(input) {
         Ok((plain, _)) => plain,
         Err(error) => {
@@ -169,8 +186,12 @@ fn inflate_and_hash(input: impl Read + Send, sender: &ChunkSender) -> io::Result
         }
         chunk.truncate(filled);
         hasher.update(&chunk);
+        length += filled as u64;
         if filled == 0 {
-            return Ok(hasher.finish());
+            return Ok(Plain {
+                diff_id: hasher.finish(),
+                length,
+            });
         }
         if sender.send(Ok(chunk)).is_err() {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -204,9 +225,10 @@ mod tests {
         let zstd = zstd::encode_all(&plain[..], 1).unwrap();
         for bytes in [plain.clone(), gzip.finish().unwrap(), zstd] {
             let dir = tempfile::tempdir().unwrap();
-            let (extracted, diff_id) =
-                unpack(&bytes[..], dir.path(), WhiteoutStyle::Overlay).unwrap();
-            assert_eq!((extracted.bytes, diff_id), (5, wanted.clone()));
+            let unpacked = unpack(&bytes[..], dir.path(), WhiteoutStyle::Overlay).unwrap();
+            assert_eq!(unpacked.extracted.bytes, 5);
+            assert_eq!(unpacked.plain.diff_id, wanted);
+            assert_eq!(unpacked.plain.length, plain.len() as u64);
             assert_eq!(std::fs::read(dir.path().join("f")).unwrap(), b"hello");
         }
         for bad in [&b"BZh91AY"[..], b"\xfd7zXZ\0\0\0", b"\x1f\x8bnonsense"] {

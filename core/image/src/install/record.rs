@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use gantry_model::{Digest, Reference, Timestamp};
 use gantry_store::Batch;
 
-use super::{Install, LayerPlan};
+use super::{Install, LayerPlan, Sizes};
 use crate::Result;
 use crate::record::{ImageRecord, LayerRecord, ReferenceRecord, layer_key};
 
@@ -15,7 +15,7 @@ impl Install<'_> {
         &self,
         driver: &str,
         plans: &[LayerPlan],
-        made: HashMap<usize, u64>,
+        made: HashMap<usize, Sizes>,
         existing: Option<ImageRecord>,
         names: &[(Reference, Option<Digest>)],
         event: (Timestamp, serde_json::Value),
@@ -27,12 +27,13 @@ impl Install<'_> {
         for (at, plan) in plans.iter().enumerate() {
             let key = layer_key(driver, &plan.chain);
             match made.get(&at) {
-                Some(size) => {
-                    total += size;
+                Some(sizes) => {
+                    total += sizes.files;
                     let record = LayerRecord {
                         diff_id: plan.diff_id.clone(),
                         blob: plan.blob.clone(),
-                        size: *size,
+                        size: sizes.files,
+                        plain_size: sizes.plain,
                     };
                     batch.put(&shared.layers, &key, &record)?;
                 }
