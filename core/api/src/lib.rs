@@ -20,6 +20,7 @@ mod service;
 mod socket;
 mod tls;
 mod transport;
+mod upload;
 
 pub use server::{Listener, serve};
 pub use tls::{TlsError, TlsFiles, server_config};

@@ -40,13 +40,26 @@ fn main() -> ExitCode {
         }
     };
     if flags.validate {
-        eprintln!("configuration OK");
-        return ExitCode::SUCCESS;
+        return validate(&config);
     }
     match run(flags, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("failed to start daemon: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `--validate`: what [`Config::load`] does not check is checked as a start would.
+fn validate(config: &Config) -> ExitCode {
+    match translate::drivers(config) {
+        Ok(_) => {
+            eprintln!("configuration OK");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error:#}");
             ExitCode::FAILURE
         }
     }

@@ -230,6 +230,10 @@ impl NameService {
     /// Ends the connection, and netd with it if told so.
     pub(crate) fn close(&self, stop: bool) {
         let mut state = self.state.lock();
+        if stop {
+            // Nobody is to start another in its place.
+            state.known.clear();
+        }
         let client = state
             .client
             .take()

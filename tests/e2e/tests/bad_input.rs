@@ -68,15 +68,15 @@ fn requests() {
         ),
         (
             "GET",
-            "/v1.51/networks/none",
+            "/v1.51/networks/nope",
             None,
             404,
-            "network none not found",
+            "network nope not found",
         ),
         ("GET", "/v1.51/volumes/none", None, 404, "no such volume"),
         (
             "GET",
-            "/v1.51/containers/json?filters={",
+            "/v1.51/containers/json?filters=%7B",
             None,
             400,
             "invalid",
@@ -116,14 +116,14 @@ fn names_conflict() {
         .docker(&["create", "--name", "one", "busybox"])
         .fails(1, "is already in use by container");
     assert!(message.contains(&id), "{message}");
-    engine.docker(&["network", "create", "n"]).ok();
+    engine.docker(&["network", "create", "net"]).ok();
     engine
-        .docker(&["network", "create", "n"])
-        .fails(1, "network with name n already exists");
+        .docker(&["network", "create", "net"])
+        .fails(1, "network with name net already exists");
     engine
         .docker(&["network", "rm", "bridge"])
         .fails(1, "pre-defined network");
-    engine.docker(&["network", "rm", "n"]).ok();
+    engine.docker(&["network", "rm", "net"]).ok();
     engine.finish();
 }
 

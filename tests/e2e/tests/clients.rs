@@ -42,7 +42,7 @@ fn gantry_speaks_dockers_words() {
         .gantry(&["run", "--rm", "--no-such-flag", "busybox"])
         .fails(125, "unknown flag: --no-such-flag");
     let id = engine
-        .gantry(&["run", "-d", "--name", "c", "busybox", "sleep", "60"])
+        .gantry(&["run", "-d", "--name", "same", "busybox", "sleep", "60"])
         .ok();
     // The same engine through both clients gives the same answers.
     for args in [
@@ -57,7 +57,7 @@ fn gantry_speaks_dockers_words() {
             "inspect",
             "-f",
             "{{.Id}} {{.State.Pid}} {{json .Config.Cmd}}",
-            "c",
+            "same",
         ],
         &[
             "images",
@@ -79,9 +79,9 @@ fn gantry_speaks_dockers_words() {
             "{args:?}"
         );
     }
-    assert_eq!(engine.gantry(&["exec", "c", "hostname"]).ok(), id[..12]);
-    engine.gantry(&["stop", "-t", "0", "c"]).ok();
-    assert_eq!(engine.gantry(&["rm", "c"]).ok(), "c");
+    assert_eq!(engine.gantry(&["exec", "same", "hostname"]).ok(), id[..12]);
+    engine.gantry(&["stop", "-t", "0", "same"]).ok();
+    assert_eq!(engine.gantry(&["rm", "same"]).ok(), "same");
     let as_docker = engine.dir().join("docker");
     std::os::unix::fs::symlink(gantry_e2e::bin_dir().join("gantry"), &as_docker).unwrap();
     assert_eq!(

@@ -91,25 +91,27 @@ fn connect_and_disconnect_a_running_container() {
         .docker(&["network", "create", "--subnet", "10.233.7.0/24", "side"])
         .ok();
     engine
-        .docker(&["run", "-d", "--name", "c", "busybox", "sleep", "60"])
+        .docker(&["run", "-d", "--name", "moves", "busybox", "sleep", "60"])
         .ok();
     engine
-        .docker(&["network", "connect", "--ip", "10.233.7.9", "side", "c"])
+        .docker(&["network", "connect", "--ip", "10.233.7.9", "side", "moves"])
         .ok();
     assert!(
         engine
-            .docker(&["exec", "c", "ip", "-4", "addr"])
+            .docker(&["exec", "moves", "ip", "-4", "addr"])
             .ok()
             .contains("10.233.7.9/24")
     );
-    engine.docker(&["network", "disconnect", "side", "c"]).ok();
+    engine
+        .docker(&["network", "disconnect", "side", "moves"])
+        .ok();
     assert!(
         !engine
-            .docker(&["exec", "c", "ip", "-4", "addr"])
+            .docker(&["exec", "moves", "ip", "-4", "addr"])
             .ok()
             .contains("10.233.7.9")
     );
-    engine.docker(&["rm", "-f", "c"]).ok();
+    engine.docker(&["rm", "-f", "moves"]).ok();
     engine.docker(&["network", "rm", "side"]).ok();
     engine.finish();
 }

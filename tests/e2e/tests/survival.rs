@@ -183,10 +183,10 @@ fn nginx_serves_through_a_killed_daemon() {
 fn sigterm_leaves_containers_running_unless_told_otherwise() {
     let mut engine = Engine::start();
     engine
-        .docker(&["run", "-d", "--name", "c", "busybox", "sleep", "60"])
+        .docker(&["run", "-d", "--name", "lives", "busybox", "sleep", "60"])
         .ok();
     let pid = engine
-        .docker(&["inspect", "-f", "{{.State.Pid}}", "c"])
+        .docker(&["inspect", "-f", "{{.State.Pid}}", "lives"])
         .ok();
     engine.terminate();
     assert!(
@@ -196,7 +196,7 @@ fn sigterm_leaves_containers_running_unless_told_otherwise() {
     engine.boot();
     assert_eq!(
         engine
-            .docker(&["inspect", "-f", "{{.State.Pid}}", "c"])
+            .docker(&["inspect", "-f", "{{.State.Pid}}", "lives"])
             .ok(),
         pid
     );
@@ -206,15 +206,15 @@ fn sigterm_leaves_containers_running_unless_told_otherwise() {
 #[test]
 fn names_and_attach_work_after_a_restart() {
     let mut engine = Engine::start();
-    engine.docker(&["network", "create", "n"]).ok();
+    engine.docker(&["network", "create", "net"]).ok();
     engine
         .docker(&[
             "run",
             "-d",
             "--name",
-            "a",
+            "one",
             "--network",
-            "n",
+            "net",
             "busybox",
             "sleep",
             "60",
@@ -226,9 +226,9 @@ fn names_and_attach_work_after_a_restart() {
             "-d",
             "-i",
             "--name",
-            "b",
+            "two",
             "--network",
-            "n",
+            "net",
             "busybox",
             "sh",
         ])
@@ -236,11 +236,11 @@ fn names_and_attach_work_after_a_restart() {
     engine.kill9();
     engine.boot();
     let out = engine.docker_stdin(
-        &["attach", "b"],
-        b"ping -c 1 -W 2 a > /dev/null && echo found\nexit\n",
+        &["attach", "two"],
+        b"ping -c 1 -W 2 one > /dev/null && echo found\nexit\n",
     );
     assert_eq!(out.out, "found\n", "{out:?}");
-    engine.docker(&["rm", "-f", "a", "b"]).ok();
-    engine.docker(&["network", "rm", "n"]).ok();
+    engine.docker(&["rm", "-f", "one", "two"]).ok();
+    engine.docker(&["network", "rm", "net"]).ok();
     engine.finish();
 }

@@ -53,13 +53,13 @@ fn named_volumes_outlive_containers() {
     );
     engine
         .docker(&[
-            "run", "-d", "--name", "u", "-v", "data:/d", "busybox", "sleep", "60",
+            "run", "-d", "--name", "user", "-v", "data:/d", "busybox", "sleep", "60",
         ])
         .ok();
     engine
         .docker(&["volume", "rm", "data"])
         .fails(1, "volume is in use");
-    engine.docker(&["rm", "-f", "u"]).ok();
+    engine.docker(&["rm", "-f", "user"]).ok();
     engine.docker(&["volume", "rm", "data"]).ok();
     engine
         .docker(&["volume", "inspect", "data"])

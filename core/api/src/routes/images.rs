@@ -5,7 +5,6 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use futures_util::TryStreamExt;
 use gantry_engine::{ByteReader, Engine, ImageListQuery};
 use gantry_wire::shape::Reply;
 use http::StatusCode;
@@ -15,6 +14,7 @@ use tokio_util::io::{ReaderStream, StreamReader};
 use crate::error::{ApiError, Result};
 use crate::extract::{Path, Query, RegistryAuth, Version};
 use crate::reply;
+use crate::upload::Upload;
 
 pub(super) fn routes() -> Router<Engine> {
     Router::new()
@@ -88,8 +88,7 @@ async fn load(
 
 /// The body as it arrives.
 fn reader(body: Body) -> ByteReader {
-    let chunks = body.into_data_stream().map_err(std::io::Error::other);
-    Box::pin(StreamReader::new(chunks))
+    Box::pin(StreamReader::new(Upload::new(body)))
 }
 
 async fn save(State(engine): State<Engine>, query: Query) -> Result {
