@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::client::Client;
@@ -12,6 +12,7 @@ use crate::client::host::Host;
 use crate::client::tls::TlsFiles;
 use crate::client::version;
 use crate::config::Config;
+use crate::contexts::{self, Store};
 
 /// Flags before the command.
 #[derive(Args, Debug, Default)]
@@ -117,11 +118,7 @@ impl App {
         if let Some(name) = &self.globals.context {
             return Some(name.clone());
         }
-        if !self.globals.host.is_empty()
-            || variable("GANTRY_HOST")
-                .or_else(|| variable("DOCKER_HOST"))
-                .is_some()
-        {
+        if self.named_host().is_some() {
             return None;
         }
         variable("DOCKER_CONTEXT")
@@ -130,26 +127,38 @@ impl App {
 
     /// Where the daemon is, and the TLS to speak to it.
     fn endpoint(&self) -> Result<(Host, Option<TlsFiles>)> {
-        let globals = &self.globals;
-        match &globals.host[..] {
-            [] => {}
-            [host] if globals.context.is_none() => return self.with_flags(host),
-            [_] => bail!("conflicting options: cannot specify both --host and --context"),
+        match &self.globals.host[..] {
+            [_] if self.globals.context.is_some() => {
+                bail!("conflicting options: cannot specify both --host and --context")
+            }
+            [] | [_] => {}
             _ => bail!("specify only one -H"),
         }
-        if let Some(name) = self.context().filter(|name| name != "default") {
-            let Some((host, tls)) = self.config().context_endpoint(&name) else {
-                bail!(
-                    "Failed to initialize: unable to resolve docker endpoint: context {name:?}: context not found: open {}: no such file or directory",
-                    self.config().directory().join("contexts/meta").display()
-                );
-            };
+        if let Some(name) = self.context().filter(|name| name != contexts::DEFAULT) {
+            let (host, tls) = Store::new(self.config().directory())
+                .endpoint(&name)
+                .context("Failed to initialize: unable to resolve docker endpoint")?;
             return Ok((Host::parse(&host, tls.is_some())?, tls));
         }
-        match variable("GANTRY_HOST").or_else(|| variable("DOCKER_HOST")) {
+        match self.named_host() {
             Some(host) => self.with_flags(&host),
             None => Ok((Host::default_socket(), None)),
         }
+    }
+
+    /// Where the daemon of the default context is.
+    pub(crate) fn default_host(&self) -> Result<Host> {
+        match self.named_host() {
+            Some(host) => Ok(self.with_flags(&host)?.0),
+            None => Ok(Host::default_socket()),
+        }
+    }
+
+    /// The host that a flag or the environment names.
+    fn named_host(&self) -> Option<String> {
+        let flag = self.globals.host.first().cloned();
+        flag.or_else(|| variable("GANTRY_HOST"))
+            .or_else(|| variable("DOCKER_HOST"))
     }
 
     /// A host with the TLS that flags and environment ask for.

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
-use crate::client::tls::TlsFiles;
-
 /// Contents of the configuration directory. A missing file is an empty configuration.
 pub(crate) struct Config {
     directory: PathBuf,
@@ -145,28 +143,6 @@ impl Config {
         file.sync_all()?;
         std::fs::rename(&temporary, &target).with_context(|| target.display().to_string())
     }
-
-    /// The daemon's address in the context `name`, and its TLS if it has any, as `docker context` keeps them.
-    pub(crate) fn context_endpoint(&self, name: &str) -> Option<(String, Option<TlsFiles>)> {
-        let metas = std::fs::read_dir(self.directory.join("contexts/meta")).ok()?;
-        metas.filter_map(Result::ok).find_map(|entry| {
-            let meta = std::fs::read(entry.path().join("meta.json")).ok()?;
-            let meta: Value = serde_json::from_slice(&meta).ok()?;
-            let endpoint = (meta["Name"] == name).then(|| &meta["Endpoints"]["docker"])?;
-            let files = self
-                .directory
-                .join("contexts/tls")
-                .join(entry.file_name())
-                .join("docker");
-            let tls = files.exists().then(|| TlsFiles {
-                ca: files.join("ca.pem"),
-                cert: files.join("cert.pem"),
-                key: files.join("key.pem"),
-                verify: endpoint["SkipTLSVerify"] != true,
-            });
-            Some((endpoint["Host"].as_str()?.to_owned(), tls))
-        })
-    }
 }
 
 #[cfg(test)]
@@ -215,20 +191,5 @@ mod tests {
             .mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(keep.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_context_names_its_host() {
-        let (keep, config) = with("{}");
-        let meta = keep.path().join("contexts/meta/0123");
-        std::fs::create_dir_all(&meta).unwrap();
-        std::fs::write(
-            meta.join("meta.json"),
-            r#"{"Name": "far", "Endpoints": {"docker": {"Host": "tcp://far:1"}}}"#,
-        )
-        .unwrap();
-        let (host, tls) = config.context_endpoint("far").unwrap();
-        assert_eq!((host.as_str(), tls.is_none()), ("tcp://far:1", true));
-        assert!(config.context_endpoint("near").is_none());
     }
 }

@@ -13,6 +13,7 @@ mod auth;
 mod client;
 mod commands;
 mod config;
+mod contexts;
 mod error;
 mod format;
 mod opts;

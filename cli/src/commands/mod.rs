@@ -4,6 +4,8 @@
 
 mod attach;
 mod commit;
+mod context;
+mod context_transfer;
 mod cp;
 mod create;
 mod df;
@@ -118,6 +120,7 @@ macro_rules! entries {
 const GROUPS: &[(&str, &str)] = &[
     ("builder", "Manage builds"),
     ("container", "Manage containers"),
+    ("context", "Manage contexts"),
     (
         "driver",
         "Manage storage, network, volume and registry drivers",
@@ -171,6 +174,15 @@ const ENTRIES: &[Entry] = entries! {
     ["builder prune"], "[OPTIONS]", "Remove build cache" => prune::BuilderPrune;
     ["container inspect"], "[OPTIONS] CONTAINER [CONTAINER...]", "Display detailed information on one or more containers" => inspect::ContainerInspect;
     ["container prune"], "[OPTIONS]", "Remove all stopped containers" => prune::ContainerPrune;
+    ["context create"], "[OPTIONS] CONTEXT", "Create a context" => context::ContextCreate;
+    ["context export"], "CONTEXT [FILE|-]", "Export a context to a tar archive FILE or a tar stream on STDOUT." => context_transfer::ContextExport;
+    ["context import"], "CONTEXT FILE|-", "Import a context from a tar archive" => context_transfer::ContextImport;
+    ["context inspect"], "[OPTIONS] [CONTEXT] [CONTEXT...]", "Display detailed information on one or more contexts" => context::ContextInspect;
+    ["context ls", "context list"], "[OPTIONS]", "List contexts" => context::ContextLs;
+    ["context rm", "context remove"], "[OPTIONS] CONTEXT [CONTEXT...]", "Remove one or more contexts" => context::ContextRm;
+    ["context show"], "", "Print the name of the current context" => context::ContextShow;
+    ["context update"], "[OPTIONS] CONTEXT", "Update a context" => context::ContextUpdate;
+    ["context use"], "CONTEXT", "Set the current docker context" => context::ContextUse;
     ["driver inspect"], "[OPTIONS] KIND/NAME [KIND/NAME...]", "Display detailed information on one or more drivers" => driver::DriverInspect;
     ["driver ls", "driver list"], "[OPTIONS]", "List drivers" => driver::DriverLs;
     ["image inspect"], "[OPTIONS] IMAGE [IMAGE...]", "Display detailed information on one or more images" => inspect::ImageInspect;
