@@ -50,7 +50,7 @@ macro_rules! constructors {
         impl EngineError {
             $($(#[$doc])*
             pub fn $name(message: impl Into<String>) -> Self {
-                Self { kind: ErrorKind::$kind, message: go_wording(message.into()) }
+                Self::new(ErrorKind::$kind, message)
             })*
         }
     };
@@ -94,6 +94,13 @@ fn go_wording(mut message: String) -> String {
 }
 
 impl EngineError {
+    /// An error of class `kind`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: go_wording(message.into()),
+        }
+    }
     /// The same error with words before its own.
     #[must_use]
     pub fn context(mut self, words: impl fmt::Display) -> Self {

@@ -27,28 +27,19 @@ fn kind(code: ErrorCode) -> ErrorKind {
 
 impl From<gantry_driver_api::DriverError> for EngineError {
     fn from(error: gantry_driver_api::DriverError) -> Self {
-        Self {
-            kind: kind(error.code),
-            message: error.message,
-        }
+        Self::new(kind(error.code), error.message)
     }
 }
 
 impl From<gantry_image::Error> for EngineError {
     fn from(error: gantry_image::Error) -> Self {
-        Self {
-            kind: kind(error.code()),
-            message: error.to_string(),
-        }
+        Self::new(kind(error.code()), error.to_string())
     }
 }
 
 impl From<gantry_volume::VolumeError> for EngineError {
     fn from(error: gantry_volume::VolumeError) -> Self {
-        Self {
-            kind: kind(error.code()),
-            message: error.to_string(),
-        }
+        Self::new(kind(error.code()), error.to_string())
     }
 }
 
@@ -64,10 +55,7 @@ impl From<gantry_network::NetworkError> for EngineError {
             K::Unavailable => ErrorKind::Unavailable,
             K::Internal => ErrorKind::Internal,
         };
-        Self {
-            kind,
-            message: error.message,
-        }
+        Self::new(kind, error.message)
     }
 }
 
@@ -80,9 +68,6 @@ impl From<gantry_runtime::RuntimeError> for EngineError {
             R::Unsupported(_) => ErrorKind::NotImplemented,
             _ => ErrorKind::Internal,
         };
-        Self {
-            kind,
-            message: error.to_string(),
-        }
+        Self::new(kind, error.to_string())
     }
 }
