@@ -9,8 +9,8 @@ pub struct Call<'a> {
     /// Names the operation in logs; the same for every retry of one operation.
     pub operation: &'a str,
     /// How long the caller waits. A driver that blocks should give up then with `DeadlineExceeded`; the host does not
-    /// wait longer either way. Without one the host sets a generous limit of its own for most methods; `Duration::MAX`
-    /// means for ever.
+    /// wait longer either way. Without one the host sets a generous limit of its own, where a driver could hang;
+    /// `Duration::MAX` means for ever.
     pub timeout: Option<Duration>,
     /// Descriptors that belong to the request, in the order that its type documents. Borrowed for the call.
     pub fds: &'a [BorrowedFd<'a>],

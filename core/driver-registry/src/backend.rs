@@ -13,6 +13,11 @@ pub trait Backend: Invoke {
     fn fault(&self) -> Option<String> {
         None
     }
+    /// Whether its calls may go without a deadline: it is part of the engine's own build and in its process, where a
+    /// deadline costs a change of threads.
+    fn unlimited(&self) -> bool {
+        false
+    }
     /// How often it has restarted itself.
     fn restarts(&self) -> u64 {
         0

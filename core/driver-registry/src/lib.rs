@@ -9,6 +9,7 @@
 //! - A swap replaces a pointer. Calls that began before it finish on the generation they began on.
 //! - A driver that could not be loaded is known with its reason, and listed; asking for it is an error that says so.
 //! - A call without a deadline gets one here, so that a driver that hangs fails its calls instead of holding them.
+//!   Those of the engine's own build are excepted while they run in its process.
 //! - Names are unique within a kind; aliases are resolved here and nowhere else.
 //!
 //! It loads nothing itself, reads no file and knows no driver.

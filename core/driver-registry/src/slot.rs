@@ -99,6 +99,7 @@ impl Invoke for Handle {
         let _running = Running::enter(&generation);
         drop(current);
         let timeout = match call.timeout {
+            None if generation.backend.unlimited() => None,
             None => patience(self.0.kind, method),
             Some(Duration::MAX) => None,
             limit => limit,

@@ -14,6 +14,7 @@ struct Named {
     name: &'static str,
     asked: Mutex<Vec<String>>,
     restarts: AtomicU32,
+    unlimited: bool,
     /// The last call's deadline.
     limit: Mutex<Option<Duration>>,
     /// `health` waits for it, when there is one.
@@ -26,6 +27,7 @@ impl Named {
             name,
             asked: Mutex::default(),
             restarts: AtomicU32::new(0),
+            unlimited: false,
             limit: Mutex::default(),
             gate: Mutex::new(None),
         })
@@ -62,6 +64,10 @@ impl Invoke for Named {
 }
 
 impl Backend for Named {
+    fn unlimited(&self) -> bool {
+        self.unlimited
+    }
+
     fn restarts(&self) -> u64 {
         self.restarts.load(Ordering::Relaxed).into()
     }
@@ -159,6 +165,12 @@ fn a_call_without_a_deadline_gets_one() {
         driver.health(&call).unwrap();
         assert_eq!(*backend.limit.lock(), got);
     }
+    let mut own = Arc::into_inner(Named::new("b")).unwrap();
+    own.unlimited = true;
+    let own = Arc::new(own);
+    let _old = registry.register(Kind::Network, "x", origin(), own.clone());
+    driver.health(&Call::new("test")).unwrap();
+    assert_eq!(*own.limit.lock(), None);
 }
 
 #[test]

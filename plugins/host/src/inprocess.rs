@@ -19,15 +19,17 @@ use crate::workers::Workers;
 pub(crate) struct InProcess {
     instance: Arc<Instance>,
     workers: Arc<Workers>,
+    shipped: bool,
     fault: OnceLock<String>,
 }
 
 impl InProcess {
-    /// Makes an instance of the driver in `library`.
+    /// Makes an instance of the driver in `library`, which `shipped` with the engine or not.
     pub(crate) fn create(
         library: &Library,
         kind: Kind,
         config: &DriverConfig,
+        shipped: bool,
     ) -> Result<Self, PluginError> {
         let mut bytes = Vec::new();
         encode(config, &mut bytes).map_err(PluginError::Create)?;
@@ -39,6 +41,7 @@ impl InProcess {
         Ok(Self {
             instance: Arc::new(instance),
             workers: Arc::default(),
+            shipped,
             fault: OnceLock::new(),
         })
     }
@@ -126,6 +129,10 @@ impl Invoke for InProcess {
 impl Backend for InProcess {
     fn fault(&self) -> Option<String> {
         self.fault.get().cloned()
+    }
+
+    fn unlimited(&self) -> bool {
+        self.shipped
     }
 }
 

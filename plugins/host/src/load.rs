@@ -192,7 +192,7 @@ impl Loader {
             if self.is_current(plugin.kind, &name, &loaded, registry) {
                 return Ok(None);
             }
-            let backend = self.start(&checked, &settings, isolation)?;
+            let backend = self.start(&checked, &settings, isolation, shipped)?;
             if let Some(live) = live(plugin.kind, &name) {
                 reconcile(&backend, live).map_err(PluginError::Create)?;
             }
@@ -242,6 +242,7 @@ impl Loader {
         checked: &Checked,
         settings: &DriverSettings,
         isolation: Isolation,
+        shipped: bool,
     ) -> Result<Arc<dyn Backend>, PluginError> {
         let Manifest { kind, name, .. } = &checked.manifest;
         let options = match &settings.options {
@@ -263,7 +264,7 @@ impl Loader {
                 })?;
                 let manifest = library.manifest().to_vec();
                 (
-                    Arc::new(InProcess::create(&library, *kind, &config)?),
+                    Arc::new(InProcess::create(&library, *kind, &config, shipped)?),
                     manifest,
                 )
             }
