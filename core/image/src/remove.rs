@@ -191,8 +191,9 @@ impl Removal<'_> {
                 .filter(same)
                 .any(|other| other.digest().is_none())
             {
+                // Docker tells of these in its reply, and not as events.
                 for other in left.iter().filter(same) {
-                    self.untag(id, other)?;
+                    self.drop_name(other);
                 }
             }
         }
@@ -219,12 +220,16 @@ impl Removal<'_> {
         self.delete(id, force, false)
     }
 
-    fn untag(&mut self, id: &ImageId, name: &Reference) -> Result<()> {
-        let shared = self.shared;
+    fn drop_name(&mut self, name: &Reference) {
         let key = name.to_string();
-        self.batch.delete(&shared.references, &key);
+        self.batch.delete(&self.shared.references, &key);
         self.gone.insert(key);
         self.records.push(Removed::Untagged(name.familiar()));
+    }
+
+    fn untag(&mut self, id: &ImageId, name: &Reference) -> Result<()> {
+        self.drop_name(name);
+        let shared = self.shared;
         let labels = shared.image(id)?.labels;
         let (time, event) = shared.image_event("untag", id.to_string(), id.to_string(), labels);
         self.batch.event(time, event);

@@ -7,11 +7,14 @@ use gantry_driver_api::{DriverError, ErrorCode};
 /// The longest wait between two attempts, whatever the server wishes.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Whether another attempt may succeed.
+/// Whether another attempt may succeed. A driver whose process died is there again, as a new generation.
 pub(super) fn is_transient(error: &DriverError) -> bool {
     matches!(
         error.code,
-        ErrorCode::Unavailable | ErrorCode::ResourceExhausted | ErrorCode::DeadlineExceeded
+        ErrorCode::Unavailable
+            | ErrorCode::ResourceExhausted
+            | ErrorCode::DeadlineExceeded
+            | ErrorCode::Panicked
     )
 }
 
