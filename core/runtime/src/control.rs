@@ -1,5 +1,8 @@
 //! The connection to one monitor: requests numbered, answers matched, events kept.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,6 +27,9 @@ pub(crate) struct Answer {
     pub(crate) message: Message,
     pub(crate) fd: Option<OwnedFd>,
 }
+
+/// How a creation went: the process and its monitor, or why not.
+pub(crate) type Creation = Result<(i32, i32), Failure>;
 
 /// How an exec ended: exit code and signal. `None` while it runs.
 pub(crate) type ExecEnd = Option<Result<(i32, Option<i32>), ()>>;
@@ -54,6 +60,8 @@ struct Shared {
     socket: UnixStream,
     waiters: Mutex<HashMap<u64, Waiter>>,
     end: watch::Sender<End>,
+    /// Set when the other side has hung up.
+    closed: watch::Sender<bool>,
 }
 
 /// A connection in use. Dropping it ends the reading; the container does not care.
@@ -77,13 +85,14 @@ impl Control {
     /// the creation, which comes unasked.
     pub(crate) fn new(
         socket: StdStream,
-        first: Option<oneshot::Sender<Result<(i32, i32), Failure>>>,
+        first: Option<oneshot::Sender<Creation>>,
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let shared = Arc::new(Shared {
             socket: UnixStream::from_std(socket)?,
             waiters: Mutex::default(),
             end: watch::Sender::new(End::Running),
+            closed: watch::Sender::new(false),
         });
         Ok(Self {
             reader: tokio::spawn(read(Arc::clone(&shared), first)),
@@ -96,8 +105,13 @@ impl Control {
     pub(crate) fn end(&self) -> watch::Receiver<End> {
         self.shared.end.subscribe()
     }
-    /// Whether the other side has hung up.
-    pub(crate) fn is_lost(&self) -> bool {
+    /// Waits until the monitor has hung up: then it holds nothing of the container any more, its mounts included.
+    pub(crate) async fn closed(&self) {
+        // The sender lives as long as the connection, which we hold.
+        let _ = self.shared.closed.subscribe().wait_for(|c| *c).await;
+    }
+    /// Whether the container has ended, as far as is known here.
+    pub(crate) fn is_over(&self) -> bool {
         !matches!(*self.shared.end.borrow(), End::Running)
     }
     /// Asks and waits for the answer.
@@ -148,7 +162,7 @@ impl Control {
             },
         );
         // The reader may have left just before: then nobody answers.
-        if self.is_lost() {
+        if self.is_over() {
             self.shared.waiters.lock().remove(&seq);
             return Err(RuntimeError::NotRunning);
         }
@@ -195,10 +209,7 @@ pub(crate) async fn write(
 }
 
 /// Reads until the other side hangs up; then everyone who waits is told.
-async fn read(
-    shared: Arc<Shared>,
-    mut first: Option<oneshot::Sender<Result<(i32, i32), Failure>>>,
-) {
+async fn read(shared: Arc<Shared>, mut first: Option<oneshot::Sender<Creation>>) {
     let mut decoder = Decoder::default();
     let mut fds = Vec::new();
     loop {
@@ -231,6 +242,7 @@ async fn read(
         }
         lost
     });
+    shared.closed.send_replace(true);
     for (_, waiter) in shared.waiters.lock().drain() {
         if let Some(exec) = waiter.exec {
             exec.send_replace(Some(Err(())));
@@ -256,7 +268,7 @@ async fn receive(
 
 fn dispatch(
     shared: &Shared,
-    first: &mut Option<oneshot::Sender<Result<(i32, i32), Failure>>>,
+    first: &mut Option<oneshot::Sender<Creation>>,
     from: FromMonitor,
     fds: &mut Vec<OwnedFd>,
 ) {
@@ -275,12 +287,23 @@ fn dispatch(
             shared.end.send_replace(End::Exited(record));
         }
         Message::ExecExited { code, signal } => {
-            let waiter = shared.waiters.lock().remove(&from.seq);
-            if let Some(exec) = waiter.and_then(|w| w.exec) {
-                exec.send_replace(Some(Ok((code, signal))));
-            }
+            exec_ended(shared, from.seq, (code, signal));
         }
         message => answer(shared, from.seq, message, fds),
+    }
+}
+
+/// The end of a short process may overtake the word that it was started: whoever waits for that stays.
+fn exec_ended(shared: &Shared, seq: u64, end: (i32, Option<i32>)) {
+    let mut waiters = shared.waiters.lock();
+    let Some(waiter) = waiters.get_mut(&seq) else {
+        return;
+    };
+    if let Some(exec) = waiter.exec.take() {
+        exec.send_replace(Some(Ok(end)));
+    }
+    if waiter.answer.is_none() {
+        waiters.remove(&seq);
     }
 }
 
@@ -293,7 +316,7 @@ fn answer(shared: &Shared, seq: u64, message: Message, fds: &mut Vec<OwnedFd>) {
     let good = matches!(message, Message::Netns | Message::ExecStarted { .. });
     let fd = (good && waiter.carries_fd && !fds.is_empty()).then(|| fds.remove(0));
     let sender = waiter.answer.take();
-    let goes_on = matches!(message, Message::ExecStarted { .. });
+    let goes_on = matches!(message, Message::ExecStarted { .. }) && waiter.exec.is_some();
     if !goes_on {
         waiters.remove(&seq);
     }

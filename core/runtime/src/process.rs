@@ -26,8 +26,9 @@ use crate::{
     StartErrorKind,
 };
 
-/// How long [`Process::delete`] waits for the monitor of a killed container to leave.
-const LEAVE: Duration = Duration::from_secs(10);
+/// How long [`Process::delete`] waits for a killed container to end, and then for its monitor to leave: unmounting an
+/// overlay has the kernel write its upper layer to the disk.
+const LEAVE: Duration = Duration::from_secs(30);
 
 /// One container's init process and its monitor. Shared; every method may be called concurrently.
 #[derive(Debug)]
@@ -289,7 +290,8 @@ impl Process {
     pub async fn pids(&self) -> Result<Vec<i32>, RuntimeError> {
         self.with_group(|group| group.pids()).await
     }
-    /// Removes cgroups and runtime files, killing what still runs. Idempotent.
+    /// Removes cgroups and runtime files, killing what still runs. Afterwards nothing uses the root file system any
+    /// more: its layer may be removed or mounted again. Idempotent.
     ///
     /// # Errors
     /// Errors of the file systems; calling again goes on.
@@ -299,14 +301,19 @@ impl Process {
             self.kill_all().await?;
             // In a cgroup that could not be listed the signal goes to the first process alone.
             let _ = self.signal(nix::libc::SIGKILL).await;
-            let left = end.wait_for(|end| !matches!(end, End::Running));
-            if tokio::time::timeout(LEAVE, left).await.is_err() {
-                tracing::warn!(id = %self.id, "the container's monitor does not leave");
+            let ended = end.wait_for(|end| !matches!(end, End::Running));
+            if tokio::time::timeout(LEAVE, ended).await.is_err() {
+                tracing::warn!(id = %self.id, "the container does not end");
             }
         }
-        let dir = self.dir.clone();
-        let group = self.group.clone();
-        blocking(move || clear(&group, &dir)).await
+        let (group, dir) = (self.group.clone(), self.dir.clone());
+        let cleared = blocking(move || clear(&group, &dir));
+        let left = tokio::time::timeout(LEAVE, self.control.closed());
+        let (cleared, left) = tokio::join!(cleared, left);
+        if left.is_err() {
+            tracing::warn!(id = %self.id, "the container's monitor does not leave");
+        }
+        cleared
     }
     /// Works on the cgroup, away from the reactor.
     async fn with_group<T: Send + 'static>(
