@@ -22,13 +22,16 @@ pub(crate) struct Usage<'a> {
     pub(crate) about: &'a str,
     /// All the command's names, if it has several.
     pub(crate) aliases: Vec<String>,
+    /// Text before the options: the commands that there are.
+    pub(crate) commands: String,
+    pub(crate) options_heading: &'a str,
     /// Text after the options.
     pub(crate) after: String,
 }
 
 /// Parses `args` for `command` as Docker's client would.
 pub(crate) fn parse(command: Command, usage: &Usage<'_>, args: &[String]) -> Result<ArgMatches> {
-    let command = adapt(command, usage);
+    let command = adapt(command);
     let arity = Arity::of(&command);
     let mut command = command;
     command
@@ -36,7 +39,7 @@ pub(crate) fn parse(command: Command, usage: &Usage<'_>, args: &[String]) -> Res
         .map_err(|error| explain(&error, &command, usage, arity, args))
 }
 
-fn adapt(command: Command, usage: &Usage<'_>) -> Command {
+fn adapt(command: Command) -> Command {
     let has_h = command
         .get_arguments()
         .any(|arg| arg.get_short() == Some('h'));
@@ -52,8 +55,6 @@ fn adapt(command: Command, usage: &Usage<'_>) -> Command {
         .disable_help_flag(true)
         .disable_version_flag(true)
         .args_override_self(true)
-        .next_line_help(false)
-        .help_template(help_template(usage))
 }
 
 fn adapt_flag(arg: Arg) -> Arg {
@@ -74,9 +75,6 @@ fn adapt_flag(arg: Arg) -> Arg {
         .num_args(0..=1)
         .require_equals(true)
         .default_missing_value("true")
-        .hide_default_value(true)
-        .value_name("bool")
-        .hide_possible_values(true)
         .value_parser(ValueParser::from(
             parse_bool as fn(&str) -> Result<bool, String>,
         ));
@@ -85,25 +83,6 @@ fn adapt_flag(arg: Arg) -> Arg {
     } else {
         arg
     }
-}
-
-fn help_template(usage: &Usage<'_>) -> String {
-    let mut text = format!("Usage:  {}", usage.path);
-    if !usage.arguments.is_empty() {
-        text.push(' ');
-        text.push_str(&usage.arguments);
-    }
-    text.push_str("\n\n");
-    text.push_str(usage.about);
-    if usage.aliases.len() > 1 {
-        text.push_str("\n\nAliases:\n  ");
-        text.push_str(&usage.aliases.join(", "));
-    }
-    if usage.arguments.contains("[OPTIONS]") {
-        text.push_str("\n\nOptions:\n{options}");
-    }
-    text.push_str(&usage.after);
-    text
 }
 
 /// How many arguments a command takes.
@@ -161,7 +140,7 @@ fn explain(
     args: &[String],
 ) -> anyhow::Error {
     if error.kind() == ErrorKind::DisplayHelp {
-        return match crate::format::put(&error.render().to_string()) {
+        return match crate::format::put(&crate::help::render(command, usage)) {
             Ok(()) => Exit::silent(0),
             Err(error) => error,
         };
@@ -285,6 +264,8 @@ mod tests {
             arguments: "[OPTIONS] IMAGE".into(),
             about: "",
             aliases: vec![],
+            commands: String::new(),
+            options_heading: "Options",
             after: String::new(),
         };
         let mut matches = parse(Sample::augment_args(Command::new("x")), &usage, &args)?;

@@ -16,6 +16,7 @@ mod config;
 mod contexts;
 mod error;
 mod format;
+mod help;
 mod opts;
 mod progress;
 mod session;
@@ -83,13 +84,11 @@ fn globals(program: &str, args: &[String]) -> anyhow::Result<Globals> {
             ..Globals::default()
         });
     }
-    let usage = argv::Usage {
-        path: program.into(),
-        arguments: "[OPTIONS] COMMAND [ARG...]".into(),
-        about: "A client for container engines",
-        aliases: Vec::new(),
-        after: commands::overview(program),
-    };
-    let mut matches = argv::parse(Globals::augment_args(Command::new("globals")), &usage, args)?;
+    let mut matches = argv::parse(global_flags(), &commands::overview(program), args)?;
     Ok(Globals::from_arg_matches_mut(&mut matches)?)
+}
+
+/// The flags before the command.
+pub(crate) fn global_flags() -> Command {
+    Globals::augment_args(Command::new("globals"))
 }

@@ -92,6 +92,8 @@ impl Entry {
                 .iter()
                 .map(|name| format!("{program} {name}"))
                 .collect(),
+            commands: String::new(),
+            options_heading: "Options",
             after: String::new(),
         }
     }
@@ -286,10 +288,7 @@ fn help(program: &str, words: &[String]) -> Result<()> {
 }
 
 fn print_overview(program: &str, to_stderr: bool) -> Result<()> {
-    let text = format!(
-        "Usage:  {program} [OPTIONS] COMMAND\n\nA client for container engines\n{}",
-        overview(program)
-    );
+    let text = crate::help::render(&crate::global_flags(), &overview(program));
     if to_stderr {
         eprint!("{text}");
         return Ok(());
@@ -303,20 +302,28 @@ fn listed(commands: impl Iterator<Item = (&'static str, &'static str)>) -> Strin
         .collect()
 }
 
-/// All commands by kind.
-pub(crate) fn overview(program: &str) -> String {
+/// The program as a whole: all commands by kind, and the flags before them.
+pub(crate) fn overview(program: &str) -> Usage<'static> {
     let top = |entries: &'static [Entry]| {
         entries
             .iter()
             .map(|entry| (entry.names[0], entry.about))
             .filter(|(name, _)| !name.contains(' '))
     };
-    format!(
-        "\n\nCommon Commands:\n{}\nManagement Commands:\n{}\nCommands:\n{}\nRun '{program} COMMAND --help' for more information on a command.\n",
-        listed(top(&ENTRIES[..COMMON])),
-        listed(GROUPS.iter().copied()),
-        listed(top(&ENTRIES[COMMON..])),
-    )
+    Usage {
+        path: program.into(),
+        arguments: "[OPTIONS] COMMAND [ARG...]".into(),
+        about: "A client for container engines",
+        aliases: Vec::new(),
+        commands: format!(
+            "\nCommon Commands:\n{}\nManagement Commands:\n{}\nCommands:\n{}",
+            listed(top(&ENTRIES[..COMMON])),
+            listed(GROUPS.iter().copied()),
+            listed(top(&ENTRIES[COMMON..])),
+        ),
+        options_heading: "Global Options",
+        after: format!("\nRun '{program} COMMAND --help' for more information on a command.\n"),
+    }
 }
 
 fn group_overview(program: &str, group: &str, about: &str) -> String {

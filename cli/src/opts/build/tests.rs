@@ -20,6 +20,8 @@ fn body(args: &[&str]) -> Result<Value> {
         arguments: String::new(),
         about: "",
         aliases: Vec::new(),
+        commands: String::new(),
+        options_heading: "Options",
         after: String::new(),
     };
     let mut matches =
