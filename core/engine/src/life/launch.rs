@@ -106,7 +106,15 @@ impl Engine {
             record.storage_driver.clone(),
             record.id.clone(),
         );
-        Ok(blocking(move || images.container_mounts(&driver, id.as_str())).await??)
+        let transient = record.is_transient();
+        blocking(move || {
+            let mut plan = images.container_mounts(&driver, id.as_str())?;
+            if transient {
+                unsynced(&mut plan)?;
+            }
+            Ok(plan)
+        })
+        .await?
     }
 
     /// The host path of each mount, in the order of the record's.
@@ -184,6 +192,28 @@ impl Engine {
             }),
         }
     }
+}
+
+/// Nothing is flushed when the root of a container that dies with the boot is unmounted. The kernel marks such an upper
+/// directory and refuses it afterwards, because after a power cut it may be torn; within one boot it is not.
+fn unsynced(plan: &mut MountPlan) -> Result<()> {
+    for mount in &mut plan.mounts {
+        let Mount::Overlay {
+            work: Some(work),
+            options,
+            ..
+        } = mount
+        else {
+            continue;
+        };
+        match std::fs::remove_dir_all(work.join("work/incompat/volatile")) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(EngineError::io(work.display(), &e));
+            }
+            _ => options.push("volatile".into()),
+        }
+    }
+    Ok(())
 }
 
 /// The real place of a path within a volume; links in the volume never lead out of it.
