@@ -35,8 +35,8 @@ need_docker_cli() {
 
 need_test_tools() {
   need_compiler
-  need_packages apache2-utils bsdutils crun curl debootstrap docker-registry iproute2 iptables nftables procps \
-    python3-venv runc skopeo umoci util-linux
+  need_packages apache2-utils bsdutils crun curl debootstrap docker-registry gzip iproute2 iptables nftables openssl \
+    procps python3 python3-venv runc skopeo umoci util-linux zstd
   need_docker_cli
   command -v cargo-nextest >/dev/null || cargo install --quiet --locked cargo-nextest
   if [ ! -x target/venv/bin/python ]; then
