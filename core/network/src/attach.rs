@@ -60,9 +60,6 @@ impl Inner {
         }
         self.check(&network, &config)?;
         self.ensure(&network)?;
-        if let Err(error) = self.firewall.check_foreign() {
-            tracing::warn!(%error, "cannot look at other firewalls' chains");
-        }
         let info = self.info(&network)?;
         check_mode(&place, &network, &info)?;
         let endpoint = EndpointId::generate();

@@ -92,7 +92,7 @@ pub(crate) struct Inner {
     pub(crate) views: RwLock<HashMap<ContainerId, View>>,
     pub(crate) ipam: Ipam,
     pub(crate) ports: Ports,
-    pub(crate) firewall: Firewall,
+    pub(crate) firewall: Arc<Firewall>,
     pub(crate) pool: NetnsPool,
     pub(crate) names: Arc<NameService>,
     pub(crate) warnings: Mutex<Vec<String>>,

@@ -6,10 +6,12 @@
 mod batch;
 mod expr;
 mod read;
+mod watch;
 
 pub use batch::{BaseChain, Batch, Family, Hook, Kind, SetSpec, kind};
 pub use expr::{Expr, Register, Verdict};
 pub use read::{ChainFacts, RuleFacts};
+pub use watch::{Event, NftWatch};
 
 use std::io;
 
@@ -148,6 +150,27 @@ mod tests {
             let error = socket.commit(bad).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
             assert_eq!(socket.rules(Family::Inet, "t", "pre")?.len(), 1);
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn changes_are_heard_of() {
+        netns::create(|| {
+            let watch = NftWatch::open()?;
+            let mut socket = NftSocket::open()?;
+            socket.commit(table())?;
+            let mut end = Batch::new(Family::Inet, "t");
+            end.remove_table();
+            socket.commit(end)?;
+            let mut events = Vec::new();
+            while !matches!(events.last(), Some(Event::TableRemoved { .. })) {
+                events.extend(watch.wait()?);
+            }
+            assert!(
+                matches!(&events[0], Event::Chain(chain) if chain.name == "pre" && !chain.drop)
+            );
             Ok(())
         })
         .unwrap();

@@ -18,6 +18,11 @@ fn family(number: u8) -> Option<Family> {
         .find(|family| *family as u8 == number)
 }
 
+/// Whether a chain drops what is forwarded and not spoken for.
+pub(super) fn stops_us(chain: &ChainFacts) -> bool {
+    chain.hook == Some(FORWARD) && chain.drop
+}
+
 /// Lets the bridges pass every such chain, and nothing else of ours.
 pub(super) fn pass(socket: &mut NftSocket, own: &str, bridges: &[Bridge]) -> io::Result<()> {
     for chain in socket.chains()? {

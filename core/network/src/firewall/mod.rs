@@ -4,6 +4,8 @@
 //! elements of four maps; publishing or withdrawing one never touches a rule. Traffic that goes on is never
 //! interrupted by either.
 //!
+//! A table that somebody else removes (`nft flush ruleset`) is made again at once, see [`watch`].
+//!
 //! A foreign chain that drops what is forwarded by default would have the last word over our accept; it gets rules of
 //! ours, recognised by their comment, that let our bridges pass (see [`foreign`]).
 
@@ -11,10 +13,12 @@ mod element;
 mod flows;
 mod foreign;
 mod rules;
+mod watch;
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
-use std::time::{Duration, Instant};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use gantry_driver_api::network::FirewallIntent;
 use gantry_model::NetworkId;
@@ -107,8 +111,10 @@ const CHAINS: [BaseChain<'static>; 5] = [
 struct State {
     socket: NftSocket,
     bridges: BTreeMap<NetworkId, Vec<Bridge>>,
-    /// When foreign chains were last looked at.
-    looked: Option<Instant>,
+    /// What is published.
+    published: HashSet<Element>,
+    /// It was removed on purpose.
+    removed: bool,
 }
 
 /// Writes the rules of one engine. `None` inside: switched off by `--iptables=false`.
@@ -116,22 +122,33 @@ struct State {
 pub(crate) struct Firewall {
     table: String,
     state: Option<Mutex<State>>,
+    /// Ends the watching thread when it is dropped.
+    _watched: Option<OwnedFd>,
 }
 
 impl Firewall {
-    /// Opens netlink; changes nothing yet.
-    pub(crate) fn open(tag: &str, enabled: bool) -> io::Result<Self> {
+    /// Opens netlink and begins to watch for changes by others; changes nothing yet.
+    pub(crate) fn open(tag: &str, enabled: bool) -> io::Result<Arc<Self>> {
         let open = || -> io::Result<_> {
             Ok(Mutex::new(State {
                 socket: NftSocket::open()?,
                 bridges: BTreeMap::new(),
-                looked: None,
+                published: HashSet::new(),
+                removed: false,
             }))
         };
-        Ok(Self {
-            table: format!("gantry-{tag}"),
-            state: enabled.then(open).transpose()?,
-        })
+        let state = enabled.then(open).transpose()?;
+        let mut failure = None;
+        let firewall = Arc::new_cyclic(|this| {
+            let watching = enabled.then(|| watch::start(this.clone()));
+            let watched = watching.and_then(|started| started.map_err(|e| failure = Some(e)).ok());
+            Self {
+                table: format!("gantry-{tag}"),
+                state,
+                _watched: watched,
+            }
+        });
+        failure.map_or(Ok(firewall), Err)
     }
 
     fn batch(&self) -> Batch {
@@ -163,7 +180,19 @@ impl Firewall {
 
     fn rewrite(&self, state: &mut State) -> io::Result<()> {
         let bridges: Vec<Bridge> = state.bridges.values().flatten().cloned().collect();
+        state.removed = false;
         state.socket.commit(self.layout(&bridges))?;
+        foreign::pass(&mut state.socket, &self.table, &bridges)
+    }
+
+    /// Makes the table from nothing, in one change, whatever there is of it.
+    fn rebuild(&self, state: &mut State) -> io::Result<()> {
+        let bridges: Vec<Bridge> = state.bridges.values().flatten().cloned().collect();
+        let mut batch = self.batch();
+        batch.remove_table();
+        batch.append(self.layout(&bridges));
+        element::change(&mut batch, &HashSet::new(), &state.published);
+        state.socket.commit(batch)?;
         foreign::pass(&mut state.socket, &self.table, &bridges)
     }
 
@@ -195,21 +224,6 @@ impl Firewall {
         }
     }
 
-    /// Lets our bridges pass chains that others may have made since. Looks no more than once a second.
-    pub(crate) fn check_foreign(&self) -> io::Result<()> {
-        const OFTEN_ENOUGH: Duration = Duration::from_secs(1);
-        let Some(state) = &self.state else {
-            return Ok(());
-        };
-        let mut state = state.lock();
-        if state.looked.is_some_and(|at| at.elapsed() < OFTEN_ENOUGH) {
-            return Ok(());
-        }
-        state.looked = Some(Instant::now());
-        let bridges: Vec<Bridge> = state.bridges.values().flatten().cloned().collect();
-        foreign::pass(&mut state.socket, &self.table, &bridges)
-    }
-
     /// Exchanges published ports, in one change.
     pub(crate) fn exchange(
         &self,
@@ -221,12 +235,19 @@ impl Firewall {
         };
         let before: HashSet<Element> = withdraw.iter().filter_map(Element::of).collect();
         let after: HashSet<Element> = publish.iter().filter_map(Element::of).collect();
-        let mut batch = self.batch();
-        element::change(&mut batch, &before, &after);
-        if batch.is_empty() {
+        if before == after {
             return Ok(());
         }
-        state.lock().socket.commit(batch)?;
+        let mut batch = self.batch();
+        element::change(&mut batch, &before, &after);
+        let mut state = state.lock();
+        state.published.retain(|element| !before.contains(element));
+        state.published.extend(after);
+        if let Err(error) = state.socket.commit(batch) {
+            tracing::warn!(%error, "the firewall table is not what it was, making it again");
+            self.rebuild(&mut state)?;
+        }
+        drop(state);
         if let Err(error) = flows::forget(withdraw, publish) {
             // The ports are right; a flow that goes astray ends by itself.
             tracing::warn!(%error, "cannot forget old flows");
@@ -253,7 +274,39 @@ impl Firewall {
         let after: HashSet<Element> = publish.iter().filter_map(Element::of).collect();
         let mut batch = self.batch();
         element::change(&mut batch, &before, &after);
+        state.published = after;
         state.socket.commit(batch)
+    }
+
+    /// Whether the kernel has the table.
+    fn is_there(&self) -> io::Result<bool> {
+        let Some(state) = &self.state else {
+            return Ok(false);
+        };
+        let chains = state.lock().socket.chains()?;
+        Ok(chains
+            .iter()
+            .any(|c| c.table == self.table && c.family == Family::Inet as u8))
+    }
+
+    /// What others did: `removed` our table, or made a chain that we must be let through.
+    fn react(&self, removed: bool, foreign: bool) -> io::Result<()> {
+        let Some(state) = &self.state else {
+            return Ok(());
+        };
+        let mut state = state.lock();
+        if state.removed {
+            return Ok(());
+        }
+        if removed {
+            tracing::warn!("the firewall table was removed by another program, making it again");
+            return self.rebuild(&mut state);
+        }
+        if foreign {
+            let bridges: Vec<Bridge> = state.bridges.values().flatten().cloned().collect();
+            foreign::pass(&mut state.socket, &self.table, &bridges)?;
+        }
+        Ok(())
     }
 
     /// Removes the table and our rules in foreign chains.
@@ -263,6 +316,7 @@ impl Firewall {
         };
         let mut state = state.lock();
         state.bridges.clear();
+        state.removed = true;
         foreign::pass(&mut state.socket, &self.table, &[])?;
         let mut batch = self.batch();
         batch.remove_table();

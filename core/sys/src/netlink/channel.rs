@@ -1,6 +1,7 @@
 //! Framing of netlink messages, shared by rtnetlink and nftables.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_DUMP, NetlinkMessage, NetlinkSerializable};
 use netlink_sys::{Socket, SocketAddr};
@@ -90,6 +91,11 @@ impl Channel {
         })
     }
 
+    /// Receives what the kernel tells all members of a multicast group.
+    pub(crate) fn join(&mut self, group: u32) -> io::Result<()> {
+        self.socket.add_membership(group)
+    }
+
     /// Lets one send be as large as `bytes`.
     pub(crate) fn allow_send(&self, bytes: usize) {
         // Without CAP_NET_ADMIN it stays as it is, and too large a send fails with EMSGSIZE.
@@ -105,6 +111,10 @@ impl Channel {
         let first = self.sequence.wrapping_add(1);
         self.sequence = self.sequence.wrapping_add(count as u32);
         first
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<()> {

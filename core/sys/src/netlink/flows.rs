@@ -11,8 +11,8 @@ use netlink_packet_netfilter::{
     NetfilterSubsystem,
 };
 
-use super::attribute::{attributes, nested};
 use super::Channel;
+use super::attribute::{attributes, nested};
 
 /// A tracked flow. Its addresses are those of the packets before any translation by this host, in each direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -121,6 +121,12 @@ impl Batch {
         self.messages.is_empty()
     }
 
+    /// Adds the changes of another batch for the same table.
+    pub fn append(&mut self, other: Self) {
+        self.messages.extend(other.messages);
+        self.sets = self.sets.max(other.sets);
+    }
+
     fn push(&mut self, message: NfTablesMessage, flags: u16) {
         let mut message =
             NetlinkMessage::from(NetfilterMessage::new(header(self.family as u8), message));
@@ -234,6 +240,12 @@ impl Batch {
             attributes.push(SetAttribute::DataLen(value_length));
         }
         attributes.push(SetAttribute::Flags(flags));
+        if set.key == [kind::LINK] {
+            // Tells nft(8) that names are not numbers: type (byte order of keys), length, host order.
+            let mut order = vec![0, 4];
+            order.extend(1_u32.to_ne_bytes());
+            attributes.push(SetAttribute::UserData(order));
+        }
         self.push(
             NfTablesMessage::NewSet(SetMessage { attributes }),
             NLM_F_CREATE,

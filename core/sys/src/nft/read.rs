@@ -52,7 +52,7 @@ fn comment_of(data: &[u8]) -> Option<String> {
     (kind == 0).then(|| String::from_utf8_lossy(text).into_owned())
 }
 
-fn text(value: &[u8]) -> String {
+pub(super) fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
 }
 
@@ -60,6 +60,23 @@ fn number(value: &[u8]) -> Option<u32> {
     value
         .first_chunk::<4>()
         .map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+pub(super) fn chain_facts(family: u8, bytes: &[u8]) -> ChainFacts {
+    let mut chain = ChainFacts {
+        family,
+        ..ChainFacts::default()
+    };
+    for (kind, value) in attributes(bytes) {
+        match kind {
+            1 => chain.table = text(value),
+            3 => chain.name = text(value),
+            4 => chain.hook = nested(value, 1).and_then(number),
+            5 => chain.drop = number(value) == Some(0),
+            _ => {}
+        }
+    }
+    chain
 }
 
 impl NftSocket {
@@ -89,20 +106,7 @@ impl NftSocket {
             attributes: Vec::new(),
         });
         self.dump(0, request, &mut |family, bytes| {
-            let mut chain = ChainFacts {
-                family,
-                ..ChainFacts::default()
-            };
-            for (kind, value) in attributes(bytes) {
-                match kind {
-                    1 => chain.table = text(value),
-                    3 => chain.name = text(value),
-                    4 => chain.hook = nested(value, 1).and_then(number),
-                    5 => chain.drop = number(value) == Some(0),
-                    _ => {}
-                }
-            }
-            chains.push(chain);
+            chains.push(chain_facts(family, bytes));
         })?;
         Ok(chains)
     }

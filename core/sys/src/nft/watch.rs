@@ -1,0 +1,78 @@
+//! What others change.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::netlink::attribute::nested;
+use crate::netlink::{Channel, channel};
+
+use super::ChainFacts;
+use super::read::{chain_facts, text};
+
+/// A change that anybody made, this program included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A table was removed.
+    TableRemoved {
+        /// The kernel's number of its family.
+        family: u8,
+        /// Its name.
+        name: String,
+    },
+    /// A chain was added, or its policy changed.
+    Chain(ChainFacts),
+}
+
+/// Hears of changes in the namespace of the thread that opened it.
+#[derive(Debug)]
+pub struct NftWatch {
+    channel: Channel,
+}
+
+/// `NFNLGRP_NFTABLES`.
+const GROUP: u32 = 7;
+const SUBSYSTEM: u16 = 10 << 8;
+const DELETE_TABLE: u16 = SUBSYSTEM | 2;
+const NEW_CHAIN: u16 = SUBSYSTEM | 3;
+
+impl AsFd for NftWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+impl NftWatch {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open() -> io::Result<Self> {
+        let mut channel = Channel::open(netlink_sys::protocols::NETLINK_NETFILTER)?;
+        channel.join(GROUP)?;
+        Ok(Self { channel })
+    }
+
+    /// Waits for changes; those of no interest come as an empty list.
+    ///
+    /// # Errors
+    /// `ENOBUFS` when changes were missed because there were too many at once.
+    pub fn wait(&self) -> io::Result<Vec<Event>> {
+        const HEADER: usize = 4;
+        let mut buffer = channel::buffer();
+        let mut events = Vec::new();
+        for frame in self.channel.receive(&mut buffer)? {
+            let Some((head, rest)) = frame.payload.split_at_checked(HEADER) else {
+                continue;
+            };
+            match frame.kind {
+                DELETE_TABLE => events.push(Event::TableRemoved {
+                    family: head[0],
+                    name: nested(rest, 1).map(text).unwrap_or_default(),
+                }),
+                NEW_CHAIN => events.push(Event::Chain(chain_facts(head[0], rest))),
+                _ => {}
+            }
+        }
+        Ok(events)
+    }
+}
