@@ -106,7 +106,8 @@ mod tests {
     #[test]
     fn aliases_had_the_short_identifier_before_1_45() {
         let inspect = json!({"Id": "0123456789abcdef", "Config": {"Hostname": "web"},
-            "NetworkSettings": {"Networks": {"n": {"Aliases": ["db", "web"]}, "m": {"Aliases": null}}}});
+            "NetworkSettings": {"Networks": {"n": {"Aliases": ["db", "web"]}, "m": {"Aliases": null},
+                "bridge": {"Aliases": null}}}});
         let old = shaped(44, Reply::ContainerInspect, &inspect);
         let networks = &old["NetworkSettings"]["Networks"];
         assert_eq!(
@@ -114,6 +115,7 @@ mod tests {
             json!(["db", "web", "0123456789ab"])
         );
         assert_eq!(networks["m"]["Aliases"], json!(["0123456789ab", "web"]));
+        assert_eq!(networks["bridge"]["Aliases"], Value::Null);
         assert_eq!(
             shaped(45, Reply::ContainerInspect, &inspect)["NetworkSettings"],
             inspect["NetworkSettings"]
@@ -134,6 +136,7 @@ mod tests {
             (&at43["VirtualSize"], &at43["Container"]),
             (&json!(5), &json!(""))
         );
+        assert_eq!(at43["ContainerConfig"]["Hostname"], "");
         assert!(at43.get("Descriptor").is_none());
         assert_eq!(at43["Created"], "0001-01-01T00:00:00Z");
     }

@@ -1,5 +1,6 @@
 //! One row a change of a reply.
 
+use gantry_model::container::ContainerConfig;
 use serde_json::{Map, Value, json};
 
 use super::Reply;
@@ -29,6 +30,12 @@ pub(super) const REPLIES: &[Row] = &[
         drop_members(inspect, &["ImageManifestDescriptor"]);
     }),
     row(Reply::ContainerInspect, (1, 45), implied_aliases),
+    row(Reply::ContainerInspect, (1, 42), |inspect| {
+        add_members(
+            &mut inspect["HostConfig"],
+            json!({"KernelMemory": 0, "KernelMemoryTCP": 0}),
+        );
+    }),
     row(Reply::ContainerList, (1, 48), |summary| {
         drop_members(summary, &["ImageManifestDescriptor"]);
     }),
@@ -45,7 +52,8 @@ pub(super) const REPLIES: &[Row] = &[
         drop_members(image, &["Descriptor"]);
     }),
     row(Reply::ImageInspect, (1, 45), |image| {
-        add_members(image, json!({"Container": "", "ContainerConfig": null}));
+        let config = json!(ContainerConfig::default());
+        add_members(image, json!({"Container": "", "ContainerConfig": config}));
     }),
     row(Reply::ImageInspect, (1, 44), |image| {
         virtual_size(image);
@@ -64,6 +72,10 @@ pub(super) const REPLIES: &[Row] = &[
     }),
     row(Reply::Info, (1, 49), |info| {
         drop_members(info, &["FirewallBackend"]);
+        add_members(
+            &mut info["RegistryConfig"],
+            json!({"AllowNondistributableArtifactsCIDRs": [], "AllowNondistributableArtifactsHostnames": []}),
+        );
         for part in ["ContainerdCommit", "RuncCommit", "InitCommit"] {
             let id = info[part]["ID"].clone();
             add_members(&mut info[part], json!({ "Expected": id }));
@@ -109,7 +121,8 @@ fn container_only_config() -> Value {
         "Image": "", "OpenStdin": false, "StdinOnce": false, "Tty": false})
 }
 
-/// Before 1.45 the aliases of an attachment contained the container's short identifier and host name.
+/// Before 1.45 the aliases of an attachment to a network of the user's contained the container's short identifier and
+/// host name.
 fn implied_aliases(inspect: &mut Value) {
     let id: String = inspect["Id"]
         .as_str()
@@ -124,7 +137,10 @@ fn implied_aliases(inspect: &mut Value) {
     let Some(networks) = inspect["NetworkSettings"]["Networks"].as_object_mut() else {
         return;
     };
-    for settings in networks.values_mut() {
+    for (name, settings) in networks {
+        if matches!(name.as_str(), "default" | "bridge" | "host" | "none") {
+            continue;
+        }
         let mut aliases = settings["Aliases"].as_array().cloned().unwrap_or_default();
         for name in [&id, &host] {
             if !name.is_empty() && !aliases.iter().any(|alias| alias == name) {
