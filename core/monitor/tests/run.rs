@@ -255,6 +255,23 @@ fn joined_network_namespace_and_taking_it() {
 }
 
 #[test]
+fn a_mount_of_another_container_is_bound() {
+    let m = Machine::new();
+    let first = m.start(m.spec(&sh("echo shared > /dev/shm/x; echo ready; sleep 1000")));
+    first.logs("ready");
+    let mut spec = m.spec(&["cat", "/dev/shm/x"]);
+    let source = format!("/proc/{}/root/dev/shm", first.pid);
+    spec.plan.mounts.push(Mount::parse(
+        "bind",
+        &source,
+        "/dev/shm",
+        ["rbind", "rprivate"],
+    ));
+    assert_eq!(m.run(spec).1, "shared\n");
+    first.kill();
+}
+
+#[test]
 fn cgroups_are_joined_and_shown() {
     let m = Machine::new();
     let mut spec = m.spec(&sh("cat /proc/self/cgroup; ls /sys/fs/cgroup; cat /sys/fs/cgroup/pids/tasks; mount | grep cgroup"));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use gantry_driver_api::{Mount as Layer, MountPlan};
 use gantry_monitor::plan::{Mount, MountSource, Plan};
 use gantry_monitor::protocol::{Failure, Stage};
-use rustix::fs::{CWD, Mode};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags,
@@ -15,6 +15,7 @@ use rustix::mount::{
 use crate::fault::{At, Step, failure, plain};
 use crate::init::mounts::make_read_only;
 use crate::init::root::{DIRECTORY, Root};
+use crate::sys;
 
 /// The longest value that `fsconfig(2)` takes.
 const MAX_VALUE: usize = 255;
@@ -101,15 +102,47 @@ fn detached(layer: &Layer) -> Step<OwnedFd> {
     }
 }
 
-/// A copy of a mount of the host, or of a part of one.
+/// A copy of a mount of the host, or of a part of one; or of another container's, by `/proc/PID/root/...`.
 pub(crate) fn bind(source: &Path, recursive: bool) -> Step<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    rustix::mount::open_tree(CWD, source, flags).at(Stage::Mount, || {
+    let open = |path: &Path| rustix::mount::open_tree(CWD, path, flags);
+    let tree = match of_container(source) {
+        Some((pid, path)) => in_namespace_of(pid, || open(&path)),
+        None => open(source),
+    };
+    tree.at(Stage::Mount, || {
         format!("bind source path {}", source.display())
     })
+}
+
+/// The process and the path in its root, of a path through `/proc`.
+fn of_container(source: &Path) -> Option<(&str, PathBuf)> {
+    let (pid, path) = source
+        .to_str()?
+        .strip_prefix("/proc/")?
+        .split_once("/root/")?;
+    let is_pid = !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit());
+    is_pid.then(|| (pid, Path::new("/").join(path)))
+}
+
+/// Does something in the mount namespace of another process, since mounts are copied in their own namespace only.
+fn in_namespace_of<T>(pid: &str, then: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+    let open = |name: &str| {
+        let path = format!("/proc/{name}/ns/mnt");
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    };
+    let (own, other) = (open("self")?, open(pid)?);
+    let root = rustix::fs::open("/", DIRECTORY, Mode::empty())?;
+    sys::setns(other.as_fd(), libc::CLONE_NEWNS)?;
+    let result = then();
+    sys::setns(own.as_fd(), libc::CLONE_NEWNS)?;
+    // Coming back one stands in what is mounted over the root by now: the container.
+    rustix::process::fchdir(&root)?;
+    rustix::process::chroot(".")?;
+    result
 }
 
 /// A new instance of a file system.
