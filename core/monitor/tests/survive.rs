@@ -268,6 +268,27 @@ fn a_large_plan_and_a_long_path() {
 }
 
 #[test]
+fn many_at_once() {
+    let m = Machine::new();
+    for _ in 0..3 {
+        let codes = 0..24;
+        let launched: Vec<Container> = codes
+            .clone()
+            .map(|n| {
+                let mut spec = m.spec(&sh(&format!("exit {n}")));
+                m.with_cgroups(&mut spec);
+                m.launch(spec)
+            })
+            .collect();
+        for (mut c, code) in launched.into_iter().zip(codes) {
+            assert!(matches!(c.control.event(), Message::Created { .. }));
+            c.start();
+            assert_eq!(c.exited().code, code);
+        }
+    }
+}
+
+#[test]
 fn layers_whose_paths_are_long() {
     let m = Machine::new();
     let mut spec = m.spec(&sh("cat /a /b; touch /c"));
