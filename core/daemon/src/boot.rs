@@ -26,6 +26,7 @@ use crate::{listen, translate};
 pub(crate) struct Daemon {
     pub(crate) engine: Engine,
     pub(crate) drivers: Arc<DriverRegistry>,
+    pub(crate) images: ImageService,
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) place: Place,
     loader: Loader,
@@ -34,7 +35,9 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Loads plugins that are new or have changed.
     pub(crate) fn load_plugins(&self, drivers: &DriversConfig) {
-        self.loader.load_all(drivers, &self.drivers, &no_objects);
+        tokio::task::block_in_place(|| {
+            self.loader.load_all(drivers, &self.drivers, &no_objects);
+        });
     }
 }
 
@@ -66,14 +69,7 @@ pub(crate) async fn boot(flags: &Flags, config: &Config) -> anyhow::Result<Boote
 
     let drivers = Arc::new(DriverRegistry::new());
     let loader = loader(flags, &place)?;
-    let loader = {
-        let drivers = drivers.clone();
-        tokio::task::spawn_blocking(move || {
-            loader.load_all(&drivers_config, &drivers, &no_objects);
-            loader
-        })
-        .await?
-    };
+    tokio::task::block_in_place(|| loader.load_all(&drivers_config, &drivers, &no_objects));
     let runtime = runtime(config, &place).await?;
     let content = ContentStore::open(&place.data_root.join("content"), &store)?;
     let images = ImageService::open(
@@ -88,7 +84,7 @@ pub(crate) async fn boot(flags: &Flags, config: &Config) -> anyhow::Result<Boote
     let services = Services {
         store,
         drivers: drivers.clone(),
-        images,
+        images: images.clone(),
         networks,
         volumes,
         runtime: runtime.clone(),
@@ -101,6 +97,7 @@ pub(crate) async fn boot(flags: &Flags, config: &Config) -> anyhow::Result<Boote
         daemon: Daemon {
             engine,
             drivers,
+            images,
             runtime,
             place,
             loader,

@@ -230,9 +230,11 @@ impl Config {
             reason,
         })?;
         let config: Self =
-            serde_path_to_error::deserialize(Value::Object(merged)).map_err(|e| ConfigError::File {
-                path: path.into(),
-                reason: e.to_string(),
+            serde_path_to_error::deserialize(Value::Object(merged)).map_err(|e| {
+                ConfigError::File {
+                    path: path.into(),
+                    reason: e.to_string(),
+                }
             })?;
         config.check()?;
         Ok(config)

@@ -18,22 +18,24 @@ pub(crate) fn reload(daemon: &Daemon, flags: &Flags, old: Config, log: &logging:
         }
     };
     let merged = merge(old, new);
-    let engine = match translate::engine(&merged, &daemon.place) {
-        Ok(engine) => engine,
-        Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "configuration not taken over");
-            return merged;
-        }
-    };
-    log.set(&merged);
-    daemon.engine.reload(engine, attributes(&merged));
-    let drivers = translate::drivers(&merged);
-    match drivers {
-        Ok(drivers) => daemon.load_plugins(&drivers),
-        Err(error) => tracing::error!(error = format!("{error:#}"), "drivers not reloaded"),
+    match take_over(daemon, &merged) {
+        Ok(()) => tracing::info!("configuration reloaded"),
+        Err(error) => tracing::error!("configuration not taken over: {error:#}"),
     }
-    tracing::info!("configuration reloaded");
+    log.set(&merged);
     merged
+}
+
+/// Everything is checked before anything is changed.
+fn take_over(daemon: &Daemon, config: &Config) -> anyhow::Result<()> {
+    let engine = translate::engine(config, &daemon.place)?;
+    let runtimes = translate::runtimes(config)?;
+    let drivers = translate::drivers(config)?;
+    daemon.runtime.set_runtimes(runtimes);
+    daemon.images.reconfigure(translate::images(config));
+    daemon.engine.reload(engine, attributes(config));
+    daemon.load_plugins(&drivers);
+    Ok(())
 }
 
 /// Takes over what may change while the daemon runs; the rest keeps its old value until the next start.

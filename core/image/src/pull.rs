@@ -257,7 +257,7 @@ fn bring(
         manifest: Some(found.manifest_digest.clone()),
         blobs,
         parent: None,
-        workers: shared.settings.max_downloads.max(1),
+        workers: shared.settings().max_downloads.max(1),
         source: &Remote { fetcher },
     };
     let _turn = shared

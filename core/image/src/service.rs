@@ -13,7 +13,7 @@ use gantry_driver_api::storage::Usage;
 use gantry_driver_registry::DriverRegistry;
 use gantry_model::{ImageId, Reference};
 use gantry_store::{Store, Table};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::layers::Pins;
 use crate::record::{ImageRecord, LayerRecord, ReferenceRecord};
@@ -34,7 +34,7 @@ pub struct ImageService {
 }
 
 pub(crate) struct Shared {
-    pub(crate) settings: Settings,
+    settings: RwLock<Arc<Settings>>,
     pub(crate) store: Store,
     pub(crate) content: ContentStore,
     pub(crate) drivers: Arc<DriverRegistry>,
@@ -60,7 +60,19 @@ impl std::fmt::Debug for ImageService {
     }
 }
 
+impl Shared {
+    /// The settings in force.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.settings.read().clone()
+    }
+}
+
 impl ImageService {
+    /// Takes over other settings; what is under way goes on with a mixture of old and new.
+    pub fn reconfigure(&self, settings: Settings) {
+        *self.shared.settings.write() = Arc::new(settings);
+    }
+
     /// Opens the service. Records are in `store`, blobs in `content`; new images go to the default storage driver.
     ///
     /// # Errors
@@ -74,7 +86,7 @@ impl ImageService {
     ) -> Result<Self> {
         Ok(Self {
             shared: Arc::new(Shared {
-                settings,
+                settings: RwLock::new(Arc::new(settings)),
                 store: store.clone(),
                 content,
                 drivers,

@@ -103,14 +103,14 @@ fn undo(group: &Group, dir: &Dir) {
 fn prepare(shared: &Shared, request: CreateRequest) -> Result<Prepared, RuntimeError> {
     let config = &shared.config;
     let dir = Dir::of(&config.exec_root, &request.id);
+    let runtimes;
     let foreign = match request.runtime.as_deref() {
         None | Some("" | "gantry") => None,
-        Some(name) => Some(
-            config
-                .runtimes
-                .get_key_value(name)
-                .ok_or_else(|| RuntimeError::UnknownRuntime(name.into()))?,
-        ),
+        Some(name) => {
+            runtimes = shared.runtimes.read().clone();
+            let named = runtimes.get_key_value(name);
+            Some(named.ok_or_else(|| RuntimeError::UnknownRuntime(name.into()))?)
+        }
     };
     let mut launch = header(&request, &dir);
     let cgroups = cgroups(&config.host)?;

@@ -10,6 +10,7 @@ use gantry_monitor::client;
 use gantry_monitor::protocol::{Message, Request};
 use gantry_sys::cgroup::Group;
 use gantry_sys::host::HostFacts;
+use parking_lot::RwLock;
 
 use crate::control::{Control, unexpected};
 use crate::seccomp::Seccomp;
@@ -48,6 +49,8 @@ pub struct RuntimeConfig {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: RuntimeConfig,
+    /// The foreign runtimes in force.
+    pub(crate) runtimes: RwLock<BTreeMap<String, OciRuntime>>,
     pub(crate) zygotes: Zygotes,
     pub(crate) seccomp: Seccomp,
 }
@@ -76,11 +79,16 @@ impl Runtime {
                 shared: Arc::new(Shared {
                     zygotes: Zygotes::new(config.zygote.clone())?,
                     seccomp: Seccomp::new(&config.host)?,
+                    runtimes: RwLock::new(config.runtimes.clone()),
                     config,
                 }),
             }))
         })
         .await
+    }
+    /// Takes over other foreign runtimes, for containers that are created from now on.
+    pub fn set_runtimes(&self, runtimes: BTreeMap<String, OciRuntime>) {
+        *self.shared.runtimes.write() = runtimes;
     }
     /// The facts it was given.
     #[must_use]

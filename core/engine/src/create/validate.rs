@@ -288,6 +288,7 @@ fn cpu(host: &HostConfig, facts: &HostFacts) -> Result<()> {
             return invalid(format!("Invalid value {list} for cpuset {name}"));
         };
         if name == "cpus"
+            && !numbers.is_empty()
             && let Some(online) = std::fs::read_to_string("/sys/devices/system/cpu/online").ok()
             && let Some(online) = parse_set(online.trim())
             && !numbers.iter().all(|n| online.contains(n))

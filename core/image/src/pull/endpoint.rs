@@ -16,7 +16,7 @@ const HUB_URL: &str = "https://registry-1.docker.io";
 impl Shared {
     /// The servers of `domain`, in the order in which to try them.
     pub(crate) fn endpoints(&self, domain: &str, credentials: &Credentials) -> Vec<Endpoint> {
-        let settings = &self.settings;
+        let settings = &*self.settings();
         let endpoint = |url: String, skip_verify: bool, credentials: Credentials| Endpoint {
             domain: domain.into(),
             url,

@@ -93,7 +93,7 @@ impl Fetcher<'_> {
                 failures = 0;
             }
             failures += 1;
-            if !retry::is_transient(&error) || failures >= self.shared.settings.max_attempts {
+            if !retry::is_transient(&error) || failures >= self.shared.settings().max_attempts {
                 endpoints.next();
                 if endpoints.peek().is_none() {
                     return Err(error.into());
@@ -102,7 +102,7 @@ impl Fetcher<'_> {
                 continue;
             }
             tracing::debug!(digest = %blob.digest, %error, offset = ingest.offset(), "a download is tried again");
-            let wait = retry::wait(failures, self.shared.settings.retry_base, &error);
+            let wait = retry::wait(failures, self.shared.settings().retry_base, &error);
             if let Some(id) = id {
                 let seconds = wait.as_secs().max(1);
                 let plural = if seconds == 1 { "" } else { "s" };

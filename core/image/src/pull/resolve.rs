@@ -94,7 +94,7 @@ impl Resolver<'_> {
             }
             std::thread::sleep(retry::wait(
                 attempt,
-                self.shared.settings.retry_base,
+                self.shared.settings().retry_base,
                 &error,
             ));
             attempt += 1;
