@@ -7,7 +7,7 @@ use std::sync::Arc;
 use common::*;
 use gantry_model::ContainerId;
 use gantry_runtime::spec::{
-    DeviceInput, MountInput, NamespaceMode, SeccompChoice, TmpfsInput, Ulimit,
+    DeviceInput, MountInput, NamespaceMode, SeccompChoice, ShmInput, TmpfsInput, Ulimit,
 };
 use gantry_runtime::{ConsoleSize, Reconnected, Runtime, RuntimeError, SpecInput, StartErrorKind};
 use tokio::io::AsyncReadExt;
@@ -598,6 +598,12 @@ async fn namespaces_are_joined() {
     assert_eq!(out, link("net"));
     let out = bed.script("readlink /proc/self/ns/net", host_network).await;
     assert_ne!(out, link("net"));
+    // The other's /dev/shm, as it is seen through its root.
+    let (_, err, code) = exec(&process, exec_request(&["touch", "/dev/shm/theirs"])).await;
+    assert_eq!((err.as_str(), code), ("", 0));
+    let shm = ShmInput::Bind(format!("/proc/{pid}/root/dev/shm").into());
+    let out = bed.script("ls /dev/shm", |i| i.shm = shm).await;
+    assert_eq!(out, "theirs\n");
     process.delete().await.unwrap();
     bed.assert_clean();
 }
