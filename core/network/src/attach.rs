@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use gantry_driver_api::network::{EndpointRef, EndpointSpec, JoinPlan, NetworkInfo};
-use gantry_driver_api::{Call, Network as Driver};
+use gantry_driver_api::{Call, ErrorCode, Network as Driver};
 use gantry_model::{ContainerId, EndpointId};
 
 use crate::endpoint::{check_mode, dns_names, empty_info, link_local, no_address, note_address};
@@ -165,7 +165,14 @@ impl Inner {
         spec: &EndpointSpec,
     ) -> Result<JoinPlan> {
         let call = Call::new("connect");
-        driver.create_endpoint(&call, spec.clone())?;
+        match driver.create_endpoint(&call, spec.clone()) {
+            // A new generation of the driver, after a crash or a reload: it is told of the network again.
+            Err(error) if error.code == ErrorCode::NotFound => {
+                driver.create_network(&call, network.spec())?;
+                driver.create_endpoint(&call, spec.clone())?;
+            }
+            done => done?,
+        }
         let fds: Vec<_> = place.netns.iter().map(|fd| fd.as_fd()).collect();
         let joined = driver.join(&call.with_fds(&fds), spec.clone());
         let mut plan = match joined {
