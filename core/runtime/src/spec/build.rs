@@ -114,24 +114,35 @@ fn linux(input: &SpecInput, to: &Context<'_>, caps: CapSet) -> Result<oci::Linux
     Ok(linux)
 }
 
+/// The paths that Docker hides in a container that is not privileged; `sys` is `/sys`.
+#[must_use]
+pub fn default_masked_paths(sys: &Path) -> Vec<String> {
+    let thermal = HostFacts::thermal_throttle_paths(sys);
+    let thermal = thermal.iter().map(|p| p.display().to_string());
+    MASKED
+        .iter()
+        .map(|&p| p.to_owned())
+        .chain(thermal)
+        .collect()
+}
+
+/// The paths that Docker makes read-only in a container that is not privileged.
+#[must_use]
+pub fn default_readonly_paths() -> Vec<String> {
+    READONLY.iter().map(|&p| p.to_owned()).collect()
+}
+
 /// Masked and read-only paths; a privileged container has none but those it asks for.
 fn protected_paths(input: &SpecInput, sys: &Path) -> (Vec<String>, Vec<String>) {
-    let default = |words: &[&str]| -> Vec<String> {
-        if input.privileged {
-            return Vec::new();
-        }
-        words.iter().map(|&w| w.to_owned()).collect()
+    let choose = |asked: &Option<Vec<String>>, default: &dyn Fn() -> Vec<String>| match asked {
+        Some(paths) => paths.clone(),
+        None if input.privileged => Vec::new(),
+        None => default(),
     };
-    let masked = input.masked_paths.clone().unwrap_or_else(|| {
-        let mut masked = default(&MASKED);
-        if !input.privileged {
-            let thermal = HostFacts::thermal_throttle_paths(sys);
-            masked.extend(thermal.iter().map(|p| p.display().to_string()));
-        }
-        masked
-    });
-    let readonly = input.readonly_paths.clone();
-    (masked, readonly.unwrap_or_else(|| default(&READONLY)))
+    (
+        choose(&input.masked_paths, &|| default_masked_paths(sys)),
+        choose(&input.readonly_paths, &default_readonly_paths),
+    )
 }
 
 fn namespaces(input: &SpecInput) -> Vec<oci::LinuxNamespace> {
