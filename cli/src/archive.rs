@@ -3,6 +3,7 @@
 //! What a container sends is foreign input: entries are placed relative to directory descriptors that cannot be left,
 //! whatever names and links the archive holds.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -181,17 +182,7 @@ fn place(
     let header = entry.header().clone();
     let mode = Mode::from_raw_mode(header.mode()? & 0o7777);
     match header.entry_type() {
-        EntryType::Directory => match rustix::fs::mkdirat(&parent, name, mode) {
-            Err(Errno::EXIST) => {
-                // What is there must be a directory, and not a link to one elsewhere.
-                let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::PATH | OFlags::CLOEXEC;
-                rustix::fs::openat(&parent, name, flags, Mode::empty())?;
-            }
-            made => {
-                made?;
-                rustix::fs::chmodat(&parent, name, mode, AtFlags::empty())?;
-            }
-        },
+        EntryType::Directory => place_directory(&parent, name, mode)?,
         EntryType::Symlink => {
             let link = entry.link_name()?.unwrap_or_default();
             replace(&parent, name)?;
@@ -199,27 +190,14 @@ fn place(
         }
         EntryType::Link => {
             let link = entry.link_name()?.unwrap_or_default();
-            let Some(source) = rebased(&link, target.name.as_deref())? else {
-                return Ok(());
+            // It shares owner, mode and time with what it links to.
+            return match rebased(&link, target.name.as_deref())? {
+                Some(source) => Ok(place_link(root, &source, &parent, name)?),
+                None => Ok(()),
             };
-            let from = beneath(root, source.parent().unwrap_or(Path::new("")))?;
-            replace(&parent, name)?;
-            rustix::fs::linkat(
-                from,
-                source.file_name().unwrap_or_default(),
-                &parent,
-                name,
-                AtFlags::empty(),
-            )?;
-            return Ok(());
         }
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            replace(&parent, name)?;
-            let flags =
-                OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let mut file = File::from(rustix::fs::openat(&parent, name, flags, mode)?);
-            io::copy(entry, &mut file)?;
-            rustix::fs::fchmod(&file, mode)?;
+            place_file(&parent, name, mode, entry)?;
         }
         // Devices, pipes and what else there may be are not for our file system.
         _ => return Ok(()),
@@ -246,8 +224,46 @@ fn place(
     Ok(())
 }
 
+fn place_directory(parent: &OwnedFd, name: &OsStr, mode: Mode) -> rustix::io::Result<()> {
+    match rustix::fs::mkdirat(parent, name, mode) {
+        Err(Errno::EXIST) => {
+            // What is there must be a directory, and not a link to one elsewhere.
+            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::PATH | OFlags::CLOEXEC;
+            rustix::fs::openat(parent, name, flags, Mode::empty()).map(drop)
+        }
+        Err(error) => Err(error),
+        Ok(()) => rustix::fs::chmodat(parent, name, mode, AtFlags::empty()),
+    }
+}
+
+fn place_link(
+    root: &OwnedFd,
+    source: &Path,
+    parent: &OwnedFd,
+    name: &OsStr,
+) -> rustix::io::Result<()> {
+    let from = beneath(root, source.parent().unwrap_or(Path::new("")))?;
+    replace(parent, name)?;
+    rustix::fs::linkat(
+        from,
+        source.file_name().unwrap_or_default(),
+        parent,
+        name,
+        AtFlags::empty(),
+    )
+}
+
+fn place_file(parent: &OwnedFd, name: &OsStr, mode: Mode, content: &mut impl Read) -> Result<()> {
+    replace(parent, name)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(parent, name, flags, mode)?);
+    io::copy(content, &mut file)?;
+    rustix::fs::fchmod(&file, mode)?;
+    Ok(())
+}
+
 /// Makes room for an entry; a directory in its place stays and is an error later.
-fn replace(parent: &OwnedFd, name: &std::ffi::OsStr) -> rustix::io::Result<()> {
+fn replace(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error),

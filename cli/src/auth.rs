@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
 use gantry_wire::Reference;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::config::Config;
 
@@ -84,14 +84,16 @@ pub(crate) fn store(
             "store",
             &json!({"ServerURL": key, "Username": username, "Secret": secret}).to_string(),
         )?;
-        return config.update(|values| drop(entry(values).insert(key.into(), json!({}))));
+        return config.update(|values| {
+            with_auths(values, |auths| drop(auths.insert(key.into(), json!({}))))
+        });
     }
     let value = if token {
         json!({"auth": STANDARD.encode(format!("{username}:")), "identitytoken": secret})
     } else {
         json!({"auth": STANDARD.encode(format!("{username}:{secret}"))})
     };
-    config.update(|values| drop(entry(values).insert(key.into(), value)))
+    config.update(|values| with_auths(values, |auths| drop(auths.insert(key.into(), value))))
 }
 
 /// Forgets credentials. Says whether there were any.
@@ -103,20 +105,19 @@ pub(crate) fn erase(config: &Config, key: &str) -> Result<bool> {
         run_helper(name, "erase", key)?;
     }
     if known {
-        config.update(|values| drop(entry(values).shift_remove(key)))?;
+        config.update(|values| with_auths(values, |auths| drop(auths.shift_remove(key))))?;
     }
     Ok(known)
 }
 
-fn entry(values: &mut serde_json::Map<String, Value>) -> &mut serde_json::Map<String, Value> {
-    let auths = values.entry("auths").or_insert_with(|| json!({}));
-    if !auths.is_object() {
-        *auths = json!({});
-    }
-    match auths {
-        Value::Object(members) => members,
-        _ => unreachable!("just made an object"),
-    }
+/// Edits the plainly kept credentials of `values`.
+fn with_auths(values: &mut Map<String, Value>, edit: impl FnOnce(&mut Map<String, Value>)) {
+    let mut auths = match values.remove("auths") {
+        Some(Value::Object(auths)) => auths,
+        _ => Map::new(),
+    };
+    edit(&mut auths);
+    values.insert("auths".into(), auths.into());
 }
 
 fn run_helper(name: &str, action: &str, input: &str) -> Result<()> {

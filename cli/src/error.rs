@@ -18,13 +18,23 @@ pub(crate) enum ApiError {
     Denied { host: String, path: String },
     /// The connection broke, or what came over it was not HTTP.
     #[error("error during connect: {0}")]
-    Transport(#[from] hyper::Error),
+    Transport(String),
     /// Reading or writing the connection failed.
     #[error("error during connect: {0}")]
     Io(#[from] std::io::Error),
     /// The daemon's answer was not what the API defines.
     #[error("invalid reply from daemon: {0}")]
     Reply(String),
+}
+
+impl From<hyper::Error> for ApiError {
+    fn from(error: hyper::Error) -> Self {
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        Self::Transport(cause.to_string())
+    }
 }
 
 /// Ends the program with `code`; `message` is printed to standard error unless empty.

@@ -147,20 +147,25 @@ pub(crate) async fn begin_wait(
         .await
 }
 
-/// The exit code that a wait ends with.
-pub(crate) async fn exit_code(reply: Reply) -> Result<i32> {
-    use http_body_util::BodyExt;
-    let bytes = reply
-        .into_body()
-        .collect()
-        .await
-        .map_err(ApiError::from)?
-        .to_bytes();
-    let ended: WaitReply =
-        serde_json::from_slice(&bytes).map_err(|error| ApiError::Reply(error.to_string()))?;
-    if let Some(error) = ended.error.filter(|error| !error.message.is_empty()) {
-        eprintln!("Error waiting for container: {}", error.message);
-        return Ok(125);
+/// The exit code that a wait ends with; 125 if the daemon could not tell it.
+pub(crate) async fn exit_code(reply: Reply) -> i32 {
+    match read_wait(reply).await {
+        Ok(WaitReply {
+            error: Some(error), ..
+        }) if !error.message.is_empty() => {
+            eprintln!("Error waiting for container: {}", error.message);
+            125
+        }
+        Ok(ended) => ended.status_code as i32,
+        Err(error) => {
+            eprintln!("Error waiting for container: {error}");
+            125
+        }
     }
-    Ok(ended.status_code as i32)
+}
+
+async fn read_wait(reply: Reply) -> Result<WaitReply, ApiError> {
+    use http_body_util::BodyExt;
+    let bytes = reply.into_body().collect().await?.to_bytes();
+    serde_json::from_slice(&bytes).map_err(|error| ApiError::Reply(error.to_string()))
 }

@@ -84,7 +84,7 @@ impl Attach {
         if session.finish(client, tty.then_some(path)).await? == Ended::Detached {
             bail!("read escape sequence");
         }
-        match exit_code(waiting).await? {
+        match exit_code(waiting).await {
             0 => Ok(()),
             code => Err(Exit::silent(code)),
         }

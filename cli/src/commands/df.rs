@@ -3,7 +3,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::app::App;
-use crate::format::time::ago;
+use crate::format::time::{ago, seconds};
 use crate::format::units::{human_size, human_size_4};
 use crate::format::{Fields, Layout, ellipsis, outln, plain_table, print_list, put, short_id};
 
@@ -60,17 +60,35 @@ fn bytes(value: &Value, name: &str) -> f64 {
 }
 
 fn summary(usage: &Value) -> Vec<Fields> {
+    vec![
+        images(usage),
+        containers(usage),
+        volumes(usage),
+        cache(usage),
+    ]
+}
+
+fn images(usage: &Value) -> Fields {
     let images = list(usage, "Images");
-    let layers = bytes(usage, "LayersSize");
     let in_use = |image: &&Value| image["Containers"].as_i64().unwrap_or(0) > 0;
-    let used: f64 = images
-        .iter()
-        .filter(in_use)
-        .filter(|image| {
-            image["Size"].as_f64() != Some(-1.0) && image["SharedSize"].as_f64() != Some(-1.0)
-        })
-        .map(|image| bytes(image, "Size") - bytes(image, "SharedSize"))
-        .sum();
+    let known = |image: &&Value| {
+        [&image["Size"], &image["SharedSize"]]
+            .iter()
+            .all(|size| size.as_i64() != Some(-1))
+    };
+    let own = |image: &Value| bytes(image, "Size") - bytes(image, "SharedSize");
+    let used: f64 = images.iter().filter(in_use).filter(known).map(own).sum();
+    let layers = bytes(usage, "LayersSize");
+    line(
+        "Images",
+        images.len(),
+        images.iter().filter(in_use).count(),
+        layers,
+        layers - used,
+    )
+}
+
+fn containers(usage: &Value) -> Fields {
     let containers = list(usage, "Containers");
     let running = |container: &&Value| {
         matches!(
@@ -78,66 +96,57 @@ fn summary(usage: &Value) -> Vec<Fields> {
             Some("running" | "paused" | "restarting")
         )
     };
-    let container_size: f64 = containers
-        .iter()
-        .map(|container| bytes(container, "SizeRw"))
-        .sum();
+    let size = |container: &Value| bytes(container, "SizeRw");
+    let all: f64 = containers.iter().map(size).sum();
     let idle: f64 = containers
         .iter()
         .filter(|container| !running(container))
-        .map(|container| bytes(container, "SizeRw"))
+        .map(size)
         .sum();
+    line(
+        "Containers",
+        containers.len(),
+        containers.iter().filter(running).count(),
+        all,
+        idle,
+    )
+}
+
+fn volumes(usage: &Value) -> Fields {
     let volumes = list(usage, "Volumes");
     let referenced = |volume: &&Value| volume["UsageData"]["RefCount"].as_i64().unwrap_or(0) > 0;
-    let volume_size = |volume: &Value| bytes(&volume["UsageData"], "Size");
-    let cache = list(usage, "BuildCache");
-    let cache_size: f64 = cache
+    let size = |volume: &Value| bytes(&volume["UsageData"], "Size");
+    let all: f64 = volumes.iter().map(size).sum();
+    let idle: f64 = volumes
         .iter()
-        .filter(|record| record["Shared"] != true)
+        .filter(|volume| !referenced(volume))
+        .map(size)
+        .sum();
+    line(
+        "Local Volumes",
+        volumes.len(),
+        volumes.iter().filter(referenced).count(),
+        all,
+        idle,
+    )
+}
+
+fn cache(usage: &Value) -> Fields {
+    let records = list(usage, "BuildCache");
+    let in_use = |record: &&Value| record["InUse"] == true;
+    let own = || records.iter().filter(|record| record["Shared"] != true);
+    let all: f64 = own().map(|record| bytes(record, "Size")).sum();
+    let idle: f64 = own()
+        .filter(|record| !in_use(record))
         .map(|record| bytes(record, "Size"))
         .sum();
-    let cache_idle: f64 = cache
-        .iter()
-        .filter(|record| record["InUse"] != true && record["Shared"] != true)
-        .map(|record| bytes(record, "Size"))
-        .sum();
-    vec![
-        line(
-            "Images",
-            images.len(),
-            images.iter().filter(in_use).count(),
-            layers,
-            layers - used,
-        ),
-        line(
-            "Containers",
-            containers.len(),
-            containers.iter().filter(running).count(),
-            container_size,
-            idle,
-        ),
-        line(
-            "Local Volumes",
-            volumes.len(),
-            volumes.iter().filter(referenced).count(),
-            volumes.iter().map(volume_size).sum(),
-            volumes
-                .iter()
-                .filter(|volume| !referenced(volume))
-                .map(volume_size)
-                .sum(),
-        ),
-        line(
-            "Build Cache",
-            cache.len(),
-            cache
-                .iter()
-                .filter(|record| record["InUse"] == true)
-                .count(),
-            cache_size,
-            cache_idle,
-        ),
-    ]
+    line(
+        "Build Cache",
+        records.len(),
+        records.iter().filter(in_use).count(),
+        all,
+        idle,
+    )
 }
 
 fn line(kind: &str, total: usize, active: usize, size: f64, reclaimable: f64) -> Fields {
@@ -158,96 +167,125 @@ fn line(kind: &str, total: usize, active: usize, size: f64, reclaimable: f64) ->
 }
 
 fn verbose(usage: &Value) -> Result<()> {
-    let text = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
-    let images = list(usage, "Images").iter().map(|image| {
-        let tag = image["RepoTags"][0].as_str().unwrap_or("<none>:<none>");
-        let (name, tag) = tag.rsplit_once(':').unwrap_or((tag, "<none>"));
-        vec![
-            name.to_owned(),
-            tag.to_owned(),
-            short_id(&text(image, "Id")).to_owned(),
-            ago(image["Created"].as_i64().unwrap_or(0)),
-            human_size(bytes(image, "Size")),
-            human_size(bytes(image, "SharedSize")),
-            human_size(bytes(image, "Size") - bytes(image, "SharedSize")),
-            image["Containers"].as_i64().unwrap_or(0).to_string(),
-        ]
-    });
+    let table = |headings: &[&str], kind: &str, row: fn(&Value) -> Vec<String>| {
+        put(&plain_table(headings, list(usage, kind).iter().map(row)))
+    };
     put("Images space usage:\n\n")?;
-    put(&plain_table(
-        &[
-            "REPOSITORY",
-            "TAG",
-            "IMAGE ID",
-            "CREATED",
-            "SIZE",
-            "SHARED SIZE",
-            "UNIQUE SIZE",
-            "CONTAINERS",
-        ],
-        images,
-    ))?;
-    let containers = list(usage, "Containers").iter().map(|container| {
-        let volumes = container["Mounts"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|mount| mount["Driver"] == "local");
-        vec![
-            short_id(&text(container, "Id")).to_owned(),
-            text(container, "Image"),
-            format!("{:?}", ellipsis(&text(container, "Command"), 20)),
-            volumes.count().to_string(),
-            human_size(bytes(container, "SizeRw")),
-            ago(container["Created"].as_i64().unwrap_or(0)),
-            text(container, "Status"),
-            container["Names"][0]
-                .as_str()
-                .unwrap_or_default()
-                .trim_start_matches('/')
-                .to_owned(),
-        ]
-    });
+    let headings = [
+        "REPOSITORY",
+        "TAG",
+        "IMAGE ID",
+        "CREATED",
+        "SIZE",
+        "SHARED SIZE",
+        "UNIQUE SIZE",
+        "CONTAINERS",
+    ];
+    table(&headings, "Images", image_row)?;
     put("\nContainers space usage:\n\n")?;
-    put(&plain_table(
-        &[
-            "CONTAINER ID",
-            "IMAGE",
-            "COMMAND",
-            "LOCAL VOLUMES",
-            "SIZE",
-            "CREATED",
-            "STATUS",
-            "NAMES",
-        ],
-        containers,
-    ))?;
-    let volumes = list(usage, "Volumes").iter().map(|volume| {
-        let data = &volume["UsageData"];
-        vec![
-            text(volume, "Name"),
-            data["RefCount"].as_i64().unwrap_or(0).to_string(),
-            human_size(bytes(data, "Size")),
-        ]
-    });
+    let headings = [
+        "CONTAINER ID",
+        "IMAGE",
+        "COMMAND",
+        "LOCAL VOLUMES",
+        "SIZE",
+        "CREATED",
+        "STATUS",
+        "NAMES",
+    ];
+    table(&headings, "Containers", container_row)?;
     put("\nLocal Volumes space usage:\n\n")?;
-    put(&plain_table(&["VOLUME NAME", "LINKS", "SIZE"], volumes))?;
+    table(&["VOLUME NAME", "LINKS", "SIZE"], "Volumes", volume_row)?;
     let cache: f64 = list(usage, "BuildCache")
         .iter()
         .map(|record| bytes(record, "Size"))
         .sum();
-    let records = list(usage, "BuildCache").iter().map(|record| {
-        vec![
-            short_id(&text(record, "ID")).to_owned(),
-            text(record, "Type"),
-            human_size(bytes(record, "Size")),
-            record["UsageCount"].as_i64().unwrap_or(0).to_string(),
-            (record["Shared"] == true).to_string(),
-        ]
-    });
     put(&format!("\nBuild cache usage: {}\n\n", human_size(cache)))?;
-    put(&plain_table(
-        &["CACHE ID", "CACHE TYPE", "SIZE", "USAGE", "SHARED"],
-        records,
-    ))
+    table(
+        &[
+            "CACHE ID",
+            "CACHE TYPE",
+            "SIZE",
+            "CREATED",
+            "LAST USED",
+            "USAGE",
+            "SHARED",
+        ],
+        "BuildCache",
+        cache_row,
+    )
+}
+
+fn text(value: &Value, name: &str) -> String {
+    value[name].as_str().unwrap_or_default().to_owned()
+}
+
+fn number(value: &Value, name: &str) -> i64 {
+    value[name].as_i64().unwrap_or(0)
+}
+
+/// What the daemon has counted; it says -1 where it has not.
+fn known(count: f64, shown: String) -> String {
+    if count < 0.0 { "N/A".into() } else { shown }
+}
+
+fn image_row(image: &Value) -> Vec<String> {
+    let count = |name: &str| image[name].as_f64().unwrap_or(-1.0);
+    let (shared, containers) = (count("SharedSize"), count("Containers"));
+    let name = image["RepoTags"][0].as_str().unwrap_or("<none>:<none>");
+    let (name, tag) = name.rsplit_once(':').unwrap_or((name, "<none>"));
+    vec![
+        name.to_owned(),
+        tag.to_owned(),
+        short_id(&text(image, "Id")).to_owned(),
+        ago(number(image, "Created")),
+        human_size(bytes(image, "Size")),
+        known(shared, human_size(shared)),
+        known(shared, human_size(bytes(image, "Size") - shared)),
+        known(containers, containers.to_string()),
+    ]
+}
+
+fn container_row(container: &Value) -> Vec<String> {
+    let local = list(container, "Mounts")
+        .iter()
+        .filter(|mount| mount["Driver"] == "local")
+        .count();
+    let name = container["Names"][0].as_str().unwrap_or_default();
+    vec![
+        short_id(&text(container, "Id")).to_owned(),
+        super::ps::image(container, true),
+        format!("{:?}", ellipsis(&text(container, "Command"), 20)),
+        local.to_string(),
+        human_size(bytes(container, "SizeRw")),
+        ago(number(container, "Created")),
+        text(container, "Status"),
+        name.trim_start_matches('/').to_owned(),
+    ]
+}
+
+fn volume_row(volume: &Value) -> Vec<String> {
+    let data = &volume["UsageData"];
+    vec![
+        text(volume, "Name"),
+        number(data, "RefCount").to_string(),
+        human_size(bytes(data, "Size")),
+    ]
+}
+
+/// How long ago a moment was, if there was one.
+fn since(record: &Value, name: &str) -> String {
+    seconds(&text(record, name)).map(ago).unwrap_or_default()
+}
+
+fn cache_row(record: &Value) -> Vec<String> {
+    vec![
+        short_id(&text(record, "ID")).to_owned(),
+        text(record, "Type"),
+        human_size(bytes(record, "Size")),
+        since(record, "CreatedAt"),
+        since(record, "LastUsedAt"),
+        number(record, "UsageCount").to_string(),
+        (record["Shared"] == true).to_string(),
+    ]
 }

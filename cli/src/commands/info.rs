@@ -68,129 +68,133 @@ impl Lines {
         self.0.push_str(&format!(" {label}: {text}\n"));
     }
 
-    fn list(&mut self, label: &str, values: &Value) {
-        let words: Vec<&str> = strings(values).collect();
-        self.0
-            .push_str(&format!("  {label}: {}\n", words.join(" ")));
+    /// Members of `info` under their labels.
+    fn members(&mut self, info: &Value, members: &[(&str, &str)]) {
+        for (label, name) in members {
+            self.line(label, &info[*name]);
+        }
+    }
+
+    /// A heading and its items, unless there are none.
+    fn section<'v>(&mut self, heading: &str, items: impl Iterator<Item = &'v str>) {
+        let mut items = items.peekable();
+        if items.peek().is_some() {
+            self.0.push_str(&format!(" {heading}:\n"));
+            items.for_each(|item| self.0.push_str(&format!("  {item}\n")));
+        }
     }
 }
 
 fn server(info: &Value) -> String {
     let mut out = Lines(String::new());
-    out.line("Containers", &info["Containers"]);
-    for (label, name) in [
-        ("Running", "ContainersRunning"),
-        ("Paused", "ContainersPaused"),
-        ("Stopped", "ContainersStopped"),
-    ] {
-        out.line(&format!(" {label}"), &info[name]);
-    }
-    out.line("Images", &info["Images"]);
-    out.line("Server Version", &info["ServerVersion"]);
-    out.line("Storage Driver", &info["Driver"]);
+    let counts = [
+        ("Containers", "Containers"),
+        (" Running", "ContainersRunning"),
+        (" Paused", "ContainersPaused"),
+        (" Stopped", "ContainersStopped"),
+        ("Images", "Images"),
+        ("Server Version", "ServerVersion"),
+        ("Storage Driver", "Driver"),
+    ];
+    out.members(info, &counts);
     for pair in info["DriverStatus"].as_array().into_iter().flatten() {
         out.line(
             &format!(" {}", pair[0].as_str().unwrap_or_default()),
             &pair[1],
         );
     }
-    out.line("Logging Driver", &info["LoggingDriver"]);
-    out.line("Cgroup Driver", &info["CgroupDriver"]);
-    out.line("Cgroup Version", &info["CgroupVersion"]);
-    out.0.push_str(" Plugins:\n");
+    let drivers = [
+        ("Logging Driver", "LoggingDriver"),
+        ("Cgroup Driver", "CgroupDriver"),
+        ("Cgroup Version", "CgroupVersion"),
+    ];
+    out.members(info, &drivers);
+    plugins(&mut out, info);
+    out.line("Swarm", &info["Swarm"]["LocalNodeState"]);
+    let runtimes = info["Runtimes"].as_object().into_iter().flatten();
+    let runtimes: Vec<&str> = runtimes.map(|(name, _)| name.as_str()).collect();
+    out.line("Runtimes", &runtimes.join(" ").into());
+    out.members(
+        info,
+        &[
+            ("Default Runtime", "DefaultRuntime"),
+            ("Init Binary", "InitBinary"),
+        ],
+    );
     for (label, name) in [
-        ("Volume", "Volume"),
-        ("Network", "Network"),
-        ("Authorization", "Authorization"),
-        ("Log", "Log"),
+        ("containerd", "ContainerdCommit"),
+        ("runc", "RuncCommit"),
+        ("init", "InitCommit"),
     ] {
-        if info["Plugins"][name]
-            .as_array()
-            .is_some_and(|list| !list.is_empty())
-        {
-            out.list(label, &info["Plugins"][name]);
+        out.line(&format!("{label} version"), &info[name]["ID"]);
+    }
+    if strings(&info["SecurityOptions"]).next().is_some() {
+        out.0.push_str(" Security Options:\n");
+        strings(&info["SecurityOptions"]).for_each(|option| security(&mut out.0, option));
+    }
+    host(&mut out, info);
+    registries(&mut out, &info["RegistryConfig"]);
+    out.line("Live Restore Enabled", &info["LiveRestoreEnabled"]);
+    address_pools(&mut out, info);
+    out.0.push('\n');
+    out.0
+}
+
+fn plugins(out: &mut Lines, info: &Value) {
+    out.0.push_str(" Plugins:\n");
+    for kind in ["Volume", "Network", "Authorization", "Log"] {
+        let names: Vec<&str> = strings(&info["Plugins"][kind]).collect();
+        if !names.is_empty() {
+            out.0.push_str(&format!("  {kind}: {}\n", names.join(" ")));
         }
     }
-    out.line("Swarm", &info["Swarm"]["LocalNodeState"]);
-    let runtimes: Vec<&str> = info["Runtimes"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(name, _)| name.as_str())
-        .collect();
-    out.line("Runtimes", &runtimes.join(" ").into());
-    out.line("Default Runtime", &info["DefaultRuntime"]);
-    out.line("Init Binary", &info["InitBinary"]);
-    if let Some(options) = info["SecurityOptions"]
-        .as_array()
-        .filter(|options| !options.is_empty())
-    {
-        out.0.push_str(" Security Options:\n");
-        options
-            .iter()
-            .filter_map(Value::as_str)
-            .for_each(|option| security(&mut out.0, option));
-    }
-    for (label, name) in [
+}
+
+fn host(out: &mut Lines, info: &Value) {
+    let machine = [
         ("Kernel Version", "KernelVersion"),
         ("Operating System", "OperatingSystem"),
         ("OSType", "OSType"),
         ("Architecture", "Architecture"),
         ("CPUs", "NCPU"),
-    ] {
-        out.line(label, &info[name]);
-    }
-    out.line(
-        "Total Memory",
-        &info["MemTotal"]
-            .as_f64()
-            .map(binary_size)
-            .map_or(Value::Null, Value::from),
-    );
-    out.line("Name", &info["Name"]);
-    out.line("ID", &info["ID"]);
-    out.line("Docker Root Dir", &info["DockerRootDir"]);
-    out.line("Debug Mode", &info["Debug"]);
-    for (label, name) in [
+    ];
+    out.members(info, &machine);
+    let memory = info["MemTotal"].as_f64().map(binary_size);
+    out.line("Total Memory", &memory.map_or(Value::Null, Value::from));
+    let daemon = [
+        ("Name", "Name"),
+        ("ID", "ID"),
+        ("Docker Root Dir", "DockerRootDir"),
+    ];
+    out.members(info, &daemon);
+    out.line("Debug Mode", &(info["Debug"] == true).into());
+    let proxies = [
         ("HTTP Proxy", "HttpProxy"),
         ("HTTPS Proxy", "HttpsProxy"),
         ("No Proxy", "NoProxy"),
-    ] {
-        out.line(label, &info[name]);
-    }
-    for label in strings(&info["Labels"]) {
-        out.0.push_str(&format!("  {label}\n"));
-    }
+    ];
+    out.members(info, &proxies);
+    out.section("Labels", strings(&info["Labels"]));
     out.line("Experimental", &info["ExperimentalBuild"]);
-    let registries = &info["RegistryConfig"];
-    out.0.push_str(" Insecure Registries:\n");
-    for (name, index) in registries["IndexConfigs"].as_object().into_iter().flatten() {
-        if index["Secure"] == false {
-            out.0.push_str(&format!("  {name}\n"));
-        }
-    }
-    strings(&registries["InsecureRegistryCIDRs"])
-        .for_each(|network| out.0.push_str(&format!("  {network}\n")));
-    if strings(&registries["Mirrors"]).next().is_some() {
-        out.0.push_str(" Registry Mirrors:\n");
-        strings(&registries["Mirrors"]).for_each(|mirror| out.0.push_str(&format!("  {mirror}\n")));
-    }
-    out.line("Live Restore Enabled", &info["LiveRestoreEnabled"]);
-    if let Some(pools) = info["DefaultAddressPools"]
-        .as_array()
-        .filter(|pools| !pools.is_empty())
-    {
-        out.0.push_str(" Default Address Pools:\n");
-        for pool in pools {
-            out.0.push_str(&format!(
-                "   Base: {}, Size: {}\n",
-                pool["Base"].as_str().unwrap_or_default(),
-                pool["Size"]
-            ));
-        }
-    }
-    out.0.push('\n');
-    out.0
+}
+
+fn registries(out: &mut Lines, registries: &Value) {
+    let insecure = registries["IndexConfigs"].as_object().into_iter().flatten();
+    let insecure = insecure
+        .filter(|(_, index)| index["Secure"] == false)
+        .map(|(name, _)| name.as_str());
+    let networks = strings(&registries["InsecureRegistryCIDRs"]);
+    out.section("Insecure Registries", insecure.chain(networks));
+    out.section("Registry Mirrors", strings(&registries["Mirrors"]));
+}
+
+fn address_pools(out: &mut Lines, info: &Value) {
+    let pools = info["DefaultAddressPools"].as_array().into_iter().flatten();
+    let base = |pool: &Value| pool["Base"].as_str().unwrap_or_default().to_owned();
+    let lines: Vec<String> = pools
+        .map(|pool| format!(" Base: {}, Size: {}", base(pool), pool["Size"]))
+        .collect();
+    out.section("Default Address Pools", lines.iter().map(String::as_str));
 }
 
 /// `name=seccomp,profile=builtin` as a name and its settings below.

@@ -190,7 +190,8 @@ fn names(container: &Value, truncate: bool) -> String {
     names.collect::<Vec<_>>().join(",")
 }
 
-fn image(container: &Value, truncate: bool) -> String {
+/// The image as rows show it.
+pub(super) fn image(container: &Value, truncate: bool) -> String {
     let image = container["Image"].as_str().unwrap_or_default();
     if image.is_empty() {
         return "<no image>".into();

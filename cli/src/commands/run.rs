@@ -115,7 +115,7 @@ impl Run {
             }
             if let (true, Some(waiting)) = (body.host_config.auto_remove, waiting) {
                 // The daemon removes what did not start; it has no exit code of interest.
-                let _ = exit_code(waiting).await;
+                exit_code(waiting).await;
             }
             return Err(failure(app.program, "run", &error.into()));
         }
@@ -126,7 +126,7 @@ impl Run {
             }
         }
         match waiting {
-            Some(waiting) => match exit_code(waiting).await? {
+            Some(waiting) => match exit_code(waiting).await {
                 0 => Ok(()),
                 code => Err(Exit::silent(code)),
             },

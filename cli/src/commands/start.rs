@@ -127,7 +127,7 @@ impl Start {
         if session.finish(client, tty.then_some(&path)).await? == Ended::Detached {
             return Ok(());
         }
-        match exit_code(waiting?).await? {
+        match exit_code(waiting?).await {
             0 => Ok(()),
             code => Err(Exit::silent(code)),
         }

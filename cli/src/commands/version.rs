@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::format::template::render;
+use crate::format::time::ansic;
 use crate::format::{outln, put};
 
 /// Flags of `version`.
@@ -134,20 +135,20 @@ fn engine(details: &Value) -> String {
         word("ApiVersion"),
         word("MinAPIVersion")
     );
-    for (label, name) in [
-        ("Go version:", "GoVersion"),
-        ("Git commit:", "GitCommit"),
-        ("Built:", "BuildTime"),
-    ] {
-        if !word(name).is_empty() {
-            out.push_str(&format!("  {label:<18}{}\n", word(name)));
-        }
+    let build = [
+        ("Go version:", word("GoVersion").to_owned()),
+        ("Git commit:", word("GitCommit").to_owned()),
+        ("Built:", ansic(word("BuildTime"))),
+    ];
+    for (label, value) in build.iter().filter(|(_, value)| !value.is_empty()) {
+        out.push_str(&format!("  {label:<18}{value}\n"));
     }
     out.push_str(&format!(
-        "  OS/Arch:          {}/{}\n  Experimental:     {experimental}\n",
+        "  OS/Arch:          {}/{}\n",
         word("Os"),
         word("Arch")
     ));
+    out.push_str(&format!("  Experimental:     {experimental}\n"));
     out
 }
 

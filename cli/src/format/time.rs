@@ -21,6 +21,22 @@ pub(crate) fn rfc3339_go(text: &str) -> String {
     }
 }
 
+/// Unix time of an RFC 3339 time; none if it is not one.
+pub(crate) fn seconds(text: &str) -> Option<i64> {
+    text.parse::<Timestamp>().ok().map(Timestamp::as_second)
+}
+
+/// A build's time as `version` shows it: `Fri May 30 12:07:14 2025`.
+pub(crate) fn ansic(text: &str) -> String {
+    match text.parse::<Timestamp>() {
+        Ok(at) => at
+            .to_zoned_datetime(TimeZone::system())
+            .strftime("%a %b %e %H:%M:%S %Y")
+            .to_string(),
+        Err(_) => text.to_owned(),
+    }
+}
+
 fn go_string(at: &ZonedDateTime) -> String {
     let fraction = at.subsec_nanosecond();
     let fraction = if fraction == 0 {

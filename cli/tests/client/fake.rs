@@ -98,6 +98,11 @@ impl Peer<'_> {
         let _ = self.stream.write_all(bytes);
     }
 
+    /// Breaks the connection off.
+    pub(crate) fn hang_up(&mut self) {
+        self.stream.shutdown(std::net::Shutdown::Both).unwrap();
+    }
+
     /// Everything until the client closes its side.
     pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();

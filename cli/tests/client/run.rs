@@ -258,3 +258,24 @@ fn a_third_interrupt_is_meant_for_the_client() {
             .contains("got 3 SIGTERM/SIGINTs, forcefully exiting")
     );
 }
+
+#[test]
+fn a_daemon_that_dies_is_told_of() {
+    let daemon = Daemon::start(|request, peer| match request.path.rsplit('/').next() {
+        Some("wait") => {
+            peer.chunked("application/json");
+            peer.daemon.wait_for("/start");
+            peer.hang_up();
+        }
+        _ => container(hello, 0)(request, peer),
+    });
+    let ended = daemon.run("run busybox");
+    assert_eq!((ended.code, ended.out.as_str()), (Some(125), "to out\n"));
+    assert!(
+        ended
+            .err
+            .contains("Error waiting for container: error during connect: "),
+        "{}",
+        ended.err
+    );
+}
