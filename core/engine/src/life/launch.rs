@@ -106,7 +106,8 @@ impl Engine {
             record.storage_driver.clone(),
             record.id.clone(),
         );
-        let transient = record.is_transient();
+        // A foreign runtime's monitor mounts the root more than once, which such an upper directory does not allow.
+        let transient = record.is_transient() && record.host_config.runtime == "gantry";
         blocking(move || {
             let mut plan = images.container_mounts(&driver, id.as_str())?;
             if transient {
