@@ -79,7 +79,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "gantry-api",
-        &["gantry-engine", "gantry-model", "gantry-wire"],
+        &["gantry-engine", "gantry-model", "gantry-sys", "gantry-wire"],
     ),
     ("gantry-cli", &["gantry-wire"]),
     ("gantry-plugin-abi", &[]),
