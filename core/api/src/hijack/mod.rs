@@ -28,6 +28,8 @@ pub(crate) use attach::pump as attach;
 pub(crate) use detach::DetachKeys;
 pub(crate) use exec::{pump as exec, refuse as refuse_exec};
 
+/// A client that is awake has read the head before it was looked for so often; a timer would cost it a millisecond.
+const LOOKS: usize = 64;
 /// How long the first byte of output waits for the client to have read the head.
 const HEAD_READ: Duration = Duration::from_millis(50);
 
@@ -113,11 +115,18 @@ impl Hijack {
 /// Waits until the peer has taken the head. Some clients read the head with whatever follows it and lose the latter, so
 /// nothing may follow at once; those that never read are not waited for.
 async fn head_was_read(socket: &Socket) {
+    let is_waiting = || socket.unsent().is_some_and(|bytes| bytes > 0);
+    for _ in 0..LOOKS {
+        if !is_waiting() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
     let poll = async {
-        let mut pause = Duration::from_micros(100);
-        while socket.unsent().is_some_and(|bytes| bytes > 0) {
+        let mut pause = Duration::from_millis(1);
+        while is_waiting() {
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(2));
+            pause = (pause * 2).min(Duration::from_millis(4));
         }
     };
     // Out of time: the client takes what comes.
