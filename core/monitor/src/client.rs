@@ -208,7 +208,7 @@ pub fn send_parts(
     })?)
 }
 
-/// Receives what is there (up to 64 KB) into the decoder, and descriptors to the end of `fds`. `false`: the peer is gone.
+/// Receives what is there (up to 8 KB) into the decoder, and descriptors to the end of `fds`. `false`: the peer is gone.
 ///
 /// # Errors
 /// Those of `recvmsg(2)`; a reset connection counts as gone.
@@ -217,7 +217,7 @@ pub fn receive(
     decoder: &mut Decoder,
     fds: &mut Vec<OwnedFd>,
 ) -> io::Result<bool> {
-    let mut buffer = [0; 64 << 10];
+    let mut buffer = [0; 8 << 10];
     let n = match receive_bytes(socket.as_fd(), &mut buffer, fds) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionReset => 0,
         other => other?,

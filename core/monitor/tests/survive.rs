@@ -348,7 +348,7 @@ fn a_monitor_is_small() {
         };
         let private = kb("Private_Dirty:");
         println!("monitor: {private} KB private, {} KB resident", kb("Rss:"));
-        assert!(private <= 200, "{text}");
+        assert!(private <= 100, "{text}");
     }
     for c in c {
         c.kill();

@@ -3,6 +3,7 @@
 mod copy_up;
 mod devices;
 mod mounts;
+mod overlay;
 mod root;
 mod terminal;
 mod tree;

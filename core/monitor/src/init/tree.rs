@@ -1,6 +1,6 @@
 //! Mounts as detached trees: new file systems, binds, overlays; and the container's root out of them.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use gantry_driver_api::{Mount as Layer, MountPlan};
@@ -8,20 +8,13 @@ use gantry_monitor::plan::{Mount, MountSource, Plan};
 use gantry_monitor::protocol::{Failure, Stage};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags,
-};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
 use crate::fault::{At, Step, failure, plain};
 use crate::init::mounts::make_read_only;
+use crate::init::overlay::{legacy_overlay, overlay};
 use crate::init::root::{DIRECTORY, Root};
 use crate::sys;
-
-/// The longest value that `fsconfig(2)` takes.
-const MAX_VALUE: usize = 255;
-
-/// The longest options that `mount(2)` takes: a page.
-const MAX_OPTIONS: usize = 4096;
 
 /// Mounts the plan's root at `at` in this mount namespace (over `/`, say). `staging` is a directory that may be covered.
 pub(crate) fn mount_root(plan: &Plan, at: &Path, staging: &Path) -> Step<Root> {
@@ -152,24 +145,31 @@ pub(crate) fn filesystem(fstype: &str, source: &str, attrs: u64, data: &[String]
     if !source.is_empty() {
         rustix::mount::fsconfig_set_string(&fs, "source", source).at(Stage::Mount, what)?;
     }
-    for option in data {
-        let set = match option.split_once('=') {
-            Some((key, value)) => rustix::mount::fsconfig_set_string(&fs, key, value),
-            None => rustix::mount::fsconfig_set_flag(&fs, option.as_str()),
-        };
-        set.map_err(|e| refused(&fs, e, format!("mount {fstype} with option {option}")))?;
-    }
+    set_options(&fs, fstype, data)?;
     create(&fs, attrs).map_err(|e| refused(&fs, e, what()))
 }
 
-fn create(fs: &OwnedFd, attrs: u64) -> Result<OwnedFd, Errno> {
+/// Sets a file system's own options.
+pub(crate) fn set_options(fs: &OwnedFd, fstype: &str, data: &[String]) -> Step<()> {
+    for option in data {
+        let set = match option.split_once('=') {
+            Some((key, value)) => rustix::mount::fsconfig_set_string(fs, key, value),
+            None => rustix::mount::fsconfig_set_flag(fs, option.as_str()),
+        };
+        set.map_err(|e| refused(fs, e, format!("mount {fstype} with option {option}")))?;
+    }
+    Ok(())
+}
+
+/// Makes the file system that was described, and a mount of it.
+pub(crate) fn create(fs: &OwnedFd, attrs: u64) -> Result<OwnedFd, Errno> {
     rustix::mount::fsconfig_create(fs)?;
     let attrs = MountAttrFlags::from_bits_retain(attrs as u32);
     rustix::mount::fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, attrs)
 }
 
 /// The failure with what the kernel has to say about it, when it says anything.
-fn refused(fs: &OwnedFd, errno: Errno, what: String) -> Failure {
+pub(crate) fn refused(fs: &OwnedFd, errno: Errno, what: String) -> Failure {
     let mut buffer = [0; 512];
     let mut what = what;
     while let Ok(n) = rustix::io::read(fs, &mut buffer) {
@@ -180,173 +180,10 @@ fn refused(fs: &OwnedFd, errno: Errno, what: String) -> Failure {
     failure(Stage::Mount, errno, what)
 }
 
-/// An overlay. `NAMETOOLONG` when only the old system call can make it ([`legacy_overlay`]).
-fn overlay(
-    lower: &[PathBuf],
-    upper: Option<(&PathBuf, &PathBuf)>,
-    options: &[String],
-) -> Step<OwnedFd> {
-    let too_long = || failure(Stage::Mount, Errno::NAMETOOLONG, "mount overlay".into());
-    let what = || "mount overlay".to_owned();
-    // Kernels before 6.5 take the words below one by one, and then refuse the whole.
-    if kernel_version() < (6, 5) {
-        return Err(too_long());
-    }
-    let fs =
-        rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).at(Stage::Mount, what)?;
-    let set = |key: &str, path: &Path| -> Step<()> {
-        if path.as_os_str().len() > MAX_VALUE {
-            return Err(too_long());
-        }
-        rustix::mount::fsconfig_set_string(&fs, key, path).map_err(|e| {
-            // Kernels before 6.5 know no "lowerdir+".
-            if e == Errno::INVAL && key == "lowerdir+" && !path_missing(path) {
-                too_long()
-            } else {
-                refused(&fs, e, format!("mount overlay: {key} {}", path.display()))
-            }
-        })
-    };
-    for dir in lower {
-        set("lowerdir+", dir)?;
-    }
-    if let Some((upper, work)) = upper {
-        set("upperdir", upper)?;
-        set("workdir", work)?;
-    }
-    let mount = Mount::parse("overlay", "overlay", "/", options);
-    for option in &mount.data {
-        let set = match option.split_once('=') {
-            Some((key, value)) => rustix::mount::fsconfig_set_string(&fs, key, value),
-            None => rustix::mount::fsconfig_set_flag(&fs, option.as_str()),
-        };
-        set.map_err(|e| refused(&fs, e, format!("mount overlay with option {option}")))?;
-    }
-    create(&fs, mount.attr_set).map_err(|e| refused(&fs, e, what()))
-}
-
-/// Major and minor version of the running kernel.
-fn kernel_version() -> (u32, u32) {
-    let uts = rustix::system::uname();
-    let release = uts.release().to_string_lossy();
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|n| n.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-}
-
-fn path_missing(path: &Path) -> bool {
-    rustix::fs::stat(path).is_err()
-}
-
-/// An overlay through `mount(2)`, whose options may be longer; attached at `staging`.
-fn legacy_overlay(layer: &Layer, staging: &Path) -> Step<OwnedFd> {
-    let Layer::Overlay {
-        lower,
-        upper,
-        work,
-        options,
-    } = layer
-    else {
-        return Err(plain(Stage::Mount, "path too long to mount"));
-    };
-    let what = || "mount overlay".to_owned();
-    // Paths are given relative to what they share, or the options of many layers would exceed a page.
-    let base = common_base(lower.iter().chain(upper).chain(work));
-    rustix::process::chdir(&base).at(Stage::Mount, what)?;
-    let mount = Mount::parse("overlay", "overlay", "/", options);
-    let data = legacy_data(
-        &base,
-        lower,
-        upper.as_deref().zip(work.as_deref()),
-        &mount.data,
-    );
-    if data.len() >= MAX_OPTIONS {
-        return Err(plain(
-            Stage::Mount,
-            format!("mount overlay: too many layers ({})", lower.len()),
-        ));
-    }
-    let mount_data =
-        std::ffi::CString::new(data).map_err(|_| failure(Stage::Mount, Errno::INVAL, what()))?;
-    // Staging is opened first, for it may be a relative of the working directory.
-    let target = rustix::fs::open(staging, DIRECTORY, Mode::empty()).at(Stage::Mount, what)?;
-    let target = format!("/proc/self/fd/{}", target.as_raw_fd());
-    let flags = MountFlags::empty();
-    rustix::mount::mount(
-        "overlay",
-        target.as_str(),
-        "overlay",
-        flags,
-        mount_data.as_c_str(),
-    )
-    .at(Stage::Mount, what)?;
-    rustix::fs::open(staging, DIRECTORY, Mode::empty()).at(Stage::Mount, what)
-}
-
-/// The option string of `mount(2)`: `:` separates layers and `,` options, so both are escaped in names.
-fn legacy_data(
-    base: &Path,
-    lower: &[PathBuf],
-    upper: Option<(&Path, &Path)>,
-    options: &[String],
-) -> String {
-    let name = |path: &Path, layer: bool| {
-        let path = path.strip_prefix(base).unwrap_or(path).to_string_lossy();
-        let path = path.replace('\\', "\\\\").replace(',', "\\,");
-        if layer {
-            path.replace(':', "\\:")
-        } else {
-            path
-        }
-    };
-    let layers: Vec<String> = lower.iter().map(|l| name(l, true)).collect();
-    let mut data = format!("lowerdir={}", layers.join(":"));
-    if let Some((upper, work)) = upper {
-        data += &format!(
-            ",upperdir={},workdir={}",
-            name(upper, false),
-            name(work, false)
-        );
-    }
-    for option in options {
-        data.push(',');
-        data.push_str(option);
-    }
-    data
-}
-
-fn common_base<'a>(mut paths: impl Iterator<Item = &'a PathBuf>) -> PathBuf {
-    let first = paths.next().and_then(|p| p.parent());
-    let mut base = first.unwrap_or(Path::new("/")).to_owned();
-    for path in paths {
-        while !path.starts_with(&base) || *path == base {
-            if !base.pop() {
-                return PathBuf::from("/");
-            }
-        }
-    }
-    base
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use gantry_monitor::options::attr;
-
-    #[test]
-    fn legacy_options_are_relative_and_escaped() {
-        let lower = [PathBuf::from("/s/a:b/fs"), PathBuf::from("/s/2/fs")];
-        let (upper, work) = (PathBuf::from("/s/3/u,p"), PathBuf::from("/s/3/w"));
-        let base = common_base(lower.iter().chain([&upper, &work]));
-        assert_eq!(base, Path::new("/s"));
-        let data = legacy_data(&base, &lower, Some((&upper, &work)), &["volatile".into()]);
-        assert_eq!(
-            data,
-            r"lowerdir=a\:b/fs:2/fs,upperdir=3/u\,p,workdir=3/w,volatile"
-        );
-        assert_eq!(common_base([PathBuf::from("/x")].iter()), Path::new("/"));
-    }
 
     #[test]
     fn attributes_reach_the_mount() {
