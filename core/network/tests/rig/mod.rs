@@ -198,13 +198,15 @@ pub(crate) fn request(host_port: u16, container_port: u16) -> PortRequest {
     }
 }
 
+pub(crate) fn config(dir: &Path, tag: &str) -> NetworkConfig {
+    NetworkConfig::new(dir.join("data"), dir.join("run"), tag.into(), "boot".into())
+}
+
 async fn open(dir: &Path, netd: Option<PathBuf>, tag: &str) -> NetworkService {
-    let mut config =
-        NetworkConfig::new(dir.join("data"), dir.join("run"), tag.into(), "boot".into());
+    let mut config = config(dir, tag);
     config.netd = netd;
-    NetworkService::open(config, registry(dir, tag))
-        .await
-        .unwrap()
+    let registry = registry(dir, tag);
+    NetworkService::open(config, registry).await.unwrap()
 }
 
 pub(crate) fn registry(dir: &Path, tag: &str) -> Arc<DriverRegistry> {
@@ -316,16 +318,26 @@ pub(crate) struct Other {
 }
 
 pub(crate) fn another(dir: &Path, tag: &str) -> Other {
+    another_with(config(dir, tag), registry(dir, tag))
+}
+
+pub(crate) fn another_with(config: NetworkConfig, registry: Arc<DriverRegistry>) -> Other {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .unwrap();
-    let service = runtime.block_on(open(dir, None, tag));
+    let service = runtime
+        .block_on(NetworkService::open(config, registry))
+        .unwrap();
     Other { service, runtime }
 }
 
 impl Other {
+    pub(crate) fn block<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
     pub(crate) fn end(self) {
         self.runtime.block_on(self.service.shutdown(true));
     }

@@ -1,0 +1,102 @@
+//! Published ports.
+
+use gantry_network::*;
+use gantry_sys::netns;
+
+use super::filter_bridged_frames;
+use super::rig::*;
+
+#[test]
+fn a_published_port_is_reached_from_everywhere() {
+    published(true);
+}
+
+#[test]
+fn a_published_port_is_reached_from_everywhere_without_bridge_netfilter() {
+    published(false);
+}
+
+fn published(bridged: bool) {
+    Rig::run(None, |rig| {
+        filter_bridged_frames(bridged);
+        rig.network("other", |_| {}).unwrap();
+        let (a, _) = rig.container("a", "bridge");
+        let (b, _) = rig.container("b", "bridge");
+        let (c, _) = rig.container("c", "other");
+        serve(&a.netns, 80);
+        let bindings = rig.publish(&a, 8080, 80).unwrap();
+        assert_eq!(bindings, rig.service.ports(&a.id));
+        assert_eq!(bindings[0].host_ip.to_string(), "0.0.0.0");
+        let host = format!("{HOST}:8080");
+        assert_eq!(
+            ask_from(&rig.world, &host).unwrap(),
+            WORLD,
+            "clients are seen as they are"
+        );
+        for from_host in ["127.0.0.1:8080", "172.17.0.1:8080", host.as_str()] {
+            ask(from_host).unwrap_or_else(|e| panic!("{from_host}: {e}"));
+        }
+        for (who, container) in [
+            ("itself", &a),
+            ("its neighbour", &b),
+            ("another network", &c),
+        ] {
+            ask_from(&container.netns, &host).unwrap_or_else(|e| panic!("{who}: {e}"));
+            ask_from(&container.netns, "172.17.0.1:8080").unwrap_or_else(|e| panic!("{who}: {e}"));
+        }
+        let error = rig.publish(&b, 8080, 80).unwrap_err();
+        assert!(
+            error
+                .message
+                .ends_with("Bind for 0.0.0.0:8080 failed: port is already allocated"),
+            "{error}"
+        );
+        rig.publish(&a, 8081, 80).unwrap();
+        assert!(ask(&host).is_err() && ask(&format!("{HOST}:8081")).is_ok());
+        for container in [a, b, c] {
+            rig.end(container);
+        }
+        assert!(ask(&format!("{HOST}:8081")).is_err());
+    });
+}
+
+#[test]
+fn a_udp_client_that_keeps_its_port_follows_the_published_port() {
+    use std::net::UdpSocket;
+    use std::time::Duration;
+    Rig::run(None, |rig| {
+        let client = netns::inside(&rig.world, || UdpSocket::bind("0.0.0.0:5000")).unwrap();
+        client
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        let wish = PortRequest {
+            protocol: Protocol::Udp,
+            ..request(9000, 9000)
+        };
+        // Before anything is published, then to one container after the other: the client's flow stays the same.
+        client.send_to(b"x", format!("{HOST}:9000")).unwrap();
+        for name in ["a", "b"] {
+            let (container, _) = rig.container(name, "bridge");
+            let server =
+                netns::inside(&container.netns, || UdpSocket::bind("0.0.0.0:9000")).unwrap();
+            server
+                .set_read_timeout(Some(Duration::from_secs(5)))
+                .unwrap();
+            rig.block(rig.service.publish(&container.id, vec![wish.clone()]))
+                .unwrap();
+            client
+                .send_to(name.as_bytes(), format!("{HOST}:9000"))
+                .unwrap();
+            let mut buffer = [0; 8];
+            let (length, from) = server.recv_from(&mut buffer).unwrap();
+            assert_eq!(&buffer[..length], name.as_bytes());
+            server.send_to(b"y", from).unwrap();
+            assert_eq!(
+                client.recv_from(&mut buffer).unwrap().1.to_string(),
+                format!("{HOST}:9000")
+            );
+            drop(server);
+            rig.end(container);
+        }
+    });
+}
