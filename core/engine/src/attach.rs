@@ -4,6 +4,7 @@ use gantry_runtime::{Attach, Process};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
+use crate::container::Container;
 use crate::container::record::Phase;
 use crate::logs::{self, Logs, Source};
 use crate::query::{AttachQuery, LogsQuery};
@@ -42,55 +43,27 @@ impl Engine {
     pub async fn container_attach(&self, id: &str, query: AttachQuery) -> Result<Attachment> {
         let container = self.find(id)?;
         let record = container.record();
-        let refuse = |why: &str| Err(EngineError::conflict(format!("container {id} {why}")));
-        match record.state.phase {
-            Phase::Paused => return refuse("is paused, unpause the container before attach"),
-            Phase::Restarting => {
-                return refuse("is restarting, wait until the container is running");
-            }
-            Phase::Removing => {
-                return Err(EngineError::conflict("container is marked for removal"));
-            }
-            _ => {}
-        }
+        attachable(id, record.state.phase)?;
         self.tell(&record, "attach");
-        let attach = Attach {
-            stdin: query.stdin && record.config.open_stdin,
-            stdout: query.stdout,
-            stderr: query.stderr,
-            partial: query.logs,
-        };
-        let mut offset = None;
-        let stream = match query.stream {
-            false => None,
+        let (stream, begins) = match query.stream {
             true => {
-                let (sender, receiver) = oneshot::channel();
-                let pending = Pending { attach, sender };
-                let waiting = {
-                    let mut live = container.live.lock();
-                    match live.process.clone() {
-                        Some(process) => Some((process, pending)),
-                        None => {
-                            live.pending.push(pending);
-                            None
-                        }
-                    }
+                let attach = Attach {
+                    stdin: query.stdin && record.config.open_stdin,
+                    stdout: query.stdout,
+                    stderr: query.stderr,
+                    partial: query.logs,
                 };
-                if let Some((process, pending)) = waiting {
-                    let attached = process.attach(pending.attach).await?;
-                    offset = Some(attached.log_offset);
-                    let _ = pending.sender.send(attached.stream);
-                }
-                Some(receiver)
+                let (stream, begins) = join_or_wait(&container, attach).await?;
+                (Some(stream), begins)
             }
+            false => (None, None),
         };
         let replay = match query.logs {
-            false => None,
             true => {
                 let source = Source {
                     path: self.log_path(&container.id),
                     progress: container.watch(),
-                    end: offset,
+                    end: begins,
                 };
                 let query = LogsQuery {
                     stdout: query.stdout,
@@ -99,6 +72,7 @@ impl Engine {
                 };
                 Some(logs::open(source, record.config.tty, &query)?)
             }
+            false => None,
         };
         Ok(Attachment {
             tty: record.config.tty,
@@ -126,4 +100,41 @@ impl Engine {
         };
         logs::open(source, record.config.tty, &query)
     }
+}
+
+/// Whether a client can be joined to a container in this phase.
+fn attachable(id: &str, phase: Phase) -> Result<()> {
+    let why = match phase {
+        Phase::Paused => "is paused, unpause the container before attach",
+        Phase::Restarting => "is restarting, wait until the container is running",
+        Phase::Removing => "is marked for removal",
+        _ => return Ok(()),
+    };
+    Err(EngineError::conflict(format!("container {id} {why}")))
+}
+
+/// Joins a client to a container that runs, or lets it wait for the start. The number is the size of the log where the
+/// stream begins.
+async fn join_or_wait(
+    container: &Container,
+    attach: Attach,
+) -> Result<(oneshot::Receiver<UnixStream>, Option<u64>)> {
+    let (sender, receiver) = oneshot::channel();
+    let running = {
+        let mut live = container.live.lock();
+        match live.process.clone() {
+            Some(process) => Some((process, sender)),
+            None => {
+                live.pending.push(Pending { attach, sender });
+                None
+            }
+        }
+    };
+    let Some((process, sender)) = running else {
+        return Ok((receiver, None));
+    };
+    let attached = process.attach(attach).await?;
+    // The receiver is right here.
+    let _ = sender.send(attached.stream);
+    Ok((receiver, Some(attached.log_offset)))
 }

@@ -3,6 +3,8 @@
 //! An event is told at once and written to the store's log within a second, together with others: the start of a
 //! container waits for no disk. After a restart the log is read back.
 
+mod filter;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use gantry_model::Timestamp;
 use gantry_store::{Batch, Store};
-use gantry_wire::{EventActor, EventMessage, Filters};
+use gantry_wire::{EventActor, EventMessage};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 
@@ -134,7 +136,7 @@ impl Events {
     /// # Errors
     /// Unknown filters.
     pub(crate) fn stream(&self, query: EventsQuery) -> Result<EventStream> {
-        query.filters.check(KEYS)?;
+        query.filters.check(filter::KEYS)?;
         let nanos = |time: Timestamp| i64::try_from(time.nanoseconds()).unwrap_or(i64::MAX);
         let (since, until) = (query.since.map(nanos), query.until.map(nanos));
         let (past, live) = {
@@ -143,7 +145,7 @@ impl Events {
         };
         let filters = query.filters;
         let wanted = move |event: &EventMessage| {
-            until.is_none_or(|until| event.time_nano <= until) && matches(&filters, event)
+            until.is_none_or(|until| event.time_nano <= until) && filter::matches(&filters, event)
         };
         let before: Vec<Arc<EventMessage>> = match since {
             Some(since) => past
@@ -222,79 +224,6 @@ fn is_images(message: &EventMessage) -> bool {
     message.kind == "image" && message.action != "prune"
 }
 
-/// Filters that the event stream knows.
-const KEYS: &[&str] = &[
-    "config",
-    "container",
-    "daemon",
-    "event",
-    "image",
-    "label",
-    "network",
-    "node",
-    "plugin",
-    "scope",
-    "secret",
-    "service",
-    "type",
-    "volume",
-];
-
-fn matches(filters: &Filters, event: &EventMessage) -> bool {
-    let actor = &event.actor;
-    let named = |key: &str| {
-        let values = filters.get(key);
-        values.is_empty()
-            || (event.kind == key
-                && values.iter().any(|value| {
-                    actor.id == *value
-                        || actor.attributes.get("name") == Some(value)
-                        || (value.len() >= 4 && actor.id.starts_with(value.as_str()))
-                }))
-    };
-    let action = {
-        let values = filters.get("event");
-        values.is_empty()
-            || values.iter().any(|value| {
-                event.action == *value
-                    // `exec_create: ls` and `health_status: healthy` also by their first word.
-                    || event.action.split(':').next() == Some(value.as_str())
-            })
-    };
-    let image = {
-        let values = filters.get("image");
-        values.is_empty()
-            || values.iter().any(|value| {
-                let of = match event.kind.as_str() {
-                    "image" => Some(&actor.id),
-                    _ => actor.attributes.get("image"),
-                };
-                of.is_some_and(|image| same_image(image, value))
-                    || (event.kind == "image"
-                        && actor
-                            .attributes
-                            .get("name")
-                            .is_some_and(|n| same_image(n, value)))
-            })
-    };
-    action
-        && image
-        && filters.allows("type", &event.kind)
-        && filters.allows("scope", &event.scope)
-        && ["container", "network", "volume", "daemon"]
-            .into_iter()
-            .all(named)
-        && filters.matches_labels("label", &actor.attributes)
-}
-
-/// Whether a filter's value names this image, with or without its tag.
-fn same_image(image: &str, value: &str) -> bool {
-    image == value
-        || image
-            .rsplit_once(':')
-            .is_some_and(|(name, _)| name == value)
-}
-
 impl From<gantry_wire::FilterError> for EngineError {
     fn from(error: gantry_wire::FilterError) -> Self {
         Self::bad_request(error.to_string())
@@ -304,6 +233,7 @@ impl From<gantry_wire::FilterError> for EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gantry_wire::Filters;
 
     async fn events() -> (Arc<Events>, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();

@@ -58,30 +58,9 @@ impl Engine {
                 before.restart_count,
                 before.manually_stopped,
             );
-        let attributes = Attributes::from([
-            ("exitCode".to_owned(), status.code.to_string()),
-            ("execDuration".to_owned(), run.as_secs().to_string()),
-        ]);
-        if status.oom {
-            self.tell(&before, "oom");
-        }
-        self.tell_with(&before, "die", attributes);
+        self.tell_end(&before, status);
         self.clean_up(&before, process).await;
-        let record = container.update(|record| {
-            let state = &mut record.state;
-            state.phase = match again {
-                true => Phase::Restarting,
-                false => Phase::Exited,
-            };
-            state.pid = 0;
-            state.exit_code = status.code;
-            state.oom_killed = status.oom;
-            state.finished_at = status.exited_at;
-            if let Some(health) = &mut state.health {
-                health.status = "unhealthy".into();
-            }
-            record.restart_count += u32::from(again);
-        });
+        let record = container.update(|record| note_end(record, status, again));
         let remove = record.host_config.auto_remove && !restarting && !again;
         // The removal writes its own beginning down.
         if !remove && let Err(error) = self.records.keep(&record) {
@@ -98,6 +77,18 @@ impl Engine {
         } else if remove && let Err(error) = self.remove_stopped(container, true).await {
             tracing::warn!(container = %record.id, %error, "cannot remove a container at its end");
         }
+    }
+
+    fn tell_end(&self, record: &Record, status: ExitStatus) {
+        if status.oom {
+            self.tell(record, "oom");
+        }
+        let run = status.exited_at.since(record.state.started_at);
+        let attributes = Attributes::from([
+            ("exitCode".to_owned(), status.code.to_string()),
+            ("execDuration".to_owned(), run.as_secs().to_string()),
+        ]);
+        self.tell_with(record, "die", attributes);
     }
 
     /// Starts a container again after its policy's delay.
@@ -146,6 +137,22 @@ impl Engine {
         container.tell(|progress| progress.running = true);
         self.restart_later(container, std::time::Duration::ZERO);
     }
+}
+
+fn note_end(record: &mut Record, status: ExitStatus, again: bool) {
+    let state = &mut record.state;
+    state.phase = match again {
+        true => Phase::Restarting,
+        false => Phase::Exited,
+    };
+    state.pid = 0;
+    state.exit_code = status.code;
+    state.oom_killed = status.oom;
+    state.finished_at = status.exited_at;
+    if let Some(health) = &mut state.health {
+        health.status = "unhealthy".into();
+    }
+    record.restart_count += u32::from(again);
 }
 
 /// The status of a container whose true one nobody knows.

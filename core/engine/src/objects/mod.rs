@@ -1,6 +1,8 @@
 //! Images, networks and volumes as clients see them, and the engine itself.
 
+mod connect;
 mod images;
+mod info;
 mod networks;
 mod system;
 mod transfer;

@@ -2,15 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use gantry_driver_api::{Call, Kind};
 use gantry_driver_registry as registry;
-use gantry_model::Timestamp;
-use gantry_sys::cgroup::Mode;
 use gantry_wire as wire;
-use gantry_wire::system::{Component, FirewallInfo, PluginsInfo, ProductName};
+use gantry_wire::system::{Component, ProductName};
 
 use super::volumes::shown;
-use crate::container::record::Phase;
 use crate::engine::blocking;
 use crate::query::{EventsQuery, ImageListQuery, ListQuery};
 use crate::{Engine, EventStream, Result};
@@ -53,131 +49,6 @@ impl Engine {
             experimental: config.experimental,
             ..wire::SystemVersion::default()
         }
-    }
-
-    /// What `docker info` shows.
-    pub async fn info(&self) -> wire::SystemInfo {
-        let config = self.config.load_full();
-        let facts = self.services.runtime.host();
-        let (mut running, mut paused, mut stopped) = (0, 0, 0);
-        for container in self.containers.all() {
-            match container.record().state.phase {
-                Phase::Running | Phase::Restarting => running += 1,
-                Phase::Paused => paused += 1,
-                _ => stopped += 1,
-            }
-        }
-        let images = self.services.images.clone();
-        let images = blocking(move || images.list(&gantry_image::ListQuery::default())).await;
-        let images = images.map_or(0, |list| list.map_or(0, |list| list.len()));
-        let (driver, driver_status) = self.storage_status().await;
-        let cgroups = facts.cgroup_mode();
-        let limits = cgroups.is_some();
-        let mut warnings = self.services.networks.warnings();
-        if !limits {
-            warnings
-                .push("WARNING: No control groups are mounted: limits cannot be enforced".into());
-        }
-        for status in self.services.drivers.list() {
-            if status.state != registry::DriverState::Ready {
-                warnings.push(format!(
-                    "WARNING: driver {}/{} is not available: {}",
-                    status.kind, status.name, status.reason
-                ));
-            }
-        }
-        wire::SystemInfo {
-            id: config.engine_id.clone(),
-            containers: running + paused + stopped,
-            containers_running: running,
-            containers_paused: paused,
-            containers_stopped: stopped,
-            images: i64::try_from(images).unwrap_or(i64::MAX),
-            driver,
-            driver_status,
-            plugins: PluginsInfo {
-                volume: self.driver_names(Kind::Volume),
-                network: self.driver_names(Kind::Network),
-                authorization: None,
-                log: vec!["json-file".into(), "local".into(), "none".into()],
-            },
-            memory_limit: limits,
-            swap_limit: limits,
-            cpu_cfs_period: limits,
-            cpu_cfs_quota: limits,
-            cpu_shares: limits,
-            cpu_set: limits,
-            pids_limit: limits,
-            ipv4_forwarding: std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
-                .is_ok_and(|text| text.trim() == "1"),
-            debug: config.debug,
-            n_fd: std::fs::read_dir("/proc/self/fd")
-                .map_or(0, |entries| i64::try_from(entries.count()).unwrap_or(0)),
-            oom_kill_disable: cgroups.is_some_and(|mode| mode != Mode::V2),
-            n_goroutines: tasks(),
-            system_time: Timestamp::now().to_string(),
-            logging_driver: config.log_driver.clone(),
-            cgroup_driver: if limits { "cgroupfs" } else { "none" }.into(),
-            cgroup_version: cgroups.map_or("", Mode::version).into(),
-            n_events_listener: i64::try_from(self.events.listeners()).unwrap_or(0),
-            kernel_version: facts.kernel_release.clone(),
-            operating_system: os_release("PRETTY_NAME").unwrap_or_else(|| "Linux".into()),
-            os_version: os_release("VERSION_ID").unwrap_or_default(),
-            os_type: "linux".into(),
-            architecture: facts.machine.clone(),
-            index_server_address: "https://index.docker.io/v1/".into(),
-            registry_config: Some(config.registry.clone()),
-            n_cpu: i64::try_from(facts.cpus).unwrap_or(0),
-            mem_total: i64::try_from(facts.memory_total).unwrap_or(i64::MAX),
-            docker_root_dir: config.data_root.to_string_lossy().into_owned(),
-            http_proxy: config.proxies[0].clone(),
-            https_proxy: config.proxies[1].clone(),
-            no_proxy: config.proxies[2].clone(),
-            name: facts.hostname.clone(),
-            labels: config.labels.clone(),
-            experimental_build: config.experimental,
-            server_version: config.version.clone(),
-            runtimes: config.runtimes.clone(),
-            default_runtime: config.runtime().unwrap_or("gantry").into(),
-            live_restore_enabled: config.live_restore,
-            init_binary: config
-                .init_path
-                .as_ref()
-                .map(|path| path.to_string_lossy().into_owned())
-                .unwrap_or_default(),
-            security_options: security(facts, &config.seccomp),
-            default_address_pools: config.address_pools.clone(),
-            firewall_backend: Some(FirewallInfo {
-                driver: "nftables".into(),
-                info: Vec::new(),
-            }),
-            warnings: Some(warnings).filter(|warnings| !warnings.is_empty()),
-            ..wire::SystemInfo::default()
-        }
-    }
-
-    /// The storage driver's name, and what it tells of itself.
-    async fn storage_status(&self) -> (String, Vec<[String; 2]>) {
-        let name = self.services.drivers.default_name(Kind::Storage);
-        let Ok(driver) = self.services.drivers.storage(&name) else {
-            return (name, Vec::new());
-        };
-        let health = blocking(move || driver.health(&Call::new("info"))).await;
-        let status = match health {
-            Ok(Ok(health)) => health.status.into_iter().map(|(k, v)| [k, v]).collect(),
-            _ => Vec::new(),
-        };
-        (name, status)
-    }
-
-    fn driver_names(&self, kind: Kind) -> Vec<String> {
-        self.services
-            .drivers
-            .list()
-            .into_iter()
-            .filter(|d| d.kind == kind && d.state == registry::DriverState::Ready)
-            .map(|d| d.name)
-            .collect()
     }
 
     /// Every driver that is known.
@@ -308,39 +179,4 @@ fn go_arch(machine: &str) -> &str {
         "aarch64" => "arm64",
         other => other,
     }
-}
-
-/// Threads of this process: what the API calls goroutines is of no use to us.
-fn tasks() -> i64 {
-    std::fs::read_dir("/proc/self/task")
-        .map_or(0, |entries| i64::try_from(entries.count()).unwrap_or(0))
-}
-
-fn os_release(key: &str) -> Option<String> {
-    let text = std::fs::read_to_string("/etc/os-release").ok()?;
-    text.lines()
-        .filter_map(|line| line.split_once('='))
-        .find(|(name, _)| *name == key)
-        .map(|(_, value)| value.trim_matches('"').to_owned())
-}
-
-fn security(
-    facts: &gantry_sys::host::HostFacts,
-    seccomp: &crate::config::SeccompDefault,
-) -> Vec<String> {
-    use crate::config::SeccompDefault as S;
-    let mut options = Vec::new();
-    if facts.apparmor {
-        options.push("name=apparmor".to_owned());
-    }
-    let profile = match seccomp {
-        S::Builtin => "builtin",
-        S::Unconfined => "unconfined",
-        S::Profile(_) => "custom",
-    };
-    options.push(format!("name=seccomp,profile={profile}"));
-    if facts.cgroup_mode() == Some(Mode::V2) {
-        options.push("name=cgroupns".to_owned());
-    }
-    options
 }

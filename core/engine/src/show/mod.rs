@@ -1,5 +1,6 @@
 //! Containers as clients see them.
 
+mod filter;
 mod inspect;
 mod list;
 mod top;

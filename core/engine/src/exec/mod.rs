@@ -1,14 +1,14 @@
 //! Processes executed in running containers.
 
+mod streams;
+
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gantry_model::{ContainerId, ExecId};
-use gantry_runtime::{
-    ConsoleSize, ExecProcess, ExecRequest, ExecStdio, Process, RuntimeError, StartErrorKind,
-};
+use gantry_runtime::{ConsoleSize, ExecProcess, ExecRequest, Process};
 use gantry_wire as wire;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use crate::container::Container;
 use crate::container::record::Phase;
 use crate::events::Attributes;
-use crate::stream::{FdStream, UntilExit};
-use crate::{Engine, EngineError, ErrorKind, Result};
+use crate::{Engine, EngineError, Result};
+use streams::{console_size, drain, refused, streams};
 
 /// Output of an exec.
 pub type ExecReader = Pin<Box<dyn AsyncRead + Send>>;
@@ -310,80 +310,4 @@ fn running(container: &Container) -> Result<Arc<Process>> {
         Phase::Restarting => Err(refuse("is restarting, wait until the container is running")),
         _ => Err(refuse("is not running")),
     }
-}
-
-/// Why a program was not executed, and the exit code that clients show.
-fn refused(error: RuntimeError) -> (EngineError, i32) {
-    let RuntimeError::Start(error) = error else {
-        return (error.into(), 126);
-    };
-    let (kind, exit_code) = match error.kind {
-        StartErrorKind::NotFound => (ErrorKind::BadRequest, 127),
-        StartErrorKind::Permission => (ErrorKind::BadRequest, 126),
-        StartErrorKind::Other => (ErrorKind::Internal, 126),
-    };
-    let message = format!(
-        "OCI runtime exec failed: exec failed: unable to start container process: {}: unknown",
-        error.message
-    );
-    (EngineError { kind, message }, exit_code)
-}
-
-fn console_size([height, width]: [u32; 2]) -> Option<ConsoleSize> {
-    let size = ConsoleSize {
-        height: u16::try_from(height).ok()?,
-        width: u16::try_from(width).ok()?,
-    };
-    (height > 0 && width > 0).then_some(size)
-}
-
-fn streams(stdio: ExecStdio, exec: &Exec) -> Result<ExecIo> {
-    let asked = &exec.request;
-    let failed = |e: std::io::Error| EngineError::io("exec streams", &e);
-    let reader = |fd| -> Result<ExecReader> {
-        let stream = FdStream::new(fd).map_err(failed)?;
-        Ok(Box::pin(UntilExit::new(stream, exec.ended.subscribe())))
-    };
-    match stdio {
-        ExecStdio::Pipes {
-            stdin,
-            stdout,
-            stderr,
-        } => Ok(ExecIo {
-            tty: false,
-            stdin: match stdin {
-                Some(fd) => Some(Box::pin(FdStream::new(fd).map_err(failed)?)),
-                None => None,
-            },
-            stdout: stdout.map(reader).transpose()?,
-            stderr: stderr.map(reader).transpose()?,
-        }),
-        ExecStdio::Pty(master) => {
-            let input = match asked.attach_stdin {
-                true => Some(master.try_clone().map_err(failed)?),
-                false => None,
-            };
-            Ok(ExecIo {
-                tty: true,
-                stdin: match input {
-                    Some(fd) => Some(Box::pin(FdStream::new(fd).map_err(failed)?)),
-                    None => None,
-                },
-                stdout: Some(reader(master)?),
-                stderr: None,
-            })
-        }
-    }
-}
-
-/// A detached exec with a terminal must not be stopped by a terminal that nobody reads, or end with it.
-fn drain(stdio: Option<ExecStdio>) {
-    let Some(ExecStdio::Pty(master)) = stdio else {
-        return;
-    };
-    tokio::spawn(async move {
-        if let Ok(mut master) = FdStream::new(master) {
-            let _ = tokio::io::copy(&mut master, &mut tokio::io::sink()).await;
-        }
-    });
 }

@@ -1,0 +1,188 @@
+//! What `docker info` shows.
+
+use gantry_driver_api::{Call, Kind};
+use gantry_driver_registry as registry;
+use gantry_model::Timestamp;
+use gantry_sys::cgroup::Mode;
+use gantry_wire::SystemInfo;
+use gantry_wire::system::{FirewallInfo, PluginsInfo};
+
+use crate::Engine;
+use crate::container::record::Phase;
+use crate::engine::blocking;
+
+impl Engine {
+    /// What `docker info` shows.
+    pub async fn info(&self) -> SystemInfo {
+        let mut info = SystemInfo {
+            plugins: PluginsInfo {
+                volume: self.driver_names(Kind::Volume),
+                network: self.driver_names(Kind::Network),
+                authorization: None,
+                log: vec!["json-file".into(), "local".into(), "none".into()],
+            },
+            index_server_address: "https://index.docker.io/v1/".into(),
+            firewall_backend: Some(FirewallInfo {
+                driver: "nftables".into(),
+                info: Vec::new(),
+            }),
+            n_events_listener: i64::try_from(self.events.listeners()).unwrap_or(0),
+            ..SystemInfo::default()
+        };
+        self.configured(&mut info);
+        self.measured(&mut info);
+        self.counted(&mut info);
+        let images = self.services.images.clone();
+        let images = blocking(move || images.list(&gantry_image::ListQuery::default())).await;
+        let images = images.map_or(0, |list| list.map_or(0, |list| list.len()));
+        info.images = i64::try_from(images).unwrap_or(i64::MAX);
+        (info.driver, info.driver_status) = self.storage_status().await;
+        info.warnings = Some(self.warnings()).filter(|warnings| !warnings.is_empty());
+        info
+    }
+
+    /// What the configuration says.
+    fn configured(&self, info: &mut SystemInfo) {
+        let config = self.config.load_full();
+        info.id.clone_from(&config.engine_id);
+        info.debug = config.debug;
+        info.logging_driver.clone_from(&config.log_driver);
+        info.registry_config = Some(config.registry.clone());
+        info.docker_root_dir = config.data_root.to_string_lossy().into_owned();
+        [info.http_proxy, info.https_proxy, info.no_proxy] = config.proxies.clone();
+        info.labels.clone_from(&config.labels);
+        info.experimental_build = config.experimental;
+        info.server_version.clone_from(&config.version);
+        info.runtimes.clone_from(&config.runtimes);
+        info.default_runtime = config.runtime().unwrap_or("gantry").into();
+        info.live_restore_enabled = config.live_restore;
+        info.init_binary = config
+            .init_path
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        info.default_address_pools.clone_from(&config.address_pools);
+        info.security_options = security(self.services.runtime.host(), &config.seccomp);
+    }
+
+    /// What the host is like.
+    fn measured(&self, info: &mut SystemInfo) {
+        let facts = self.services.runtime.host();
+        let cgroups = facts.cgroup_mode();
+        let limits = cgroups.is_some();
+        info.memory_limit = limits;
+        info.swap_limit = limits;
+        info.cpu_cfs_period = limits;
+        info.cpu_cfs_quota = limits;
+        info.cpu_shares = limits;
+        info.cpu_set = limits;
+        info.pids_limit = limits;
+        info.oom_kill_disable = cgroups.is_some_and(|mode| mode != Mode::V2);
+        info.cgroup_driver = if limits { "cgroupfs" } else { "none" }.into();
+        info.cgroup_version = cgroups.map_or("", Mode::version).into();
+        info.ipv4_forwarding = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
+            .is_ok_and(|text| text.trim() == "1");
+        info.n_fd = entries("/proc/self/fd");
+        // Threads of this process: what the API calls goroutines is of no use to us.
+        info.n_goroutines = entries("/proc/self/task");
+        info.system_time = Timestamp::now().to_string();
+        info.kernel_version.clone_from(&facts.kernel_release);
+        info.operating_system = os_release("PRETTY_NAME").unwrap_or_else(|| "Linux".into());
+        info.os_version = os_release("VERSION_ID").unwrap_or_default();
+        info.os_type = "linux".into();
+        info.architecture.clone_from(&facts.machine);
+        info.n_cpu = i64::try_from(facts.cpus).unwrap_or(0);
+        info.mem_total = i64::try_from(facts.memory_total).unwrap_or(i64::MAX);
+        info.name.clone_from(&facts.hostname);
+    }
+
+    fn counted(&self, info: &mut SystemInfo) {
+        for container in self.containers.all() {
+            info.containers += 1;
+            match container.record().state.phase {
+                Phase::Running | Phase::Restarting => info.containers_running += 1,
+                Phase::Paused => info.containers_paused += 1,
+                _ => info.containers_stopped += 1,
+            }
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.services.networks.warnings();
+        if self.services.runtime.host().cgroup_mode().is_none() {
+            warnings
+                .push("WARNING: No control groups are mounted: limits cannot be enforced".into());
+        }
+        let away = self
+            .services
+            .drivers
+            .list()
+            .into_iter()
+            .filter(|driver| driver.state != registry::DriverState::Ready);
+        warnings.extend(away.map(|driver| {
+            format!(
+                "WARNING: driver {}/{} is not available: {}",
+                driver.kind, driver.name, driver.reason
+            )
+        }));
+        warnings
+    }
+
+    /// The storage driver's name, and what it tells of itself.
+    async fn storage_status(&self) -> (String, Vec<[String; 2]>) {
+        let name = self.services.drivers.default_name(Kind::Storage);
+        let Ok(driver) = self.services.drivers.storage(&name) else {
+            return (name, Vec::new());
+        };
+        let health = blocking(move || driver.health(&Call::new("info"))).await;
+        let status = match health {
+            Ok(Ok(health)) => health.status.into_iter().map(|(k, v)| [k, v]).collect(),
+            _ => Vec::new(),
+        };
+        (name, status)
+    }
+
+    fn driver_names(&self, kind: Kind) -> Vec<String> {
+        self.services
+            .drivers
+            .list()
+            .into_iter()
+            .filter(|d| d.kind == kind && d.state == registry::DriverState::Ready)
+            .map(|d| d.name)
+            .collect()
+    }
+}
+
+/// How many entries a directory has.
+fn entries(path: &str) -> i64 {
+    std::fs::read_dir(path).map_or(0, |entries| i64::try_from(entries.count()).unwrap_or(0))
+}
+
+fn os_release(key: &str) -> Option<String> {
+    let text = std::fs::read_to_string("/etc/os-release").ok()?;
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .find(|(name, _)| *name == key)
+        .map(|(_, value)| value.trim_matches('"').to_owned())
+}
+
+fn security(
+    facts: &gantry_sys::host::HostFacts,
+    seccomp: &crate::config::SeccompDefault,
+) -> Vec<String> {
+    use crate::config::SeccompDefault as S;
+    let mut options = Vec::new();
+    if facts.apparmor {
+        options.push("name=apparmor".to_owned());
+    }
+    let profile = match seccomp {
+        S::Builtin => "builtin",
+        S::Unconfined => "unconfined",
+        S::Profile(_) => "custom",
+    };
+    options.push(format!("name=seccomp,profile={profile}"));
+    if facts.cgroup_mode() == Some(Mode::V2) {
+        options.push("name=cgroupns".to_owned());
+    }
+    options
+}
