@@ -30,8 +30,9 @@ pub(crate) use exec::{pump as exec, refuse as refuse_exec};
 
 /// A client that is awake has read the head before it was looked for so often; a timer would cost it a millisecond.
 const LOOKS: usize = 64;
-/// How long the first byte of output waits for the client to have read the head.
-const HEAD_READ: Duration = Duration::from_millis(50);
+/// How long the connection waits for the client to have read the head. Nothing is gained by a shorter time: who has not
+/// read the head reads no output either. It is bounded for those that write all their input before they read.
+const HEAD_READ: Duration = Duration::from_secs(1);
 
 /// How long a client may take to close once everything has been sent.
 const LINGER: Duration = Duration::from_secs(1);
