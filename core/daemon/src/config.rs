@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use gantry_wire::spec::Ulimit;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use crate::file;
 use crate::flags::Flags;
 use crate::options::{Effect, by_key};
 use crate::values;
@@ -221,11 +222,11 @@ impl Config {
             Some(path) => (path.as_str(), true),
             None => (DEFAULT_FILE, false),
         };
-        let file = read_file(Path::new(path), required).map_err(|reason| ConfigError::File {
+        let file = file::read(Path::new(path), required).map_err(|reason| ConfigError::File {
             path: path.into(),
             reason,
         })?;
-        let merged = merge(&flags.given, file).map_err(|reason| ConfigError::File {
+        let merged = file::merge(&flags.given, file).map_err(|reason| ConfigError::File {
             path: path.into(),
             reason,
         })?;
@@ -333,133 +334,14 @@ pub(crate) fn notices(keys: impl Iterator<Item = impl AsRef<str>>) -> Vec<String
 /// Keys of the file, for notices; empty when it cannot be read (which [`Config::load`] reports).
 pub(crate) fn file_keys(flags: &Flags) -> Vec<String> {
     let path = flags.config_file.as_deref().unwrap_or(DEFAULT_FILE);
-    read_file(Path::new(path), false)
+    file::read(Path::new(path), false)
         .map(|file| file.keys().cloned().collect())
         .unwrap_or_default()
-}
-
-/// Configuration files are small; a huge one is a mistake.
-const MAX_FILE: u64 = 1 << 20;
-
-fn read_file(path: &Path, required: bool) -> Result<Map<String, Value>, String> {
-    use std::io::Read;
-    let mut text = String::new();
-    match std::fs::File::open(path) {
-        Ok(file) => file
-            .take(MAX_FILE)
-            .read_to_string(&mut text)
-            .map_err(|e| format!("open {}: {}", path.display(), words(&e)))?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !required => 0,
-        Err(e) => return Err(format!("open {}: {}", path.display(), words(&e))),
-    };
-    if text.trim().is_empty() {
-        return Ok(Map::new());
-    }
-    match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
-        Ok(Value::Object(members)) => Ok(members),
-        Ok(_) => Err("invalid JSON: want an object".into()),
-        Err(e) => Err(format!("invalid JSON: {e}")),
-    }
-}
-
-/// An I/O error as people know it from Go programs.
-fn words(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "no such file or directory".into(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".into(),
-        _ => error.to_string(),
-    }
-}
-
-/// Keys that may stand in both places: their members are joined.
-const JOINED: &[&str] = &["runtimes"];
-
-fn merge(
-    given: &Map<String, Value>,
-    file: Map<String, Value>,
-) -> Result<Map<String, Value>, String> {
-    let unknown: Vec<&str> = file
-        .keys()
-        .map(String::as_str)
-        .filter(|key| by_key(key).is_none())
-        .collect();
-    if !unknown.is_empty() {
-        return Err(format!(
-            "the following directives don't match any configuration option: {}",
-            unknown.join(", ")
-        ));
-    }
-    let twice: Vec<String> = file
-        .iter()
-        .filter(|(key, _)| !JOINED.contains(&key.as_str()))
-        .filter_map(|(key, in_file)| {
-            let flag = given.get(key)?;
-            Some(format!(
-                "{key}: (from flag: {}, from file: {})",
-                shown(flag),
-                shown(in_file)
-            ))
-        })
-        .collect();
-    if !twice.is_empty() {
-        return Err(format!(
-            "the following directives are specified both as a flag and in the configuration file: {}",
-            twice.join(", ")
-        ));
-    }
-    let mut merged = file;
-    for (key, value) in given {
-        match (merged.get_mut(key), value) {
-            (Some(Value::Object(old)), Value::Object(new)) => old.extend(new.clone()),
-            (_, value) => {
-                merged.insert(key.clone(), value.clone());
-            }
-        }
-    }
-    refuse_unsupported(&merged)?;
-    // A key set to null is a key not set.
-    merged.retain(|_, value| !value.is_null());
-    Ok(merged)
-}
-
-fn refuse_unsupported(merged: &Map<String, Value>) -> Result<(), String> {
-    for (key, value) in merged {
-        let wanted = match value {
-            Value::Null | Value::Bool(false) => false,
-            Value::String(text) => !text.is_empty(),
-            Value::Array(items) => !items.is_empty(),
-            _ => true,
-        };
-        if wanted && by_key(key).is_some_and(|option| option.effect == Effect::Refused) {
-            return Err(format!("{key} is not supported by this engine"));
-        }
-    }
-    Ok(())
-}
-
-/// A value as Go's `%v` prints it.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(shown).collect();
-            format!("[{}]", items.join(" "))
-        }
-        Value::Object(members) => {
-            let items: Vec<String> = members
-                .iter()
-                .map(|(k, v)| format!("{k}:{}", shown(v)))
-                .collect();
-            format!("map[{}]", items.join(" "))
-        }
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn load(line: &str, file: &str) -> Result<Config, ConfigError> {
         let dir = tempfile::tempdir().unwrap();
@@ -535,10 +417,5 @@ mod tests {
         let told = notices(["userland-proxy", "debug", "containerd"].iter());
         assert_eq!(told.len(), 2);
         assert!(told[1].contains("without containerd"));
-    }
-
-    #[test]
-    fn printed_like_go() {
-        assert_eq!(shown(&json!({"a": ["b", 1]})), "map[a:[b 1]]");
     }
 }

@@ -5,6 +5,7 @@
 
 mod boot;
 mod config;
+mod file;
 mod flags;
 mod listen;
 mod lock;

@@ -39,9 +39,13 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
         return whole.checked_mul(1 << shift).ok_or_else(invalid);
     }
     let number: f64 = number.parse().map_err(|_| invalid())?;
-    // Positive and far below 2^63 for every size that exists; a larger one saturates.
+    let bytes = number * (1u64 << shift) as f64;
+    if !(0.0..i64::MAX as f64).contains(&bytes) {
+        return Err(invalid());
+    }
+    // Within the range just checked.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    Ok((number * (1u64 << shift) as f64) as u64)
+    Ok(bytes as u64)
 }
 
 /// `key=value`; without `=`, the value is empty.

@@ -37,6 +37,7 @@ pub mod time;
 
 pub use attach::Attachment;
 pub use config::{EngineConfig, SeccompDefault};
+pub use create::check_log_driver;
 pub use engine::{Engine, Services};
 pub use error::{EngineError, ErrorKind, Result};
 pub use exec::{ExecIo, ExecReader, ExecWriter};

@@ -14,7 +14,10 @@
 mod copy;
 mod error;
 mod service;
+mod types;
+mod users;
 
 pub use copy::{copy_up, is_empty};
 pub use error::VolumeError;
-pub use service::{CreateVolume, Mounted, Volume, VolumeRecord, Volumes};
+pub use service::Volumes;
+pub use types::{CreateVolume, Mounted, Volume, VolumeRecord};

@@ -1,93 +1,31 @@
 //! The service: index, users, and calls into drivers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use gantry_driver_api as driver;
-use gantry_driver_api::{Call, DriverResult, Kind, MountPlan, Reconcile};
+use gantry_driver_api::{Call, DriverResult, Kind, Reconcile};
 use gantry_driver_registry::{DriverRegistry, RegistryError};
 use gantry_model::{ContainerId, Timestamp};
 use gantry_store::{Batch, Store, Table};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 
-use crate::VolumeError;
-
-/// What is stored of a volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VolumeRecord {
-    /// Its name.
-    pub name: String,
-    /// Its driver.
-    pub driver: String,
-    /// The driver's options, as the user gave them.
-    #[serde(default)]
-    pub options: BTreeMap<String, String>,
-    /// Labels.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// When it was made.
-    pub created: Timestamp,
-    /// Whether the name was drawn, not given.
-    #[serde(default)]
-    pub anonymous: bool,
-    /// The container an anonymous volume was made for, while that one exists.
-    #[serde(default)]
-    pub owner: Option<ContainerId>,
-}
-
-/// A volume as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volume {
-    /// What is stored.
-    pub record: VolumeRecord,
-    /// Where its data is on the host; `None` when the driver does not say or is away.
-    pub mountpoint: Option<PathBuf>,
-    /// The driver's own words about it.
-    pub status: BTreeMap<String, String>,
-    /// The containers that use it.
-    pub users: Vec<ContainerId>,
-}
-
-/// A wish for a volume.
-#[derive(Debug, Clone, Default)]
-pub struct CreateVolume {
-    /// `None`: anonymous.
-    pub name: Option<String>,
-    /// `None`: the default driver.
-    pub driver: Option<String>,
-    /// The driver's options.
-    pub options: BTreeMap<String, String>,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// The container it is made for; only remembered for anonymous ones.
-    pub owner: Option<ContainerId>,
-    /// Whether to return before the index is on disk: for volumes that die with a container that dies with the boot.
-    pub transient: bool,
-}
-
-/// A volume made ready for a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mounted {
-    /// What to mount.
-    pub plan: MountPlan,
-}
+use crate::{CreateVolume, Volume, VolumeError, VolumeRecord};
 
 #[derive(Debug)]
-struct Entry {
-    record: VolumeRecord,
-    users: BTreeSet<ContainerId>,
+pub(crate) struct Entry {
+    pub(crate) record: VolumeRecord,
+    pub(crate) users: BTreeSet<ContainerId>,
     /// Serialises calls into the driver.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The volume service. Shared by `Arc`.
 pub struct Volumes {
-    drivers: Arc<DriverRegistry>,
+    pub(crate) drivers: Arc<DriverRegistry>,
     store: Store,
-    table: Table<VolumeRecord>,
-    index: Mutex<BTreeMap<String, Entry>>,
+    pub(crate) table: Table<VolumeRecord>,
+    pub(crate) index: Mutex<BTreeMap<String, Entry>>,
 }
 
 impl Volumes {
@@ -347,86 +285,6 @@ impl Volumes {
         Ok(())
     }
 
-    /// Says that a container uses a volume; until [`Volumes::release`] it cannot be removed.
-    ///
-    /// # Errors
-    /// [`VolumeError::NotFound`].
-    pub fn acquire(&self, name: &str, user: &ContainerId) -> Result<(), VolumeError> {
-        let mut index = self.index.lock();
-        let entry = index
-            .get_mut(name)
-            .ok_or_else(|| VolumeError::NotFound(name.into()))?;
-        entry.users.insert(user.clone());
-        Ok(())
-    }
-
-    /// The container does not exist any more. An anonymous volume that is left becomes the user's.
-    pub fn release(&self, name: &str, user: &ContainerId) {
-        let mut index = self.index.lock();
-        let Some(entry) = index.get_mut(name) else {
-            return;
-        };
-        entry.users.remove(user);
-    }
-
-    /// The container is about to be removed without its anonymous volumes: they are the user's from now on. Part of the
-    /// batch that removes the container's record.
-    ///
-    /// # Errors
-    /// [`VolumeError::Store`].
-    pub fn disown(
-        &self,
-        names: impl Iterator<Item = String>,
-        batch: &mut Batch,
-    ) -> Result<(), VolumeError> {
-        let mut index = self.index.lock();
-        for name in names {
-            if let Some(entry) = index.get_mut(&name)
-                && entry.record.owner.take().is_some()
-            {
-                batch.put(&self.table, &name, &entry.record)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes a volume ready for a container.
-    ///
-    /// # Errors
-    /// [`VolumeError::NotFound`], the driver's.
-    pub async fn mount(
-        self: &Arc<Self>,
-        name: &str,
-        consumer: &ContainerId,
-    ) -> Result<Mounted, VolumeError> {
-        let plan = self
-            .consume(name, consumer, "mount", |handle, call, request| {
-                handle.mount(call, request)
-            })
-            .await?;
-        Ok(Mounted { plan })
-    }
-
-    /// The container has stopped.
-    ///
-    /// # Errors
-    /// The driver's; an absent volume is none.
-    pub async fn unmount(
-        self: &Arc<Self>,
-        name: &str,
-        consumer: &ContainerId,
-    ) -> Result<(), VolumeError> {
-        let outcome = self
-            .consume(name, consumer, "unmount", |handle, call, request| {
-                handle.unmount(call, request)
-            })
-            .await;
-        match outcome {
-            Err(VolumeError::NotFound(_)) => Ok(()),
-            other => other,
-        }
-    }
-
     /// Bytes a volume occupies; `None` when its driver cannot tell.
     pub async fn usage(self: &Arc<Self>, name: &str) -> Option<u64> {
         let record = self.record(name)?;
@@ -445,41 +303,7 @@ impl Volumes {
         Ok(())
     }
 
-    async fn consume<T: Send + 'static>(
-        self: &Arc<Self>,
-        name: &str,
-        consumer: &ContainerId,
-        doing: &'static str,
-        act: impl FnOnce(&dyn driver::Volume, &Call<'_>, driver::volume::MountVolume) -> DriverResult<T>
-        + Send
-        + 'static,
-    ) -> Result<T, VolumeError> {
-        let turn = self
-            .turn(name)
-            .ok_or_else(|| VolumeError::NotFound(name.into()))?;
-        let _turn = turn.lock().await;
-        let record = self
-            .record(name)
-            .ok_or_else(|| VolumeError::NotFound(name.into()))?;
-        let handle = self
-            .drivers
-            .volume(&record.driver)
-            .map_err(|error| VolumeError::Driver {
-                doing,
-                name: name.into(),
-                source: error.into(),
-            })?;
-        let request = driver::volume::MountVolume {
-            name: name.into(),
-            consumer: consumer.to_string(),
-        };
-        driven(name, doing, move || {
-            act(&*handle, &Call::new(doing), request)
-        })
-        .await
-    }
-
-    fn turn(&self, name: &str) -> Option<Arc<tokio::sync::Mutex<()>>> {
+    pub(crate) fn turn(&self, name: &str) -> Option<Arc<tokio::sync::Mutex<()>>> {
         self.index.lock().get(name).map(|e| e.turn.clone())
     }
 
@@ -547,7 +371,7 @@ async fn blocking<T: Send + 'static>(
         .map_err(|error| VolumeError::Internal(error.to_string()))
 }
 
-async fn driven<T: Send + 'static>(
+pub(crate) async fn driven<T: Send + 'static>(
     name: &str,
     doing: &'static str,
     work: impl FnOnce() -> DriverResult<T> + Send + 'static,

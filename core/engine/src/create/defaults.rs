@@ -84,8 +84,7 @@ impl Engine {
 
     /// Checks the log driver and its options.
     pub(super) fn check_log(&self, host: &HostConfig) -> Result<()> {
-        super::attrs::check(&host.log_config.config)?;
-        log_limits(&host.log_config.kind, &host.log_config.config).map(drop)
+        check_log_driver(&host.log_config.kind, &host.log_config.config)
     }
 
     /// Where a container's output goes; `None`: nowhere.
@@ -101,6 +100,15 @@ impl Engine {
             attrs: super::attrs::of(record)?,
         }))
     }
+}
+
+/// Checks a log driver and its options.
+///
+/// # Errors
+/// Drivers and options that there are not.
+pub fn check_log_driver(driver: &str, options: &BTreeMap<String, String>) -> Result<()> {
+    super::attrs::check(options)?;
+    log_limits(driver, options).map(drop)
 }
 
 /// How large a log may grow.

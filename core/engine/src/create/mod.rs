@@ -9,6 +9,8 @@ mod attrs;
 mod defaults;
 mod volumes;
 
+pub use defaults::check_log_driver;
+
 use std::collections::BTreeMap;
 
 use gantry_image::Image;
