@@ -8,7 +8,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("gantry-model", &[]),
     ("gantry-wire", &["gantry-model"]),
     ("gantry-driver-api", &["gantry-model"]),
-    ("gantry-sys", &[]),
+    ("gantry-sys", &["gantry-driver-api"]),
     ("gantry-store", &["gantry-model"]),
     (
         "gantry-driver-registry",
