@@ -59,3 +59,25 @@ fn a_start() {
     assert!(matches!(c.control.ask(Request::Info), Message::Info(_)));
     c.kill();
 }
+
+#[test]
+#[ignore = "prints numbers"]
+fn output() {
+    let m = Machine::new();
+    let line = format!("{}\n", "x".repeat(63));
+    std::fs::write(m.lower().join("data"), line.repeat(50 << 14)).unwrap();
+    for log in [true, false] {
+        let mut spec = m.spec(&["cat", "/data"]);
+        if !log {
+            spec.launch.log = None;
+        }
+        let mut c = m.create(spec);
+        let begin = Instant::now();
+        c.start();
+        c.exited();
+        println!(
+            "50 MB in lines of 64 bytes, log {log}: {} ms",
+            begin.elapsed().as_millis()
+        );
+    }
+}

@@ -24,6 +24,8 @@ pub(crate) struct Log {
     file: Option<File>,
     streams: [Stream; 2],
     out: Vec<u8>,
+    /// The last time that was encoded: the entries of a chunk share theirs.
+    stamp: (i64, Vec<u8>),
     /// Chunks that were lost.
     pub(crate) errors: u64,
 }
@@ -64,6 +66,7 @@ impl Log {
             file,
             streams: Default::default(),
             out: Vec::new(),
+            stamp: (0, Vec::new()),
             errors: 0,
         })
     }
@@ -168,7 +171,13 @@ impl Log {
             out.extend_from_slice(file.config.attrs.as_bytes());
         }
         out.extend_from_slice(br#","time":""#);
-        json::rfc3339(out, time);
+        let (of, text) = &mut self.stamp;
+        if *of != time || text.is_empty() {
+            *of = time;
+            text.clear();
+            json::rfc3339(text, time);
+        }
+        out.extend_from_slice(text);
         out.extend_from_slice(b"\"}\n");
         if self.out.len() >= BATCH {
             result = result.and(self.flush());
