@@ -68,18 +68,21 @@ impl Drop for Daemon {
 
 /// Everything that can be measured.
 pub(crate) struct Bench {
-    dir: tempfile::TempDir,
-    bin: PathBuf,
     /// Gantry's daemon.
     pub(crate) gantryd: Daemon,
     /// Debian's dockerd, where it is installed.
     pub(crate) dockerd: Option<Daemon>,
+    bin: PathBuf,
+    /// Goes last: the daemons' files are in it.
+    dir: tempfile::TempDir,
 }
 
 impl Bench {
     /// Makes a busybox root file system and starts the daemons with it as image `busybox`.
     pub(crate) fn new(bin: &Path) -> Result<Self> {
         shell("ip link set lo up && mount --make-rprivate /")?;
+        // Debian's crun refuses an empty unified hierarchy beside version 1.
+        shell("! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified")?;
         let dir = tempfile::Builder::new().prefix("gantry-perf-").tempdir()?;
         let root = dir.path().join("root");
         make_root(&root)?;
