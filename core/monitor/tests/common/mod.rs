@@ -588,8 +588,11 @@ pub fn read_log(path: &Path) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Whether a process is there, and not just waiting to be reaped by whoever inherited it.
 pub fn running(pid: i32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(") ").next().and_then(|s| s.chars().next());
+    state.is_some_and(|s| s != 'Z')
 }
 
 /// Waits for what another process does; fails only if it never happens.
