@@ -2,6 +2,26 @@
 //!
 //! Everything it makes outside its two roots carries a tag derived from the data-root, so that daemons on different roots
 //! live side by side; one lock keeps two off the same root. It holds no container: when it dies, they go on.
+//!
+//! The data-root, which survives reboots:
+//! ```text
+//! lock               flock of the running daemon, and its process ID
+//! engine-id          identifies the engine to clients
+//! state.redb         all durable records, versioned (core/store)
+//! content/           blobs, as an OCI image layout (core/content)
+//! containers/<id>/   generated files and the log of each container (core/engine)
+//! network/networks/  networks (core/network)
+//! <kind>/<driver>/   each driver's own
+//! ```
+//! The exec-root, which may vanish with a reboot:
+//! ```text
+//! state/             newest state of each container (core/engine)
+//! containers/<id>/   monitor socket and exit record (core/runtime)
+//! volumes/<id>/      mounts of volumes that are file systems (core/engine)
+//! network/           sandboxes, netd's socket (core/network)
+//! plugins/           copies that plugins are loaded from (plugins/host)
+//! <kind>/<driver>/   each driver's own
+//! ```
 
 mod boot;
 mod config;

@@ -26,8 +26,12 @@ impl Engine {
                     let (point, new) = self.make_volume(record, wanted).await?;
                     // Noted before it is filled, so that a failure finds it.
                     record.mounts.push(point.clone());
-                    if new && !point.no_copy {
-                        self.fill(record, &point, root).await?;
+                    if new
+                        && !point.no_copy
+                        && let Err(error) = self.fill(record, &point, root).await
+                    {
+                        self.drop_half_filled(record, &point).await;
+                        return Err(error);
                     }
                 }
                 _ => record.mounts.push(wanted.point),
@@ -85,6 +89,15 @@ impl Engine {
         .await?;
         volumes.unmount(&point.name, &record.id).await?;
         outcome.map_err(|source| gantry_volume::VolumeError::Copy { name, source }.into())
+    }
+
+    /// A volume made for this container that holds a part of the image's content must not look like a whole one.
+    async fn drop_half_filled(&self, record: &Record, point: &MountPoint) {
+        let volumes = &self.services.volumes;
+        volumes.release(&point.name, &record.id);
+        if let Err(error) = volumes.remove(&point.name, true).await {
+            tracing::warn!(volume = point.name, %error, "cannot remove a half-filled volume");
+        }
     }
 
     /// The container does not use its volumes any more; with `anonymous`, those that were made for it alone go as well.

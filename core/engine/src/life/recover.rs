@@ -93,9 +93,13 @@ impl Engine {
             .map(|(c, l)| (l.record.storage_driver.clone(), c.id.to_string()))
             .collect();
         let ids: HashSet<ContainerId> = known.iter().map(|(c, _)| c.id.clone()).collect();
+        let had_process: HashSet<ContainerId> = known
+            .iter()
+            .filter(|(_, l)| l.this_boot && may_have_process(l.record.state.phase))
+            .map(|(c, _)| c.id.clone())
+            .collect();
         let images = self.services.images.clone();
         let directory = self.config.load().data_root.join("containers");
-        let living = ids.clone();
         blocking(move || {
             if let Err(error) = images.reconcile(&roots) {
                 tracing::warn!(%error, "a storage driver cannot reconcile");
@@ -107,7 +111,7 @@ impl Engine {
             {
                 let name = entry.file_name();
                 let id = name.to_str().and_then(|n| n.parse::<ContainerId>().ok());
-                if id.is_some_and(|id| !living.contains(&id)) {
+                if id.is_some_and(|id| !ids.contains(&id)) {
                     let _ = std::fs::remove_dir_all(entry.path());
                 }
             }
@@ -115,7 +119,7 @@ impl Engine {
         .await?;
         self.services.volumes.reconcile().await;
         for id in self.services.runtime.known().await? {
-            if ids.contains(&id) {
+            if had_process.contains(&id) {
                 continue;
             }
             if let Ok(Reconnected::Running(process)) = self.services.runtime.reconnect(&id).await {
@@ -136,8 +140,8 @@ impl Engine {
         match phase {
             Phase::Removing => return Found::HalfRemoved,
             Phase::Restarting => return Found::Waited,
-            Phase::Created | Phase::Exited => return Found::Rested,
-            Phase::Starting | Phase::Running | Phase::Paused => {}
+            phase if !may_have_process(phase) => return Found::Rested,
+            _ => {}
         }
         let reconnected = match this_boot {
             true => self.services.runtime.reconnect(&container.id).await,
@@ -226,4 +230,9 @@ impl Engine {
             self.restart_later(container, std::time::Duration::ZERO);
         }
     }
+}
+
+/// Whether a monitor may hold a process of a container that was last seen like this.
+fn may_have_process(phase: Phase) -> bool {
+    matches!(phase, Phase::Starting | Phase::Running | Phase::Paused)
 }

@@ -137,11 +137,7 @@ impl Engine {
             state.started_at = process.started_at().unwrap_or_else(Timestamp::now);
             state.health = health;
         });
-        let kept = match record.host_config.restart_policy.name.as_str() {
-            "" | "no" => self.records.note(&record),
-            // Whether it shall run after a reboot is known only by what is on disk.
-            _ => self.records.keep(&record),
-        };
+        let kept = self.records.keep(&record);
         container.tell(|progress| progress.running = true);
         self.tell(&record, "start");
         self.watch_over(container.clone(), process);

@@ -258,6 +258,15 @@ fn warnings(host: &HostConfig, facts: &HostFacts) -> Vec<String> {
     if host.kernel_memory != 0 || host.kernel_memory_tcp != 0 {
         warnings.push("Kernel memory limits are deprecated and have no effect.".into());
     }
+    if host
+        .log_config
+        .config
+        .get("compress")
+        .is_some_and(|on| on == "true")
+    {
+        warnings
+            .push("Rotated log files are not compressed: log opt compress has no effect.".into());
+    }
     if host.cpu_count > 0
         || host.cpu_percent > 0
         || host.io_maximum_iops > 0
