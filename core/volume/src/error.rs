@@ -26,7 +26,10 @@ pub enum VolumeError {
     )]
     InvalidName(String),
     /// The driver is not there.
-    #[error("create {name}: error looking up volume plugin {driver}: {source}")]
+    #[error(
+        "create {name}: error looking up volume plugin {driver}: {}",
+        missing(driver, source)
+    )]
     NoDriver {
         /// The volume.
         name: String,
@@ -59,6 +62,14 @@ pub enum VolumeError {
     /// A bug: the thread that did the work died.
     #[error("volume service: {0}")]
     Internal(String),
+}
+
+/// Docker's words for a driver that nobody has heard of; an own reason for one that cannot be had.
+fn missing(driver: &str, error: &RegistryError) -> String {
+    match error {
+        RegistryError::Unknown { .. } => format!("plugin {driver:?} not found"),
+        RegistryError::Unavailable { .. } => error.to_string(),
+    }
 }
 
 impl VolumeError {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use gantry_model::container::HostConfig;
 use gantry_runtime::LogTarget;
+use gantry_runtime::spec::{default_masked_paths, default_readonly_paths};
 use gantry_sys::cgroup::Mode;
 
 use crate::container::record::Record;
@@ -50,6 +51,15 @@ impl Engine {
                 ("", _) => "host".into(),
                 (mode, _) => mode.to_owned(),
             };
+        }
+        if !host.privileged {
+            host.masked_paths
+                .get_or_insert_with(|| default_masked_paths("/sys".as_ref()));
+            host.readonly_paths
+                .get_or_insert_with(default_readonly_paths);
+        }
+        if self.services.runtime.host().cgroup_mode() != Some(Mode::V2) {
+            host.oom_kill_disable.get_or_insert(false);
         }
         if host.shm_size == 0 {
             host.shm_size = config.shm_size;

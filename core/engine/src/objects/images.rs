@@ -59,7 +59,13 @@ impl Engine {
         let images = self.services.images.clone();
         let query = list_query(query.all, &query.filters, query.shared_size);
         let list = blocking(move || images.list(&query)).await??;
-        list.iter().map(convert).collect()
+        let shown = |one| {
+            let mut shown: wire::ImageSummary = convert(one)?;
+            // Absent, not empty, as dockerd tells it.
+            shown.labels = shown.labels.filter(|labels| !labels.is_empty());
+            Ok(shown)
+        };
+        list.iter().map(shown).collect()
     }
 
     /// Everything about an image.
@@ -68,7 +74,11 @@ impl Engine {
     /// `No such image: x`.
     pub async fn image_inspect(&self, name: &str) -> Result<wire::ImageInspect> {
         let (images, name) = (self.services.images.clone(), name.to_owned());
-        convert(&blocking(move || images.inspect(&name)).await??)
+        let mut shown: wire::ImageInspect =
+            convert(&blocking(move || images.inspect(&name)).await??)?;
+        shown.config.env = shown.config.env.filter(|env| !env.is_empty());
+        shown.config.labels = shown.config.labels.filter(|labels| !labels.is_empty());
+        Ok(shown)
     }
 
     /// How an image came to be, newest step first.

@@ -21,12 +21,14 @@ impl Engine {
             "" => vec!["-ef"],
             args => args.split_whitespace().collect(),
         };
-        let output = tokio::process::Command::new("ps")
-            .args(&args)
-            .stdin(std::process::Stdio::null())
-            .output()
-            .await
-            .map_err(|e| EngineError::io("error running ps", &e))?;
+        let mut wanted: Vec<String> = pids.iter().map(ToString::to_string).collect();
+        wanted.sort();
+        let chosen = format!("-q{}", wanted.join(","));
+        let mut output = ps(args.iter().copied().chain([chosen.as_str()])).await?;
+        if !output.status.success() {
+            // Some options cannot be combined with a choice of processes.
+            output = ps(args.iter().copied()).await?;
+        }
         if !output.status.success() {
             let words = String::from_utf8_lossy(&output.stderr);
             return Err(EngineError::internal(format!("ps: {}", words.trim())));
@@ -35,6 +37,15 @@ impl Engine {
         self.tell(&container.record(), "top");
         Ok(reply)
     }
+}
+
+async fn ps<'a>(args: impl Iterator<Item = &'a str>) -> Result<std::process::Output> {
+    tokio::process::Command::new("ps")
+        .args(args)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .await
+        .map_err(|e| EngineError::io("error running ps", &e))
 }
 
 /// The lines of `ps` that are about `pids`.
