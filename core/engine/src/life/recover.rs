@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use futures_util::{StreamExt, stream};
 use gantry_model::ContainerId;
 use gantry_network::LiveSandbox;
 use gantry_runtime::{ExitStatus, Process, Reconnected};
@@ -13,6 +14,9 @@ use crate::container::persist::Loaded;
 use crate::container::record::{MountKind, Phase};
 use crate::engine::blocking;
 use crate::{Engine, Result};
+
+/// Containers that are looked at, or put in order, at once.
+const AT_ONCE: usize = 16;
 
 /// What became of a container while there was no daemon.
 enum Found {
@@ -44,22 +48,25 @@ impl Engine {
             }
         }
         self.sweep(&known).await?;
-        let mut found = Vec::with_capacity(known.len());
-        let mut live = Vec::new();
-        for (container, loaded) in known {
+        let looks = known.into_iter().map(|(container, loaded)| async move {
             let what = self.look(&container, loaded.this_boot).await;
-            if let Found::Lives(process) = &what {
-                live.push(LiveSandbox {
+            let live = match &what {
+                Found::Lives(process) => Some(LiveSandbox {
                     container: container.id.clone(),
                     netns: process.netns().await.ok(),
-                });
-            }
-            found.push((container, what));
-        }
+                }),
+                _ => None,
+            };
+            ((container, what), live)
+        });
+        let (found, live): (Vec<_>, Vec<_>) = stream::iter(looks).buffered(AT_ONCE).unzip().await;
+        let live = live.into_iter().flatten().collect();
         self.services.networks.restore(live).await?;
-        for (container, what) in found {
-            self.settle(&container, what).await;
-        }
+        stream::iter(found)
+            .for_each_concurrent(AT_ONCE, |(container, what)| async move {
+                self.settle(&container, what).await;
+            })
+            .await;
         let exists = |id: &ContainerId| self.containers.get(id).is_some();
         self.services.volumes.sweep(exists).await;
         Ok(())
