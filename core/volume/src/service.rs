@@ -7,7 +7,7 @@ use gantry_driver_api as driver;
 use gantry_driver_api::{Call, DriverResult, Kind, Reconcile};
 use gantry_driver_registry::{DriverRegistry, RegistryError};
 use gantry_model::{ContainerId, Timestamp};
-use gantry_store::{Batch, Store, Table};
+use gantry_store::{Store, Table};
 use parking_lot::Mutex;
 
 use crate::{CreateVolume, Volume, VolumeError, VolumeRecord};
@@ -23,7 +23,6 @@ pub(crate) struct Entry {
 /// The volume service. Shared by `Arc`.
 pub struct Volumes {
     pub(crate) drivers: Arc<DriverRegistry>,
-    store: Store,
     pub(crate) table: Table<VolumeRecord>,
     pub(crate) index: Mutex<BTreeMap<String, Entry>>,
 }
@@ -42,7 +41,6 @@ impl Volumes {
             .collect();
         Ok(Arc::new(Self {
             drivers,
-            store: store.clone(),
             table,
             index: Mutex::new(index),
         }))
@@ -292,15 +290,6 @@ impl Volumes {
         let request = driver::volume::VolumeName { name: name.into() };
         let usage = blocking(move || handle.usage(&Call::new("volume usage"), request)).await;
         usage.ok()?.ok().map(|usage| usage.bytes)
-    }
-
-    /// Awaits everything handed to the index so far.
-    ///
-    /// # Errors
-    /// [`VolumeError::Store`].
-    pub async fn flush(&self) -> Result<(), VolumeError> {
-        self.store.commit(Batch::new()).await?;
-        Ok(())
     }
 
     pub(crate) fn turn(&self, name: &str) -> Option<Arc<tokio::sync::Mutex<()>>> {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use gantry_driver_api::MountPlan;
 use gantry_model::{ContainerId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -58,11 +57,4 @@ pub struct CreateVolume {
     pub owner: Option<ContainerId>,
     /// Whether to return before the index is on disk: for volumes that die with a container that dies with the boot.
     pub transient: bool,
-}
-
-/// A volume made ready for a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mounted {
-    /// What to mount.
-    pub plan: MountPlan,
 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use gantry_driver_api as driver;
-use gantry_driver_api::{Call, DriverResult};
+use gantry_driver_api::{Call, DriverResult, MountPlan};
 use gantry_model::ContainerId;
 use gantry_store::Batch;
 
 use crate::service::driven;
-use crate::{Mounted, VolumeError, Volumes};
+use crate::{VolumeError, Volumes};
 
 impl Volumes {
     /// Says that a container uses a volume; until [`Volumes::release`] it cannot be removed.
@@ -62,13 +62,11 @@ impl Volumes {
         self: &Arc<Self>,
         name: &str,
         consumer: &ContainerId,
-    ) -> Result<Mounted, VolumeError> {
-        let plan = self
-            .consume(name, consumer, "mount", |handle, call, request| {
-                handle.mount(call, request)
-            })
-            .await?;
-        Ok(Mounted { plan })
+    ) -> Result<MountPlan, VolumeError> {
+        self.consume(name, consumer, "mount", |handle, call, request| {
+            handle.mount(call, request)
+        })
+        .await
     }
 
     /// The container has stopped.

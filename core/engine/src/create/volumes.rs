@@ -74,11 +74,11 @@ impl Engine {
     /// Copies what the image has at the mount's place into its new, empty volume.
     async fn fill(&self, record: &Record, point: &MountPoint, root: &MountPlan) -> Result<()> {
         let volumes = &self.services.volumes;
-        let mounted = volumes.mount(&point.name, &record.id).await?;
+        let plan = volumes.mount(&point.name, &record.id).await?;
         let (root, destination, name) =
             (root.clone(), point.destination.clone(), point.name.clone());
         let outcome = blocking(move || {
-            let Some(directory) = mounted.plan.directory() else {
+            let Some(directory) = plan.directory() else {
                 // Content belongs to whoever serves the file system.
                 return Ok(());
             };

@@ -175,13 +175,10 @@ impl Engine {
     }
 
     async fn volume_source(&self, record: &Record, point: &MountPoint) -> Result<PathBuf> {
-        let mounted = self.services.volumes.mount(&point.name, &record.id).await?;
-        let root = match mounted.plan.mounts.as_slice() {
+        let plan = self.services.volumes.mount(&point.name, &record.id).await?;
+        let root = match plan.mounts.as_slice() {
             [Mount::Bind { source, .. }] => source.clone(),
-            _ => {
-                self.mount_volume(record, &point.name, mounted.plan.clone())
-                    .await?
-            }
+            _ => self.mount_volume(record, &point.name, plan).await?,
         };
         match point.subpath.as_str() {
             "" => Ok(root),

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use gantry_driver_api::volume::{MountVolume, VolumeInfo, VolumeName};
 use gantry_driver_api::{Driver, DriverError, ErrorCode, Mount, MountPlan};
 use gantry_driver_registry::Local;
+use gantry_store::Batch;
 
 use super::*;
 
