@@ -10,35 +10,39 @@ use super::{DeviceValue, Group, Limits};
 /// Makes `mount/path`. In the cpuset hierarchy a new group has no processors until it is given its parent's.
 pub(super) fn create(mount: &Path, path: &Path, cpuset: bool) -> Result<(), CgroupError> {
     let dir = mount.join(path);
+    let made = |done: rustix::io::Result<()>| match done {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(e) => Err(CgroupError::new("mkdir", &dir, e.into())),
+    };
     match rustix::fs::mkdir(&dir, 0o755.into()) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::EXIST) => return Ok(()),
         Err(rustix::io::Errno::NOENT) => {
             if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
                 create(mount, parent, cpuset)?;
             }
-            match rustix::fs::mkdir(&dir, 0o755.into()) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                Err(e) => return Err(CgroupError::new("mkdir", &dir, e.into())),
-            }
+            made(rustix::fs::mkdir(&dir, 0o755.into()))?;
         }
-        Err(e) => return Err(CgroupError::new("mkdir", &dir, e.into())),
+        done => made(done)?,
     }
     if cpuset {
-        inherit_cpuset(&dir)?;
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            inherit(mount, &dir, file)?;
+        }
     }
     Ok(())
 }
 
-fn inherit_cpuset(dir: &Path) -> Result<(), CgroupError> {
-    let parent = dir.parent().unwrap_or(dir);
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        let own = dir.join(file);
-        if files::read(&own)?.is_empty() {
-            files::write(&own, files::read(&parent.join(file))?)?;
-        }
-    }
-    Ok(())
+/// The value of `file` in `dir`, which is its parent's unless it has one. Another container's start may have made the
+/// parent and not filled it yet: whoever comes first does.
+fn inherit(mount: &Path, dir: &Path, file: &str) -> Result<String, CgroupError> {
+    let own = dir.join(file);
+    let value = files::read(&own)?;
+    let parent = match dir.parent() {
+        Some(parent) if value.is_empty() && dir != mount => parent,
+        _ => return Ok(value),
+    };
+    let value = inherit(mount, parent, file)?;
+    files::write(&own, &value)?;
+    Ok(value)
 }
 
 /// A file of a controller that the host must have.
