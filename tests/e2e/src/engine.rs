@@ -22,6 +22,8 @@ pub struct Options {
     pub plugins: Option<PathBuf>,
     /// Data-root instead of one in the engine's directory.
     pub data: Option<PathBuf>,
+    /// What the daemon takes for the identifier of the machine's boot.
+    pub boot_id: Option<String>,
 }
 
 /// A running engine. Dropping it without [`Engine::finish`] (a failing test) ends its processes all the same.
@@ -118,7 +120,7 @@ impl Engine {
             .open(self.dir().join("gantryd.log"))
             .expect("a log");
         let plugins = self.options.plugins.clone().unwrap_or_else(bin_dir);
-        Command::new(bin_dir().join("gantryd"))
+        self.program()
             .arg("-H")
             .arg(self.host())
             .args([OsStr::new("--data-root"), self.data.as_os_str()])
@@ -139,6 +141,45 @@ impl Engine {
             .stderr(log)
             .spawn()
             .expect("gantryd is built: run `cargo build --workspace` first")
+    }
+
+    /// The daemon's program, in a mount namespace with another boot identifier when one is wanted.
+    fn program(&self) -> Command {
+        let gantryd = bin_dir().join("gantryd");
+        let Some(boot_id) = &self.options.boot_id else {
+            return Command::new(gantryd);
+        };
+        let file = self.dir().join("boot_id");
+        fs::write(&file, boot_id).expect("the identifier is written");
+        let script = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--propagation", "private", "sh", "-c", script])
+            .arg(file)
+            .arg(gantryd);
+        command
+    }
+
+    /// What a power cut and a restart of the machine are to the engine: daemon, monitors and containers end at once, and
+    /// the daemon finds another boot identifier.
+    pub fn reboot(&mut self, boot_id: &str) {
+        let mut doomed = Vec::new();
+        for id in self.docker(&["ps", "-q"]).ok().lines() {
+            let pid = self.docker(&["inspect", "-f", "{{.State.Pid}}", id]).ok();
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let monitor = status
+                .lines()
+                .find_map(|line| line.strip_prefix("PPid:"))
+                .map(|parent| parent.trim().to_owned());
+            doomed.extend(monitor);
+            doomed.push(pid);
+        }
+        self.kill9();
+        for pid in doomed {
+            signal(pid.parse().expect("a process"), Signal::KILL);
+        }
+        self.options.boot_id = Some(boot_id.into());
+        self.boot();
     }
 
     /// Starts the daemon (again) and waits until it answers.
