@@ -137,3 +137,66 @@ fn the_same_plugins_in_child_processes() {
     engine.docker(&["volume", "rm", "vol"]).ok();
     engine.finish();
 }
+
+/// An engine with the mock volume driver, which fails to create volumes in the way that `fail` says.
+fn with_mock(dir: &Path, isolation: &str, fail: &serde_json::Value) -> Engine {
+    let plugins = plugin_dir(dir, "nothing");
+    let mock = bin_dir().join("examples/libmock_volume.so");
+    fs::copy(mock, plugins.join("libgantry_volume_mock.so")).unwrap();
+    let mock = json!({"isolation": isolation, "options": {"fail": {"create": fail}}});
+    let engine = Engine::with(Options {
+        config: Some(json!({"drivers": {"volume": {"mock": mock}}})),
+        plugins: Some(plugins),
+        ..Default::default()
+    });
+    engine.import_busybox("busybox:latest");
+    engine
+}
+
+#[test]
+fn a_driver_that_fails_costs_one_error() {
+    for (isolation, fail, wording) in [
+        ("in-process", json!({"with": "panic"}), "panicked"),
+        ("process", json!({"with": "panic"}), "panicked"),
+        ("process", json!({"with": "segfault"}), "signal"),
+        (
+            "process",
+            json!({"with": "error", "code": "resource_exhausted", "message": "no more room"}),
+            "no more room",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = with_mock(dir.path(), isolation, &fail);
+        let said = engine
+            .docker(&["volume", "create", "-d", "mock", "vol"])
+            .fails(1, "");
+        assert!(said.contains(wording), "{isolation} {fail}: {said}");
+        assert_eq!(said.lines().count(), 1, "one clear error: {said}");
+        let args = ["run", "--rm", "-v", "data:/d", "busybox", "echo", "on"];
+        assert_eq!(engine.docker(&args).ok(), "on", "{isolation} {fail}");
+        engine.docker(&["volume", "rm", "data"]).ok();
+        engine.finish();
+    }
+}
+
+#[test]
+fn a_plugin_of_another_protocol_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugins = plugin_dir(dir.path(), "nothing");
+    let future = bin_dir().join("examples/libmock_future.so");
+    fs::copy(future, plugins.join("libgantry_network_future.so")).unwrap();
+    let engine = Engine::with(Options {
+        plugins: Some(plugins),
+        ..Default::default()
+    });
+    let listed = engine.gantry(&["driver", "ls", "--no-trunc"]).ok();
+    let line = listed
+        .lines()
+        .find(|l| l.contains("future"))
+        .unwrap_or_default();
+    assert!(
+        line.contains("refused") && line.contains("protocol"),
+        "{listed}"
+    );
+    engine.finish();
+}
