@@ -155,10 +155,11 @@ impl<R: Read> TarReader<R> {
     }
 
     fn skip_rest(&mut self) -> io::Result<()> {
-        let rest = self.remaining + self.padding;
+        let (data, rest) = (self.remaining, self.remaining + self.padding);
         (self.remaining, self.padding) = (0, 0);
         let skipped = io::copy(&mut self.input.by_ref().take(rest), &mut io::sink())?;
-        if skipped < rest {
+        // Some writers (umoci 0.4) leave out what follows the last entry's data: its padding, and the end mark.
+        if skipped < data {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(())

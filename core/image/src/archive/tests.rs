@@ -144,3 +144,15 @@ fn hostile_archives_are_errors() {
         "overlapping runs"
     );
 }
+
+#[test]
+fn an_archive_may_end_with_its_last_data() {
+    let mut archive = header("a", b'0', 5).as_bytes().to_vec();
+    archive.extend_from_slice(b"hello");
+    let mut reader = TarReader::new(&archive[..]);
+    reader.next().unwrap().unwrap();
+    assert!(reader.next().unwrap().is_none());
+    let mut cut = TarReader::new(&archive[..archive.len() - 1]);
+    cut.next().unwrap().unwrap();
+    assert_eq!(cut.next().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+}
