@@ -16,7 +16,20 @@
 //! Not here: creating or limiting cgroups, networks, storage snapshots (prepared by the caller, named in the plan).
 #![allow(unsafe_code)]
 
+// Modules that only the programs use name the library from outside, as their tests do.
+extern crate self as gantry_monitor;
+
 pub mod client;
+mod exec;
+mod fault;
+mod init;
+mod monitor;
 pub mod options;
 pub mod plan;
+mod process;
 pub mod protocol;
+mod sync;
+mod sys;
+mod zygote;
+
+pub use zygote::run as serve_zygote;

@@ -2,16 +2,6 @@
 //!
 //! `gantry-monitor zygote`, with a `SOCK_SEQPACKET` socket as descriptor 3, is the only way it is called. Everything here
 //! is single-threaded by design: processes fork and clone freely, which no thread would survive.
-#![allow(unsafe_code)]
-
-mod exec;
-mod fault;
-mod init;
-mod monitor;
-mod process;
-mod sync;
-mod sys;
-mod zygote;
 
 use std::process::ExitCode;
 
@@ -21,7 +11,7 @@ fn main() -> ExitCode {
         eprintln!("usage: gantry-monitor zygote   (by gantryd, with a socket as descriptor 3)");
         return ExitCode::from(2);
     }
-    match zygote::run() {
+    match gantry_monitor::serve_zygote() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gantry-monitor: {error}");

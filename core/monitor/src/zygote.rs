@@ -14,8 +14,12 @@ use crate::sys::{self, Fork};
 /// The descriptor that launches come on.
 const SOCKET: i32 = 3;
 
-/// Serves launches until the daemon closes the socket.
-pub(crate) fn run() -> io::Result<()> {
+/// Serves launches as the zygote, until the daemon closes the socket (descriptor 3). For a process of one thread, which
+/// is executed anew from a sealed copy first.
+///
+/// # Errors
+/// Where descriptor 3 is not open, or no copy can be made.
+pub fn run() -> io::Result<()> {
     rustix::fs::fcntl_getfl(borrowed())
         .map_err(|_| io::Error::other("descriptor 3 is not open"))?;
     seal_self()?;
