@@ -34,6 +34,7 @@ mod signal;
 mod spec;
 mod stream;
 pub mod time;
+mod update;
 
 pub use attach::Attachment;
 pub use config::{EngineConfig, SeccompDefault};

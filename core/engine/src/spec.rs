@@ -200,7 +200,8 @@ impl Engine {
     }
 }
 
-fn resources(host: &HostConfig) -> Resources {
+/// The limits in a host configuration.
+pub(crate) fn resources(host: &HostConfig) -> Resources {
     let set = |value: i64| (value != 0).then_some(value);
     let positive = |value: i64| u64::try_from(value).ok().filter(|v| *v > 0);
     let text = |value: &String| Some(value.clone()).filter(|v| !v.is_empty());

@@ -10,7 +10,7 @@ use gantry_model::{ContainerId, Timestamp};
 use gantry_monitor::client;
 use gantry_monitor::protocol::{AttachReply, Message, Request, ToMonitor, encode};
 use gantry_sys::caps::CapSet;
-use gantry_sys::cgroup::{CgroupError, Group, Stats};
+use gantry_sys::cgroup::{CgroupError, Group, Restore, Stats};
 use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -264,17 +264,17 @@ impl Process {
     pub async fn is_paused(&self) -> Result<bool, RuntimeError> {
         self.with_group(|group| group.is_frozen()).await
     }
-    /// Changes limits while it runs; `None` fields stay as they are. Swap too: unlike at creation, a limit on memory
-    /// alone says nothing on it.
+    /// Changes limits while it runs, all of them or none; `None` fields stay as they are. Swap too: unlike at creation, a
+    /// limit on memory alone says nothing on it. The answer undoes it.
     ///
     /// # Errors
     /// Errors of the cgroup file system, with the file's name.
-    pub async fn update(&self, resources: &Resources) -> Result<(), RuntimeError> {
+    pub async fn update(&self, resources: &Resources) -> Result<Restore, RuntimeError> {
         let mut limits = resources::to_limits(resources)?;
         if resources.memory_swap.is_none() {
             limits.memory_swap = None;
         }
-        self.with_group(move |group| group.apply(&limits)).await
+        self.with_group(move |group| group.update(&limits)).await
     }
     /// What the kernel accounts to the container.
     ///

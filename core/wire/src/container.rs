@@ -3,8 +3,8 @@
 mod create;
 mod inspect;
 mod summary;
+mod update;
 
-use gantry_model::container::HostConfig;
 use serde::{Deserialize, Serialize};
 
 pub use create::{ContainerCreateReply, ContainerCreateRequest};
@@ -13,6 +13,7 @@ pub use inspect::{
     NetworkSettings,
 };
 pub use summary::{ContainerSummary, Port, SummaryHostConfig, SummaryNetworkSettings};
+pub use update::{MountsUpdate, PortsUpdate, UpdateReply, UpdateRequest};
 
 /// Reply of `POST /containers/{id}/wait`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,15 +53,4 @@ pub struct FilesystemChange {
     pub path: String,
     /// 0 modified, 1 added, 2 deleted.
     pub kind: u8,
-}
-
-/// Body of `POST /containers/{id}/update`: the resources of a host configuration and its restart policy.
-pub type UpdateRequest = HostConfig;
-
-/// Reply of `POST /containers/{id}/update`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct UpdateReply {
-    /// What was ignored or adjusted.
-    pub warnings: Option<Vec<String>>,
 }

@@ -16,6 +16,7 @@ pub mod event;
 pub mod exec;
 pub mod filters;
 pub mod image;
+pub mod live;
 pub mod network;
 pub mod progress;
 pub mod shape;
@@ -31,8 +32,8 @@ pub use gantry_model::{Reference, ReferenceError};
 
 pub use container::{
     ContainerCreateReply, ContainerCreateRequest, ContainerInspect, ContainerState,
-    ContainerSummary, FilesystemChange, Health, HealthcheckResult, MountPoint, NetworkSettings,
-    Port, SummaryHostConfig, SummaryNetworkSettings, TopReply, UpdateReply, UpdateRequest,
+    ContainerSummary, FilesystemChange, Health, HealthcheckResult, MountPoint, MountsUpdate,
+    NetworkSettings, Port, PortsUpdate, SummaryHostConfig, SummaryNetworkSettings, TopReply, UpdateReply, UpdateRequest,
     WaitError, WaitReply,
 };
 pub use driver::{DriverState, DriverStatus};
@@ -43,6 +44,7 @@ pub use image::{
     Descriptor, DriverData, HistoryItem, ImageConfig, ImageDeleteItem, ImageInspect, ImageMetadata,
     ImagePlatform, ImageSummary, RootFs,
 };
+pub use live::{MountChanges, PortChanges};
 pub use network::{
     ConfigReference, Ipam, IpamConfig, Network, NetworkConnectRequest, NetworkContainer,
     NetworkCreateReply, NetworkCreateRequest, NetworkDisconnectRequest,

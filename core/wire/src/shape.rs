@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::ApiVersion;
 
 pub use progress::json_message;
-pub use requests::{create_request, exec_create_request, prune_filters};
+pub use requests::{create_request, exec_create_request, prune_filters, update_request};
 
 /// A reply whose form depends on the version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use gantry_engine::{Engine, ListQuery, RemoveOptions};
-use gantry_wire::ContainerCreateRequest;
 use gantry_wire::shape::{self, Reply};
+use gantry_wire::{ContainerCreateRequest, UpdateRequest};
 use http::StatusCode;
 
 use crate::error::{ApiError, Result};
@@ -29,6 +29,7 @@ pub(super) fn routes() -> Router<Engine> {
         .route("/containers/{id}/unpause", post(unpause))
         .route("/containers/{id}/rename", post(rename))
         .route("/containers/{id}/resize", post(resize))
+        .route("/containers/{id}/update", post(update))
         .route("/containers/{id}/top", get(top))
 }
 
@@ -122,6 +123,17 @@ async fn resize(State(engine): State<Engine>, Path(id): Path, query: Query) -> R
     let (height, width) = size(&query)?;
     engine.container_resize(&id, height, width).await?;
     Ok(axum::response::IntoResponse::into_response(StatusCode::OK))
+}
+
+async fn update(
+    State(engine): State<Engine>,
+    Path(id): Path,
+    Version(version): Version,
+    body: Json<UpdateRequest>,
+) -> Result {
+    let mut request = body.or_default();
+    shape::update_request(version, &mut request);
+    reply::ok(&engine.container_update(&id, request).await?)
 }
 
 /// The terminal size that resize is asked for: height, width.

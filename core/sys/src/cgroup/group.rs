@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::files::{self, CgroupError};
+use super::writes::{Restore, Writes};
 use super::{Cgroups, DeviceRule, Limits, Mode, Stats, devices, read, v1, v2};
 
 /// How often, and how long apart, what the kernel finishes on its own time is looked at again: 5 s in all.
@@ -93,14 +94,33 @@ impl Group {
     pub fn exists(&self) -> bool {
         self.dirs().iter().any(|dir| dir.exists())
     }
-    /// Sets limits.
+    /// Sets the limits of a new group.
     ///
     /// # Errors
     /// The first file that refuses; those before it stay written.
     pub fn apply(&self, limits: &Limits) -> Result<(), CgroupError> {
+        self.write(limits, &Writes::plain())
+    }
+    /// Changes the limits of a group in use: all of them or none. The answer undoes it.
+    ///
+    /// # Errors
+    /// The first file that refuses.
+    pub fn update(&self, limits: &Limits) -> Result<Restore, CgroupError> {
+        let writes = Writes::remembering();
+        let done = self.write(limits, &writes);
+        let restore = writes.remembered();
+        match done {
+            Ok(()) => Ok(restore),
+            Err(error) => {
+                restore.put_back();
+                Err(error)
+            }
+        }
+    }
+    fn write(&self, limits: &Limits, writes: &Writes) -> Result<(), CgroupError> {
         match self.v2_dir() {
-            Some(dir) => v2::apply(&dir, limits),
-            None => v1::apply(self, limits),
+            Some(dir) => v2::apply(&dir, limits, writes),
+            None => v1::apply(self, limits, writes),
         }
     }
     /// Replaces the device rules of a new group; see [`DeviceRule`] for their meaning.

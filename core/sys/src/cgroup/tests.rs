@@ -142,6 +142,105 @@ fn v2_limits_are_converted() {
     assert!(wrong.is_err());
 }
 
+fn sda(value: u64) -> Vec<DeviceValue> {
+    vec![DeviceValue {
+        major: 8,
+        minor: 0,
+        value,
+    }]
+}
+
+#[test]
+fn v2_updates_are_taken_back() {
+    let before = [
+        ("memory.max", "1048576"),
+        ("memory.swap.max", "0"),
+        ("cpu.max", "max 100000"),
+        ("cpuset.cpus", ""),
+        ("io.weight", "default 100\n8:0 20"),
+        (
+            "io.max",
+            "7:0 rbps=5 wbps=max riops=max wiops=max\n8:0 rbps=9 wbps=max riops=max wiops=max",
+        ),
+    ];
+    let fake = Fake::new(V2_ROOT, "0::/\n");
+    // A write does not cut the file off, as it does not in the kernel.
+    let says = |name: &str, want: &str| {
+        let text = fake.text(&format!("g/c1/{name}"));
+        assert!(text.starts_with(want), "{name}: {text}");
+    };
+    for (name, value) in before {
+        fake.put(&format!("g/c1/{name}"), value);
+    }
+    let limits = Limits {
+        memory: Some(2 << 20),
+        memory_swap: Some(3 << 20),
+        cpu_quota: Some(50_000),
+        cpuset_cpus: Some("0".into()),
+        blkio_weight_device: sda(0),
+        read_bps: sda(0),
+        ..Limits::default()
+    };
+    let restore = fake.group("g/c1").update(&limits).unwrap();
+    says("memory.max", "2097152");
+    says("io.weight", "8:0 default");
+    says("io.max", "8:0 rbps=max");
+    restore.put_back();
+    says("memory.max", "1048576");
+    says("memory.swap.max", "0");
+    says("cpu.max", "max 100000");
+    says("cpuset.cpus", "\n");
+    says("io.weight", "8:0 20");
+    says("io.max", "8:0 rbps=9 wbps=max riops=max wiops=max");
+
+    // One that refuses (there is no such file) costs the others their effect.
+    let refused = Limits {
+        pids: Some(5),
+        ..limits
+    };
+    let error = fake.group("g/c1").update(&refused).unwrap_err();
+    assert!(error.path.ends_with("pids.max"), "{error}");
+    says("memory.max", "1048576");
+    says("cpu.max", "max 100000");
+}
+
+#[test]
+fn a_group_in_use_here_is_updated_wholly_or_not_at_all() {
+    let Some(own) = Own::new("update") else {
+        eprintln!("no cgroups may be made here");
+        return;
+    };
+    let Some(memory) = own.0.memory_dir().filter(|_| own.0.v2_dir().is_none()) else {
+        return;
+    };
+    let number = |name: &str| -> i64 {
+        let text = fs::read_to_string(memory.join(name)).unwrap();
+        text.trim().parse().unwrap()
+    };
+    let both = |memory: i64, swap: i64| Limits {
+        memory: Some(memory << 20),
+        memory_swap: Some(swap << 20),
+        ..Limits::default()
+    };
+    let read = || {
+        (
+            number("memory.limit_in_bytes") >> 20,
+            number("memory.memsw.limit_in_bytes") >> 20,
+        )
+    };
+    // Whatever the order of sizes, memory never exceeds memory and swap on the way.
+    for (memory, swap) in [(10, 20), (30, 60), (10, 15), (12, 100), (50, 60), (8, 8)] {
+        drop(own.0.update(&both(memory, swap)).unwrap());
+        assert_eq!(read(), (memory, swap));
+    }
+    let refused = Limits {
+        cpuset_cpus: Some("4000".into()),
+        ..both(20, 40)
+    };
+    assert!(own.0.update(&refused).is_err());
+    assert_eq!(read(), (8, 8));
+}
+
 #[test]
 fn weights_follow_runc() {
     let pairs = [

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::files::{self, CgroupError};
+use super::writes::Writes;
 use super::{DeviceValue, Limits};
 
 /// Makes `root/path`, with the controllers handed down on the way.
@@ -27,9 +28,9 @@ pub(super) fn create(root: &Path, path: &Path) -> Result<(), CgroupError> {
     Ok(())
 }
 
-pub(super) fn apply(dir: &Path, l: &Limits) -> Result<(), CgroupError> {
+pub(super) fn apply(dir: &Path, l: &Limits, writes: &Writes) -> Result<(), CgroupError> {
     let set = |name: &str, value: Option<String>| match value {
-        Some(value) => files::write(&dir.join(name), value),
+        Some(value) => writes.write(&dir.join(name), value),
         None => Ok(()),
     };
     // Swap first where memory shrinks is of no matter here: the two limits are independent.
@@ -48,7 +49,7 @@ pub(super) fn apply(dir: &Path, l: &Limits) -> Result<(), CgroupError> {
         l.pids
             .map(|n| if n > 0 { n.to_string() } else { "max".into() }),
     )?;
-    set_io(dir, l)
+    set_io(dir, l, writes)
 }
 
 /// -1 (and, as with runc, any negative number) is no limit.
@@ -122,7 +123,7 @@ pub(super) fn io_weight(weight: u64) -> u64 {
     1 + weight.saturating_sub(10) * 9999 / 990
 }
 
-fn set_io(dir: &Path, l: &Limits) -> Result<(), CgroupError> {
+fn set_io(dir: &Path, l: &Limits, writes: &Writes) -> Result<(), CgroupError> {
     let bfq = dir.join("io.bfq.weight");
     let (file, convert): (_, fn(u64) -> u64) = if bfq.exists() {
         (bfq, |w| w)
@@ -130,18 +131,30 @@ fn set_io(dir: &Path, l: &Limits) -> Result<(), CgroupError> {
         (dir.join("io.weight"), io_weight)
     };
     if let Some(weight) = l.blkio_weight {
-        files::write(&file, convert(u64::from(weight)).to_string())?;
+        let weight = convert(u64::from(weight)).to_string();
+        // The group's own weight is the first line: `default 100`.
+        let own = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+        writes.write_part(&file, weight, own)?;
     }
     for v in &l.blkio_weight_device {
-        files::write(
-            &file,
-            format!("{}:{} {}", v.major, v.minor, convert(v.value)),
-        )?;
+        let weight = match v.value {
+            0 => "default".into(),
+            weight => convert(weight).to_string(),
+        };
+        let device = format!("{}:{}", v.major, v.minor);
+        writes.write_device(&file, &device, &weight, "default")?;
     }
     let max = dir.join("io.max");
     let throttle = |key: &str, values: &[DeviceValue]| {
         values.iter().try_for_each(|v| {
-            files::write(&max, format!("{}:{} {key}={}", v.major, v.minor, v.value))
+            // Version 1's word for no limit is 0.
+            let rate = match v.value {
+                0 => "max".into(),
+                rate => rate.to_string(),
+            };
+            let device = format!("{}:{}", v.major, v.minor);
+            let none = "rbps=max wbps=max riops=max wiops=max";
+            writes.write_device(&max, &device, &format!("{key}={rate}"), none)
         })
     };
     throttle("rbps", &l.read_bps)?;

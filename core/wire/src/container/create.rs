@@ -40,7 +40,7 @@ impl<'de> Deserialize<'de> for ContainerCreateRequest {
 }
 
 /// An error of a nested reader, without the words that the outer one adds again.
-fn inner<E: de::Error>(error: crate::lenient::Error) -> E {
+pub(super) fn inner<E: de::Error>(error: crate::lenient::Error) -> E {
     match error {
         crate::lenient::Error::Type(mismatch) => E::custom(mismatch),
         crate::lenient::Error::Other(message) => E::custom(message),

@@ -1,6 +1,6 @@
 //! Requests of older versions.
 
-use crate::{ApiVersion, ContainerCreateRequest, ExecCreateRequest, Filters};
+use crate::{ApiVersion, ContainerCreateRequest, ExecCreateRequest, Filters, UpdateRequest};
 
 const fn v(minor: u16) -> ApiVersion {
     ApiVersion::new(1, minor)
@@ -43,6 +43,16 @@ pub fn create_request(version: ApiVersion, request: &mut ContainerCreateRequest)
         {
             tmpfs.options = None;
         }
+    }
+}
+
+/// Takes out of an update what `version` does not have.
+pub fn update_request(version: ApiVersion, request: &mut UpdateRequest) {
+    if version < v(40) {
+        request.host_config.pids_limit = None;
+    }
+    if version >= v(42) {
+        request.host_config.kernel_memory = 0;
     }
 }
 

@@ -102,6 +102,15 @@ pub(crate) fn host_config(
     Ok(warnings(host, facts))
 }
 
+/// Checks what of a host configuration an update can change; returns warnings.
+pub(crate) fn limits(host: &HostConfig, facts: &HostFacts) -> Result<Vec<String>> {
+    restart::check(&host.restart_policy, false)?;
+    resources::memory(host)?;
+    resources::cpu(host, facts)?;
+    resources::blkio(host)?;
+    Ok(warnings(host, facts))
+}
+
 /// Words that choose namespaces.
 fn modes(host: &HostConfig) -> Result<()> {
     if !matches!(host.isolation.to_ascii_lowercase().as_str(), "" | "default") {
