@@ -81,16 +81,19 @@ fn reason(error: &io::Error) -> String {
 }
 
 impl Ports {
-    /// Leases all of the wished ports, or none. `hosts` gives the host addresses of a request without one; `addresses`
-    /// are the container's.
-    pub(crate) fn lease(
+    /// Leases all of the wished ports, or none, in exchange for others: on failure all is as it was, and nobody else can
+    /// get what was given back before it is known whether the new ones are to be had. `hosts` gives the host addresses
+    /// of a request without one; `addresses` are the container's.
+    pub(crate) fn exchange(
         &self,
         owner: &ContainerId,
+        gone: &[PortBinding],
         requests: &[PortRequest],
         hosts: &[IpAddr],
         addresses: &[IpAddr],
     ) -> Result<Vec<PortBinding>> {
         let mut table = self.table.lock();
+        release(&mut table, owner, gone);
         let mut bindings = Vec::with_capacity(requests.len());
         for request in requests {
             let one;
@@ -105,6 +108,7 @@ impl Ports {
                 Ok(made) => bindings.extend(made),
                 Err(refusal) => {
                     release(&mut table, owner, &bindings);
+                    keep(&mut table, owner, gone);
                     return Err(refusal.into_error(request, addresses));
                 }
             }
@@ -114,10 +118,7 @@ impl Ports {
 
     /// Notes the leases of a container that outlived the daemon.
     pub(crate) fn keep(&self, owner: &ContainerId, bindings: &[PortBinding]) {
-        let mut table = self.table.lock();
-        for binding in bindings {
-            table.insert(owner, binding.protocol, host_of(binding));
-        }
+        keep(&mut self.table.lock(), owner, bindings);
     }
 
     /// Gives leases back.
@@ -128,6 +129,12 @@ impl Ports {
 
 pub(crate) fn host_of(binding: &PortBinding) -> SocketAddr {
     SocketAddr::new(binding.host_ip, binding.host_port)
+}
+
+fn keep(table: &mut Table, owner: &ContainerId, bindings: &[PortBinding]) {
+    for binding in bindings {
+        table.insert(owner, binding.protocol, host_of(binding));
+    }
 }
 
 fn release(table: &mut Table, owner: &ContainerId, bindings: &[PortBinding]) {
@@ -268,6 +275,18 @@ mod tests {
         }
     }
 
+    impl Ports {
+        fn lease(
+            &self,
+            owner: &ContainerId,
+            requests: &[PortRequest],
+            hosts: &[IpAddr],
+            addresses: &[IpAddr],
+        ) -> Result<Vec<PortBinding>> {
+            self.exchange(owner, &[], requests, hosts, addresses)
+        }
+    }
+
     /// A namespace of its own, in which every port is free.
     fn alone(work: impl FnOnce() + Send) {
         gantry_sys::netns::create(|| {
@@ -316,6 +335,23 @@ mod tests {
             );
             ports.release(&a, &held);
             ports.lease(&b, &tcp, &[ANY], &container).unwrap();
+        });
+    }
+
+    #[test]
+    fn an_exchange_that_fails_changes_nothing() {
+        alone(|| {
+            let ports = Ports::default();
+            let (a, b) = (ContainerId::generate(), ContainerId::generate());
+            let tcp = |port| [request(Protocol::Tcp, port, port)];
+            let held = ports.lease(&a, &tcp(8080), &[ANY], &[]).unwrap();
+            ports.lease(&b, &tcp(8081), &[ANY], &[]).unwrap();
+            let wanted = [tcp(8080), tcp(8081)].concat();
+            ports.exchange(&a, &held, &wanted, &[ANY], &[]).unwrap_err();
+            assert!(ports.lease(&b, &tcp(8080), &[ANY], &[]).is_err());
+            let new = ports.exchange(&a, &held, &tcp(8082), &[ANY], &[]).unwrap();
+            assert_eq!(new[0].host_port, 8082);
+            ports.lease(&b, &tcp(8080), &[ANY], &[]).unwrap();
         });
     }
 

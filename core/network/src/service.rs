@@ -8,7 +8,7 @@ use gantry_model::{ContainerId, NetworkId};
 use crate::inner::Inner;
 use crate::{
     EndpointConfig, EndpointInfo, LiveSandbox, Member, NetworkConfig, NetworkCreate, NetworkError,
-    NetworkRecord, PortBinding, PortRequest, Result, Sandbox, SandboxSpec,
+    NetworkRecord, PortBinding, PortRequest, Protocol, Result, Sandbox, SandboxSpec,
 };
 
 /// Networks, sandboxes and ports of one engine. Clones share state; every method may be called concurrently, calls for
@@ -159,6 +159,22 @@ impl NetworkService {
     ) -> Result<Vec<PortBinding>> {
         let container = container.clone();
         self.run(move |inner| inner.publish(&container, ports))
+            .await
+    }
+
+    /// Publishes further ports of a container and withdraws others (by transport and port inside), all or nothing. What
+    /// stays published keeps its host port, and connections that are under way go on.
+    ///
+    /// # Errors
+    /// Docker's for busy ports; no sandbox (409).
+    pub async fn change_ports(
+        &self,
+        container: &ContainerId,
+        add: Vec<PortRequest>,
+        remove: Vec<(Protocol, u16)>,
+    ) -> Result<Vec<PortBinding>> {
+        let container = container.clone();
+        self.run(move |inner| inner.change_ports(&container, &add, &remove))
             .await
     }
 

@@ -242,10 +242,14 @@ impl Firewall {
         element::change(&mut batch, &before, &after);
         let mut state = state.lock();
         state.published.retain(|element| !before.contains(element));
-        state.published.extend(after);
+        state.published.extend(after.iter().cloned());
         if let Err(error) = state.socket.commit(batch) {
             tracing::warn!(%error, "the firewall table is not what it was, making it again");
-            self.rebuild(&mut state)?;
+            if let Err(error) = self.rebuild(&mut state) {
+                state.published.retain(|element| !after.contains(element));
+                state.published.extend(before);
+                return Err(error);
+            }
         }
         drop(state);
         if let Err(error) = flows::forget(withdraw, publish) {

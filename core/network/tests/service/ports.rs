@@ -100,3 +100,45 @@ fn a_udp_client_that_keeps_its_port_follows_the_published_port() {
         }
     });
 }
+
+#[test]
+fn ports_of_a_running_container_change_one_by_one() {
+    Rig::run(None, |rig| {
+        let (a, _) = rig.container("a", "bridge");
+        let (b, _) = rig.container("b", "bridge");
+        serve(&a.netns, 80);
+        serve(&a.netns, 81);
+        rig.publish(&a, 8080, 80).unwrap();
+        rig.publish(&b, 8083, 80).unwrap();
+        let change = |add: &[(u16, u16)], remove: &[(Protocol, u16)]| {
+            let add = add.iter().map(|(host, inside)| PortRequest {
+                container_port: *inside,
+                ..request(*host, *host)
+            });
+            let add: Vec<_> = add.collect();
+            rig.block(rig.service.change_ports(&a.id, add, remove.to_vec()))
+        };
+        let at = |port: u16| ask(&format!("{HOST}:{port}")).is_ok();
+        let bindings = change(&[(8081, 81)], &[]).unwrap();
+        assert_eq!(bindings.len(), 2);
+        assert!(at(8080) && at(8081));
+        // Taken: nothing is changed, the withdrawn one is back.
+        let error = change(&[(8082, 81), (8083, 81)], &[(Protocol::Tcp, 80)]).unwrap_err();
+        assert!(
+            error
+                .message
+                .ends_with("Bind for 0.0.0.0:8083 failed: port is already allocated"),
+            "{error}"
+        );
+        assert!(at(8080) && at(8081) && !at(8082));
+        assert_eq!(rig.service.ports(&a.id), bindings);
+        // The host port goes to another port inside.
+        let bindings = change(&[(8080, 81)], &[(Protocol::Tcp, 80), (Protocol::Tcp, 81)]).unwrap();
+        assert_eq!(bindings.len(), 1);
+        assert!(at(8080) && !at(8081));
+        rig.publish(&b, 8081, 80).unwrap();
+        for container in [a, b] {
+            rig.end(container);
+        }
+    });
+}
