@@ -16,7 +16,6 @@ pub mod event;
 pub mod exec;
 pub mod filters;
 pub mod image;
-pub mod live;
 pub mod network;
 pub mod progress;
 pub mod shape;
@@ -44,7 +43,6 @@ pub use image::{
     Descriptor, DriverData, HistoryItem, ImageConfig, ImageDeleteItem, ImageInspect, ImageMetadata,
     ImagePlatform, ImageSummary, RootFs,
 };
-pub use live::{MountChanges, PortChanges};
 pub use network::{
     ConfigReference, Ipam, IpamConfig, Network, NetworkConnectRequest, NetworkContainer,
     NetworkCreateReply, NetworkCreateRequest, NetworkDisconnectRequest,
