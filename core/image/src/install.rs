@@ -20,6 +20,7 @@ use crate::config::{ImageConfig, chain_ids};
 use crate::layers::{Active, Layers};
 use crate::record::{Descriptor, layer_key};
 use crate::service::Shared;
+use crate::turns::Turn;
 use crate::unpack::{ChunkSender, Unpacked, chunks, unpack};
 use crate::{Error, Result};
 use counted::Counted;
@@ -75,15 +76,22 @@ pub(crate) struct Install<'a> {
 
 /// How large an unpacked layer is.
 #[derive(Debug, Clone, Copy)]
-struct Sizes {
+pub(crate) struct Sizes {
     /// Bytes of its files.
     files: u64,
     /// Bytes of its uncompressed archive.
     plain: u64,
 }
 
-/// What a worker hands over: an unpacked layer with its size, or a fetched one.
-type Worked<'a> = Result<Option<(Active<'a>, Sizes)>>;
+/// How far a worker has brought a layer.
+enum Worked<'a> {
+    /// Another operation has made its snapshot meanwhile.
+    Exists,
+    Fetched,
+    /// Unpacked; whoever else needs it waits until it is committed. Turns are only waited for by those that hold none
+    /// of a lower layer, so that nobody waits in a circle.
+    Unpacked(Active<'a>, Sizes, Turn<'a>),
+}
 
 impl Install<'_> {
     /// Installs the image under `names` (each with what it stood for where it came from) and returns whether any name
@@ -104,8 +112,8 @@ impl Install<'_> {
         };
         let layers = Layers::open(self.shared, driver)?;
         let _pin = self.shared.pin(&layers.name, &chain);
-        let made = self.install_layers(&layers, &plans)?;
-        self.record(&layers.name, &plans, made, existing, names, event)
+        self.install_layers(&layers, &plans)?;
+        self.record(&layers.name, &plans, existing, names, event)
     }
 
     fn plans(&self) -> Result<Vec<LayerPlan>> {
@@ -131,19 +139,11 @@ impl Install<'_> {
             .collect())
     }
 
-    /// Makes the snapshots that are missing and returns the size of each, by its place.
-    fn install_layers(
-        &self,
-        layers: &Layers,
-        plans: &[LayerPlan],
-    ) -> Result<HashMap<usize, Sizes>> {
+    /// Makes the snapshots that are missing.
+    fn install_layers(&self, layers: &Layers, plans: &[LayerPlan]) -> Result<()> {
         let mut missing = Vec::new();
         for (at, plan) in plans.iter().enumerate() {
-            let known = self
-                .shared
-                .layers
-                .contains(&layer_key(&layers.name, &plan.chain))?;
-            if known && layers.contains(&plan.chain)? {
+            if self.exists(layers, plan)? {
                 self.source.report(plan, Phase::Exists);
             } else {
                 self.source.report(plan, Phase::Queued);
@@ -154,7 +154,7 @@ impl Install<'_> {
             self.source.report(&plans[*at], Phase::Waiting);
         }
         if missing.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(());
         }
         let next = AtomicUsize::new(0);
         let (sender, results) = mpsc::channel();
@@ -185,18 +185,42 @@ impl Install<'_> {
         })
     }
 
+    /// Whether a layer's snapshot is there, and what is known of it.
+    fn exists(&self, layers: &Layers, plan: &LayerPlan) -> Result<bool> {
+        let key = layer_key(&layers.name, &plan.chain);
+        let known =
+            self.shared.layers.contains(&key)? || self.shared.fresh.lock().contains_key(&key);
+        Ok(known && layers.contains(&plan.chain)?)
+    }
+
     /// A worker's part of one layer.
-    fn work<'l>(&self, layers: &'l Layers, plan: &LayerPlan) -> Worked<'l> {
+    fn work<'l>(&'l self, layers: &'l Layers, plan: &LayerPlan) -> Result<Worked<'l>> {
         if self.source.cancelled() {
             return Err(Error::Cancelled);
         }
         if layers.info.late_parent {
-            return self.unpack_layer(layers, plan, None).map(Some);
+            return self.unpack_once(layers, plan, None);
         }
         if !self.shared.content.contains(&plan.blob.digest) {
             self.source.fetch(plan, None)?;
         }
-        Ok(None)
+        Ok(Worked::Fetched)
+    }
+
+    /// Unpacks a layer, unless another operation has done so when it is our turn.
+    fn unpack_once<'l>(
+        &'l self,
+        layers: &'l Layers,
+        plan: &LayerPlan,
+        parent: Option<&Digest>,
+    ) -> Result<Worked<'l>> {
+        let key = layer_key(&layers.name, &plan.chain);
+        let turn = self.shared.unpacks.lock(&key, || self.source.cancelled())?;
+        if self.exists(layers, plan)? {
+            return Ok(Worked::Exists);
+        }
+        let (active, sizes) = self.unpack_layer(layers, plan, parent)?;
+        Ok(Worked::Unpacked(active, sizes, turn))
     }
 
     /// Unpacks a layer, fetching it on the way if it is not there.
@@ -297,16 +321,15 @@ impl Install<'_> {
     }
 
     fn commit_in_order<'l>(
-        &self,
+        &'l self,
         layers: &'l Layers,
         plans: &[LayerPlan],
         missing: &[usize],
-        results: &mpsc::Receiver<(usize, Worked<'l>)>,
-    ) -> Result<HashMap<usize, Sizes>> {
-        let mut early: HashMap<usize, Option<(Active<'l>, Sizes)>> = HashMap::new();
-        let mut sizes = HashMap::new();
+        results: &mpsc::Receiver<(usize, Result<Worked<'l>>)>,
+    ) -> Result<()> {
+        let mut early: HashMap<usize, Worked<'l>> = HashMap::new();
         for at in missing {
-            let worked = loop {
+            let mut worked = loop {
                 if let Some(worked) = early.remove(at) {
                     break worked;
                 }
@@ -316,15 +339,17 @@ impl Install<'_> {
                 early.insert(index, worked?);
             };
             let plan = &plans[*at];
-            let (active, size) = match worked {
-                Some(unpacked) => unpacked,
-                None => self.unpack_layer(layers, plan, plan.parent.as_ref())?,
-            };
-            let parent = plan.parent.as_ref().filter(|_| layers.info.late_parent);
-            active.commit(&plan.chain, parent)?;
+            if matches!(worked, Worked::Fetched) {
+                worked = self.unpack_once(layers, plan, plan.parent.as_ref())?;
+            }
+            if let Worked::Unpacked(active, sizes, _turn) = worked {
+                let parent = plan.parent.as_ref().filter(|_| layers.info.late_parent);
+                active.commit(&plan.chain, parent)?;
+                let key = layer_key(&layers.name, &plan.chain);
+                self.shared.fresh.lock().insert(key, sizes);
+            }
             self.source.report(plan, Phase::Complete);
-            sizes.insert(*at, size);
         }
-        Ok(sizes)
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The service and its public face; each method's work is in the module of its name.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use gantry_model::{ImageId, Reference};
 use gantry_store::{Store, Table};
 use parking_lot::{Mutex, RwLock};
 
+use crate::install::Sizes;
 use crate::layers::Pins;
 use crate::record::{ImageRecord, LayerRecord, ReferenceRecord};
 use crate::turns::Turns;
@@ -46,6 +47,10 @@ pub(crate) struct Shared {
     pub(crate) pins: Pins,
     /// One installation of an image at a time: the second finds what the first has made.
     pub(crate) pulls: Turns,
+    /// One unpacking of a layer at a time, by [`crate::record::layer_key`].
+    pub(crate) unpacks: Turns,
+    /// Layers that are there, of images that have no record yet.
+    pub(crate) fresh: Mutex<HashMap<String, Sizes>>,
     /// Held from reading names to committing their change.
     pub(crate) naming: Mutex<()>,
     /// Whether layers are left that only containers needed, those of images removed by force.
@@ -96,6 +101,8 @@ impl ImageService {
                 references: store.table("references"),
                 pins: Pins::default(),
                 pulls: Turns::default(),
+                unpacks: Turns::default(),
+                fresh: Mutex::default(),
                 naming: Mutex::default(),
                 orphans: AtomicBool::new(false),
                 plain_http: Mutex::default(),

@@ -193,6 +193,46 @@ fn two_pulls_of_one_image_at_once() {
 }
 
 #[test]
+fn what_two_pulls_share_is_unpacked_once() {
+    let registry = RegistryServer::start(None);
+    let layout = Layout::busybox();
+    let names = ["a", "b", "c"].map(|tag| format!("{}/box:{tag}", registry.domain()));
+    for (name, tag) in names.iter().zip(["a", "b", "c"]) {
+        layout.push_variant(tag, &format!("docker://{name}"));
+    }
+    let service = Service::new();
+    std::thread::scope(|scope| {
+        for name in &names {
+            scope.spawn(|| {
+                let options = PullOptions::default();
+                service
+                    .images
+                    .pull(&reference(name), &options, &Silent)
+                    .unwrap();
+            });
+        }
+    });
+    let prepared = &service.late.as_ref().unwrap().prepared;
+    assert_eq!(prepared.load(std::sync::atomic::Ordering::Relaxed), 3);
+    // Each image knows the size of all of it.
+    let sizes = names.map(|name| service.images.inspect(&name).unwrap().size);
+    assert!(
+        sizes[0] > 5 << 20 && sizes.iter().all(|size| *size == sizes[0]),
+        "{sizes:?}"
+    );
+    for id in service.images.list(&Default::default()).unwrap() {
+        service.images.remove(id.id.as_str(), true, &[]).unwrap();
+    }
+    assert!(
+        service
+            .storage
+            .list(&Call::new("t"), ())
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
 fn pulls_and_removals_at_once() {
     let registry = RegistryServer::start(None);
     let layout = Layout::busybox();

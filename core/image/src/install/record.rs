@@ -1,11 +1,9 @@
 //! The end of an installation: what is durable gets its records.
 
-use std::collections::HashMap;
-
 use gantry_model::{Digest, Reference, Timestamp};
 use gantry_store::Batch;
 
-use super::{Install, LayerPlan, Sizes};
+use super::{Install, LayerPlan};
 use crate::Result;
 use crate::record::{ImageRecord, LayerRecord, ReferenceRecord, layer_key};
 
@@ -15,7 +13,6 @@ impl Install<'_> {
         &self,
         driver: &str,
         plans: &[LayerPlan],
-        made: HashMap<usize, Sizes>,
         existing: Option<ImageRecord>,
         names: &[(Reference, Option<Digest>)],
         event: (Timestamp, serde_json::Value),
@@ -24,21 +21,22 @@ impl Install<'_> {
         shared.content.sync()?;
         let mut batch = Batch::new();
         let mut total = 0;
-        for (at, plan) in plans.iter().enumerate() {
+        let mut fresh = Vec::new();
+        for plan in plans {
             let key = layer_key(driver, &plan.chain);
-            match made.get(&at) {
-                Some(sizes) => {
-                    total += sizes.files;
-                    let record = LayerRecord {
-                        diff_id: plan.diff_id.clone(),
-                        blob: plan.blob.clone(),
-                        size: sizes.files,
-                        plain_size: sizes.plain,
-                    };
-                    batch.put(&shared.layers, &key, &record)?;
-                }
-                None => total += shared.layers.get(&key)?.map_or(0, |record| record.size),
-            }
+            let Some(sizes) = shared.fresh.lock().get(&key).copied() else {
+                total += shared.layers.get(&key)?.map_or(0, |record| record.size);
+                continue;
+            };
+            total += sizes.files;
+            let record = LayerRecord {
+                diff_id: plan.diff_id.clone(),
+                blob: plan.blob.clone(),
+                size: sizes.files,
+                plain_size: sizes.plain,
+            };
+            batch.put(&shared.layers, &key, &record)?;
+            fresh.push(key);
         }
         let _guard = shared.naming.lock();
         let mut changed = existing.is_none();
@@ -78,6 +76,10 @@ impl Install<'_> {
         batch.put(&shared.images, self.id.as_str(), &record)?;
         batch.event(event.0, event.1);
         shared.store.commit(batch).wait()?;
+        let mut waiting = shared.fresh.lock();
+        for key in fresh {
+            waiting.remove(&key);
+        }
         Ok(changed)
     }
 }

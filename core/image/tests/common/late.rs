@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gantry_driver_api::storage::{
     Commit, Prepare, SnapshotInfo, SnapshotKey, SnapshotState, StorageInfo, Usage, WhiteoutStyle,
@@ -14,6 +15,8 @@ use gantry_driver_api::{
 pub(crate) struct LateStorage {
     root: PathBuf,
     snapshots: Mutex<Vec<SnapshotInfo>>,
+    /// How many directories have been asked for.
+    pub(crate) prepared: AtomicUsize,
 }
 
 impl LateStorage {
@@ -25,6 +28,7 @@ impl LateStorage {
         Self {
             root,
             snapshots: Mutex::new(snapshots),
+            prepared: AtomicUsize::new(0),
         }
     }
 
@@ -104,6 +108,7 @@ impl Storage for LateStorage {
         {
             return Err(DriverError::not_found(format!("no snapshot {parent}")));
         }
+        self.prepared.fetch_add(1, Ordering::Relaxed);
         let upper = self.root.join(format!("dir-{}", request.key));
         fs::create_dir_all(&upper).unwrap();
         let info = SnapshotInfo {

@@ -167,9 +167,23 @@ impl Layout {
         format!("oci:{}/layout:latest", self.dir.path().display())
     }
 
+    /// Makes another image of the same layers, and copies it to `target`.
+    pub(crate) fn push_variant(&self, name: &str, target: &str) {
+        let layout = self.dir.path().join("layout").display().to_string();
+        let image = format!("{layout}:latest");
+        run(
+            "umoci",
+            &["config", "--image", &image, "--tag", name, "--author", name],
+        );
+        Self::copy(&format!("oci:{layout}:{name}"), target, &[]);
+    }
+
     /// Copies the image to `target` (a skopeo reference).
     pub(crate) fn push(&self, target: &str, extra: &[&str]) {
-        let source = self.source();
+        Self::copy(&self.source(), target, extra);
+    }
+
+    fn copy(source: &str, target: &str, extra: &[&str]) {
         let mut arguments = vec![
             "copy",
             "--insecure-policy",
@@ -177,7 +191,7 @@ impl Layout {
             "--quiet",
         ];
         arguments.extend(extra);
-        arguments.extend([source.as_str(), target]);
+        arguments.extend([source, target]);
         run("skopeo", &arguments);
     }
 }
@@ -203,6 +217,7 @@ pub(crate) struct Service {
     pub(crate) store: Store,
     pub(crate) content: ContentStore,
     pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) late: Option<Arc<LateStorage>>,
     _dir: Option<tempfile::TempDir>,
 }
 
@@ -236,10 +251,10 @@ impl Service {
             }
         };
         let drivers = DriverRegistry::new();
-        let storage: Arc<dyn Storage> = if late {
-            Arc::new(LateStorage::new(config("overlayfs").root))
-        } else {
-            Arc::new(MockStorage::new(config("overlayfs"), Log::none()).unwrap())
+        let late = late.then(|| Arc::new(LateStorage::new(config("overlayfs").root)));
+        let storage: Arc<dyn Storage> = match &late {
+            Some(late) => late.clone(),
+            None => Arc::new(MockStorage::new(config("overlayfs"), Log::none()).unwrap()),
         };
         drivers.register_local("overlayfs", Local::Storage(storage.clone()));
         let hub = Hub::new(config("hub"), Log::none()).unwrap();
@@ -259,6 +274,7 @@ impl Service {
             store,
             content,
             storage,
+            late,
             _dir: None,
         }
     }
