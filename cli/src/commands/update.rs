@@ -8,6 +8,7 @@ use crate::error::for_each;
 use crate::format::units::parse_size;
 use crate::format::{outln, put};
 use crate::opts::limits::{parse_cpus, parse_memory_swap, restart_policy};
+use crate::opts::live::LiveFlags;
 
 /// Flags of `update`.
 #[derive(Args, Debug)]
@@ -57,6 +58,8 @@ pub(crate) struct Update {
     /// Kernel memory limit (deprecated)
     #[arg(long = "kernel-memory", value_name = "bytes", value_parser = parse_size, hide = true)]
     _kernel_memory: Option<i64>,
+    #[command(flatten)]
+    live: LiveFlags,
     #[arg(required = true)]
     containers: Vec<String>,
 }
@@ -116,6 +119,7 @@ impl Update {
                 serde_json::to_value(restart_policy(policy)?)?,
             );
         }
+        self.live.fill(&mut body)?;
         if body.is_empty() {
             bail!("you must provide one or more flags when using this command");
         }

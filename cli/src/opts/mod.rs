@@ -4,6 +4,7 @@ pub(crate) mod build;
 pub(crate) mod devices;
 pub(crate) mod flags;
 pub(crate) mod limits;
+pub(crate) mod live;
 pub(crate) mod mounts;
 pub(crate) mod network;
 pub(crate) mod ports;

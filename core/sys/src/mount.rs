@@ -1,7 +1,7 @@
 //! Mounts that the engine itself makes: a driver's plan at a path, or as a detached tree that no path leads to.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use gantry_driver_api::{Mount, MountPlan};
@@ -93,14 +93,54 @@ fn one(mount: &Mount) -> io::Result<OwnedFd> {
 }
 
 fn bind(source: &Path, read_only: bool) -> io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE;
-    let tree = rustix::mount::open_tree(CWD, source, flags)?;
+    let tree = tree(source, true)?;
     if read_only {
-        set_read_only(&tree)?;
+        set_read_only(&tree, true)?;
     }
     Ok(tree)
+}
+
+/// Makes a mount read-only; `below`: with all that is mounted in it.
+pub(crate) fn set_read_only(tree: &OwnedFd, below: bool) -> io::Result<()> {
+    let attributes = Attributes {
+        read_only: true,
+        ..Attributes::default()
+    };
+    set_attributes(tree, below, &attributes)
+}
+
+/// What is at a path, as a detached tree of its own; `recursive`: with all that is mounted below.
+///
+/// # Errors
+/// Those of `open_tree(2)`.
+pub fn tree(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    Ok(rustix::mount::open_tree(CWD, source, flags)?)
+}
+
+/// How a mount and its peers learn of mounts in each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spread {
+    /// They do not.
+    Private,
+    /// It learns of its peers'.
+    Slave,
+    /// Both learn of the other's.
+    Shared,
+}
+
+/// What can be changed of a mount.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Attributes<'a> {
+    /// No writes.
+    pub read_only: bool,
+    /// How mounts spread.
+    pub spread: Option<Spread>,
+    /// Owners are shifted as this user namespace says.
+    pub users: Option<BorrowedFd<'a>>,
 }
 
 /// `struct mount_attr` of `mount_setattr(2)`.
@@ -113,19 +153,35 @@ struct MountAttr {
     userns_fd: u64,
 }
 
-/// Makes a tree read-only with all that is mounted in it. Needs Linux 5.12.
-fn set_read_only(tree: &OwnedFd) -> io::Result<()> {
+/// Changes a tree; `below`: with all that is mounted in it. Needs Linux 5.12.
+///
+/// # Errors
+/// Those of `mount_setattr(2)`.
+pub fn set_attributes(tree: impl AsFd, below: bool, attributes: &Attributes<'_>) -> io::Result<()> {
     use std::os::fd::AsRawFd;
-    let attr = MountAttr {
-        attr_set: u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits()),
-        ..MountAttr::default()
+    let mut attr = MountAttr::default();
+    if attributes.read_only {
+        attr.attr_set |= u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
+    }
+    attr.propagation = match attributes.spread {
+        None => 0,
+        Some(Spread::Private) => libc::MS_PRIVATE,
+        Some(Spread::Slave) => libc::MS_SLAVE,
+        Some(Spread::Shared) => libc::MS_SHARED,
     };
-    let flags = AtFlags::EMPTY_PATH.bits() | libc::AT_RECURSIVE.cast_unsigned();
+    if let Some(users) = attributes.users {
+        attr.attr_set |= u64::from(MountAttrFlags::MOUNT_ATTR_IDMAP.bits());
+        attr.userns_fd = u64::from(users.as_raw_fd().cast_unsigned());
+    }
+    let mut flags = AtFlags::EMPTY_PATH.bits();
+    if below {
+        flags |= libc::AT_RECURSIVE.cast_unsigned();
+    }
     // SAFETY: the path is a string, the attribute is of the size told, and both outlive the call.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
+            tree.as_fd().as_raw_fd(),
             c"".as_ptr(),
             flags,
             &raw const attr,

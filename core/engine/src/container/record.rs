@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use gantry_model::container::{ContainerConfig, EndpointSettings, HealthConfig, HostConfig};
 use gantry_model::{ContainerId, ImageId, Timestamp};
+use gantry_runtime::UserNs;
 use serde::{Deserialize, Serialize};
+
+use super::restart::Backoff;
 
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -65,15 +68,43 @@ pub(crate) struct HealthResult {
     pub(crate) output: String,
 }
 
+/// A verdict on a container's health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum HealthStatus {
+    /// No check has decided yet.
+    #[default]
+    Starting,
+    /// The last check succeeded, or too few have failed since.
+    Healthy,
+    /// Too many checks in a row have failed; also of a container that is not checked because it does not run.
+    Unhealthy,
+}
+
+impl HealthStatus {
+    /// Docker's word.
+    #[must_use]
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
 /// What is known of a container's health.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Health {
-    /// `starting`, `healthy` or `unhealthy`.
-    pub(crate) status: String,
+    /// The verdict.
+    pub(crate) status: HealthStatus,
     /// Failures in a row.
     pub(crate) failing_streak: u32,
-    /// The last five results.
+    /// The last five results, also those of earlier runs.
     pub(crate) log: Vec<HealthResult>,
+    /// Whether it has been healthy in this run.
+    #[serde(default)]
+    pub(crate) was_healthy: bool,
 }
 
 /// The changing part of a container.
@@ -96,6 +127,8 @@ pub(crate) struct State {
     pub(crate) finished_at: Timestamp,
     /// Health, when it is checked.
     pub(crate) health: Option<Health>,
+    /// The delays of its restart policy.
+    pub(crate) backoff: Backoff,
 }
 
 /// What kind of thing is mounted.
@@ -173,6 +206,9 @@ pub(crate) struct MountPoint {
     /// The volume's name was drawn: it goes with `rm -v` and `--rm`.
     #[serde(default)]
     pub(crate) anonymous: bool,
+    /// Its place in the container was made for it while the container ran.
+    #[serde(default)]
+    pub(crate) made: bool,
 }
 
 /// All of a container. Immutable once published: a change makes a new one.
@@ -204,6 +240,9 @@ pub(crate) struct Record {
     /// Stopped by a client; its policy waits for the next start.
     #[serde(default)]
     pub(crate) manually_stopped: bool,
+    /// The numbers of its user namespace; without: the host's.
+    #[serde(default)]
+    pub(crate) userns: Option<UserNs>,
     /// The changing part.
     pub(crate) state: State,
 }

@@ -64,7 +64,11 @@ pub(crate) fn requests(config: &ContainerConfig, host: &HostConfig) -> Result<Ve
     Ok(requests)
 }
 
-fn bindings(map: &PortMap) -> Result<Vec<PortRequest>> {
+/// Every port of a map.
+///
+/// # Errors
+/// As [`requests`].
+pub(crate) fn bindings(map: &PortMap) -> Result<Vec<PortRequest>> {
     let mut requests = Vec::new();
     for (port, bindings) in map {
         let (container_port, protocol) = container_port(port)?;

@@ -26,11 +26,12 @@ impl Engine {
                     let (point, new) = self.make_volume(record, wanted).await?;
                     // Noted before it is filled, so that a failure finds it.
                     record.mounts.push(point.clone());
-                    if new
-                        && !point.no_copy
+                    if !point.no_copy
                         && let Err(error) = self.fill(record, &point, root).await
                     {
-                        self.drop_half_filled(record, &point).await;
+                        if new {
+                            self.drop_half_filled(record, &point).await;
+                        }
                         return Err(error);
                     }
                 }
@@ -40,7 +41,12 @@ impl Engine {
         Ok(())
     }
 
-    async fn make_volume(&self, record: &Record, wanted: Wanted) -> Result<(MountPoint, bool)> {
+    /// Makes or finds a volume and takes hold of it; returns whether it is new.
+    pub(crate) async fn make_volume(
+        &self,
+        record: &Record,
+        wanted: Wanted,
+    ) -> Result<(MountPoint, bool)> {
         let mut point = wanted.point;
         let transient = point.anonymous && record.is_transient();
         let request = CreateVolume {
@@ -71,8 +77,13 @@ impl Engine {
         Ok((point, new))
     }
 
-    /// Copies what the image has at the mount's place into its new, empty volume.
-    async fn fill(&self, record: &Record, point: &MountPoint, root: &MountPlan) -> Result<()> {
+    /// Copies what the image has at the mount's place into the volume, when that is empty.
+    pub(crate) async fn fill(
+        &self,
+        record: &Record,
+        point: &MountPoint,
+        root: &MountPlan,
+    ) -> Result<()> {
         let volumes = &self.services.volumes;
         let plan = volumes.mount(&point.name, &record.id).await?;
         let (root, destination, name) =
@@ -83,6 +94,9 @@ impl Engine {
                 return Ok(());
             };
             let volume = open_directory(directory)?;
+            if !gantry_volume::is_empty(volume.as_fd())? {
+                return Ok(());
+            }
             let root = gantry_sys::mount::detached(&root)?;
             gantry_volume::copy_up(root.as_fd(), &destination, volume.as_fd())
         })
@@ -122,6 +136,23 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Tells that a container has a volume.
+    pub(crate) fn tell_mounted(&self, record: &Record, point: &MountPoint) {
+        let attributes = Attributes::from([
+            ("container".to_owned(), record.id.to_string()),
+            ("destination".to_owned(), point.destination.clone()),
+            ("propagation".to_owned(), point.propagation.clone()),
+            ("read/write".to_owned(), point.rw.to_string()),
+        ]);
+        self.tell_volume("mount", &point.name, &point.driver, attributes);
+    }
+
+    /// Tells that a container does not have a volume any more.
+    pub(crate) fn tell_unmounted(&self, record: &Record, point: &MountPoint) {
+        let attributes = Attributes::from([("container".to_owned(), record.id.to_string())]);
+        self.tell_volume("unmount", &point.name, &point.driver, attributes);
     }
 
     /// Tells that something happened to a volume.

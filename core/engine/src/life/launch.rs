@@ -20,9 +20,10 @@ impl Engine {
         container: &Arc<Container>,
         record: &Record,
     ) -> Result<Arc<Process>, Failure> {
+        let (userns, network) = self.user_namespaces(record).await?;
         let (root, sandbox, sources) = tokio::join!(
             self.root(record),
-            self.make_sandbox(record),
+            self.make_sandbox(record, network),
             self.mount_sources(record),
         );
         let (root, sandbox, sources) = (root?, sandbox?, sources?);
@@ -33,6 +34,7 @@ impl Engine {
             spec,
             rootfs: root,
             netns: sandbox.netns,
+            userns,
             tty: record.config.tty,
             open_stdin: record.config.open_stdin,
             stdin_once: record.config.stdin_once,
@@ -92,15 +94,17 @@ impl Engine {
             log("volume mounts", &error);
         }
         for point in &record.mounts {
-            if point.kind == MountKind::Volume
-                && let Err(error) = self.services.volumes.unmount(&point.name, &record.id).await
-            {
-                log("a volume", &error);
+            if point.kind != MountKind::Volume {
+                continue;
+            }
+            match self.services.volumes.unmount(&point.name, &record.id).await {
+                Ok(()) => self.tell_unmounted(record, point),
+                Err(error) => log("a volume", &error),
             }
         }
     }
 
-    async fn root(&self, record: &Record) -> Result<MountPlan> {
+    pub(crate) async fn root(&self, record: &Record) -> Result<MountPlan> {
         let (images, driver, id) = (
             self.services.images.clone(),
             record.storage_driver.clone(),
@@ -124,7 +128,11 @@ impl Engine {
         for point in &record.mounts {
             sources.push(match point.kind {
                 MountKind::Bind => bind_source(point)?,
-                MountKind::Volume => self.volume_source(record, point).await?,
+                MountKind::Volume => {
+                    let source = self.volume_source(record, point).await?;
+                    self.tell_mounted(record, point);
+                    source
+                }
                 MountKind::Tmpfs => PathBuf::new(),
                 MountKind::Image => {
                     return Err(EngineError::not_implemented(
@@ -174,7 +182,11 @@ impl Engine {
         .map_err(|e| EngineError::io("unmount volumes", &e))
     }
 
-    async fn volume_source(&self, record: &Record, point: &MountPoint) -> Result<PathBuf> {
+    pub(crate) async fn volume_source(
+        &self,
+        record: &Record,
+        point: &MountPoint,
+    ) -> Result<PathBuf> {
         let plan = self.services.volumes.mount(&point.name, &record.id).await?;
         let root = match plan.mounts.as_slice() {
             [Mount::Bind { source, .. }] => source.clone(),
@@ -227,7 +239,7 @@ fn inside(root: &Path, subpath: &str) -> std::io::Result<PathBuf> {
     ))
 }
 
-fn bind_source(point: &MountPoint) -> Result<PathBuf> {
+pub(crate) fn bind_source(point: &MountPoint) -> Result<PathBuf> {
     let source = PathBuf::from(&point.source);
     if source.symlink_metadata().is_ok() {
         return Ok(source);

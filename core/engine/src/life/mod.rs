@@ -12,6 +12,7 @@ mod rename;
 mod start;
 mod wait;
 
+pub(crate) use launch::bind_source;
 pub(crate) use remove::until;
 
 use crate::{Engine, EngineError, Result};

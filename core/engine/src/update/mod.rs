@@ -1,12 +1,16 @@
-//! Changing a container while it runs, or before it runs again: limits and restart policy.
+//! Changing a container while it runs, or before it runs again: limits, restart policy, ports and mounts.
 //!
 //! An update happens wholly or not at all: the cgroup first, because it can refuse, then the record; when the record
 //! cannot be kept the cgroup's old values are put back.
 
 mod limits;
+mod live;
+mod mounts;
+mod ports;
 
 use std::sync::Arc;
 
+use gantry_model::container::HostConfig;
 use gantry_wire::{UpdateReply, UpdateRequest};
 
 use crate::container::Container;
@@ -49,24 +53,36 @@ impl Engine {
         let change = limits::merge(&before.host_config, wish).map_err(cannot)?;
         let mut resources = spec::resources(&change.limits);
         resources.oom_kill_disable = change.limits.oom_kill_disable;
-        let restore = match container.process() {
-            Some(process) => Some(
-                process
-                    .update(&resources)
-                    .await
-                    .map_err(|error| cannot(error.into()))?,
-            ),
+        let live = self.change_live(container, request).await.map_err(cannot)?;
+        let limited = *wish != HostConfig::default();
+        let restore = match container.process().filter(|_| limited) {
+            Some(process) => match process.update(&resources).await {
+                Ok(restore) => Some(restore),
+                Err(error) => {
+                    live.undo(self, &before).await;
+                    return Err(cannot(error.into()));
+                }
+            },
             // The next start writes them.
             None => None,
         };
-        let record = container.update(|record| record.host_config = change.after);
+        let record = container.update(|record| {
+            record.host_config = change.after;
+            live.apply(record);
+        });
         if let Err(error) = self.records.save(&record).await {
-            container.update(|record| record.host_config = before.host_config.clone());
+            container.update(|record| {
+                record.config.clone_from(&before.config);
+                record.host_config.clone_from(&before.host_config);
+                record.mounts.clone_from(&before.mounts);
+            });
+            live.undo(self, &before).await;
             if let Some(restore) = restore {
                 blocking(move || restore.put_back()).await?;
             }
             return Err(cannot(error));
         }
+        live.finish(self, &record).await;
         self.tell(&record, "update");
         Ok(UpdateReply {
             warnings: (!warnings.is_empty()).then_some(warnings),
@@ -74,11 +90,7 @@ impl Engine {
     }
 
     /// Checks a wish as at creation; of memory and swap, the pair that will hold together.
-    fn check(
-        &self,
-        before: &gantry_model::container::HostConfig,
-        wish: &gantry_model::container::HostConfig,
-    ) -> Result<Vec<String>> {
+    fn check(&self, before: &HostConfig, wish: &HostConfig) -> Result<Vec<String>> {
         let mut wish = wish.clone();
         if wish.memory == 0 {
             wish.memory = before.memory;

@@ -49,6 +49,7 @@ pub(crate) fn point(kind: MountKind, destination: String) -> MountPoint {
         no_copy: false,
         subpath: String::new(),
         anonymous: false,
+        made: false,
     }
 }
 
@@ -67,6 +68,7 @@ pub(crate) fn collect(
         for mut point in find(name)?.mounts.iter().cloned() {
             point.rw &= writable;
             point.anonymous = false;
+            point.no_copy = true;
             mounts.insert(point.destination.clone(), point.into());
         }
     }

@@ -1,0 +1,267 @@
+//! Published ports of a container, changed while it runs or for its next start.
+
+use gantry_model::container::{ContainerConfig, EmptyObject, HostConfig, PortBinding, PortMap};
+use gantry_network::{PortBinding as Published, PortRequest, Protocol};
+use gantry_wire::PortsUpdate;
+
+use crate::container::record::Record;
+use crate::create::ports::{bindings, container_port};
+use crate::{EngineError, Result};
+
+/// A port inside, as the network knows it.
+type Key = (Protocol, u16);
+
+/// What is to be done, and what the record says afterwards.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Plan {
+    /// To publish.
+    pub(super) add: Vec<PortRequest>,
+    /// To withdraw first.
+    pub(super) remove: Vec<Key>,
+    bindings: PortMap,
+    exposed: Vec<String>,
+    publish_all: bool,
+}
+
+fn key(port: &str) -> Result<Key> {
+    container_port(port).map(|(port, protocol)| (protocol, port))
+}
+
+/// The one way in which the record writes a port.
+fn word((protocol, port): Key) -> String {
+    format!("{port}/{}", protocol.as_str())
+}
+
+fn is(port: &str, wanted: Key) -> bool {
+    key(port).is_ok_and(|key| key == wanted)
+}
+
+/// Plans a change of ports; `published` is what is published now.
+///
+/// # Errors
+/// Ports that are none, or that are not published; network modes without ports of their own.
+pub(super) fn plan(record: &Record, wish: &PortsUpdate, published: &[Published]) -> Result<Plan> {
+    plan_of(
+        &record.config,
+        &record.host_config,
+        &record.name,
+        wish,
+        published,
+    )
+}
+
+fn plan_of(
+    config: &ContainerConfig,
+    host: &HostConfig,
+    name: &str,
+    wish: &PortsUpdate,
+    published: &[Published],
+) -> Result<Plan> {
+    let mode = host.network_mode.as_str();
+    if mode == "host" || mode.starts_with("container:") || config.network_disabled {
+        let kind = match mode.split(':').next().unwrap_or(mode) {
+            "container" => "container type",
+            _ if config.network_disabled => "disabled",
+            kind => kind,
+        };
+        return Err(EngineError::bad_request(format!(
+            "conflicting options: port publishing and the {kind} network mode"
+        )));
+    }
+    let mut plan = Plan {
+        bindings: host.port_bindings.clone(),
+        publish_all: host.publish_all_ports,
+        ..Plan::default()
+    };
+    for port in &wish.remove {
+        plan.withdraw(key(port)?, config, name, published)?;
+    }
+    let mut add = PortMap::new();
+    for (port, wanted) in &wish.add {
+        let inside = key(port)?;
+        let mut wanted = wanted.clone().unwrap_or_default();
+        if wanted.is_empty() {
+            wanted.push(PortBinding::default());
+        }
+        add.entry(word(inside))
+            .or_default()
+            .get_or_insert_default()
+            .extend(wanted);
+        if !config.exposed_ports.keys().any(|port| is(port, inside)) {
+            plan.exposed.push(word(inside));
+        }
+    }
+    plan.add = bindings(&add)?;
+    for (port, wanted) in add {
+        let known = plan.bindings.keys().find(|known| word_of(known) == port);
+        let known = known.cloned().unwrap_or(port);
+        let all = plan.bindings.entry(known).or_default();
+        all.get_or_insert_default()
+            .extend(wanted.unwrap_or_default());
+    }
+    Ok(plan)
+}
+
+fn word_of(port: &str) -> String {
+    key(port).map(word).unwrap_or_default()
+}
+
+impl Plan {
+    fn withdraw(
+        &mut self,
+        key: Key,
+        config: &ContainerConfig,
+        name: &str,
+        published: &[Published],
+    ) -> Result<()> {
+        let exposed = || config.exposed_ports.keys().find(|port| is(port, key));
+        let bound = self.bindings.keys().any(|port| is(port, key));
+        let by_all = self.publish_all && exposed().is_some();
+        let now = published
+            .iter()
+            .any(|p| (p.protocol, p.container_port) == key);
+        if !bound && !by_all && !now {
+            return Err(EngineError::bad_request(format!(
+                "no public port '{}' published for {name}",
+                word(key)
+            )));
+        }
+        self.bindings.retain(|port, _| !is(port, key));
+        if by_all {
+            // All but this one, by name.
+            self.publish_all = false;
+            for port in config.exposed_ports.keys().filter(|port| !is(port, key)) {
+                let all = self.bindings.entry(word_of(port)).or_default();
+                let all = all.get_or_insert_default();
+                if all.is_empty() {
+                    all.push(PortBinding::default());
+                }
+            }
+        }
+        self.remove.push(key);
+        Ok(())
+    }
+
+    /// Says in the record what is so by now.
+    pub(super) fn apply(&self, config: &mut ContainerConfig, host: &mut HostConfig) {
+        host.port_bindings.clone_from(&self.bindings);
+        host.publish_all_ports = self.publish_all;
+        for port in &self.exposed {
+            config.exposed_ports.insert(port.clone(), EmptyObject {});
+        }
+    }
+
+    /// The change that takes this one back, given what was published before.
+    pub(super) fn inverse(&self, before: &[Published]) -> (Vec<PortRequest>, Vec<Key>) {
+        let mut touched = self.remove.clone();
+        touched.extend(self.add.iter().map(|r| (r.protocol, r.container_port)));
+        let of_these = |p: &&Published| touched.contains(&(p.protocol, p.container_port));
+        let again = before.iter().filter(of_these).map(|p| PortRequest {
+            protocol: p.protocol,
+            container_port: p.container_port,
+            host_ip: Some(p.host_ip),
+            host_port: p.host_port,
+            host_port_end: p.host_port,
+        });
+        (again.collect(), touched)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(ports: &[(&str, &str)]) -> HostConfig {
+        let binding = |host_port: &str| PortBinding {
+            host_ip: String::new(),
+            host_port: host_port.into(),
+        };
+        let map = ports
+            .iter()
+            .map(|(port, at)| ((*port).to_owned(), Some(vec![binding(at)])));
+        HostConfig {
+            port_bindings: map.collect(),
+            ..HostConfig::default()
+        }
+    }
+
+    fn changed(
+        config: &mut ContainerConfig,
+        host: &mut HostConfig,
+        add: &[(&str, &str)],
+        remove: &[&str],
+    ) -> Result<Plan> {
+        let wish = PortsUpdate {
+            add: self::host(add).port_bindings,
+            remove: remove.iter().map(|p| (*p).to_owned()).collect(),
+        };
+        let plan = plan_of(config, host, "web", &wish, &[])?;
+        plan.apply(config, host);
+        Ok(plan)
+    }
+
+    #[test]
+    fn ports_come_and_go() {
+        let mut config = ContainerConfig::default();
+        let mut host = host(&[("80", "8080")]);
+        let plan = changed(
+            &mut config,
+            &mut host,
+            &[("80/tcp", "8081"), ("53/udp", "53")],
+            &[],
+        );
+        assert_eq!(plan.unwrap().add.len(), 2);
+        assert_eq!(host.port_bindings["80"].as_ref().unwrap().len(), 2);
+        assert!(config.exposed_ports.contains_key("53/udp"));
+        let plan = changed(
+            &mut config,
+            &mut host,
+            &[("80", "9000")],
+            &["80/tcp", "53/udp"],
+        )
+        .unwrap();
+        assert_eq!(plan.remove, [(Protocol::Tcp, 80), (Protocol::Udp, 53)]);
+        assert_eq!(host.port_bindings.len(), 1);
+        assert_eq!(
+            host.port_bindings["80/tcp"].as_ref().unwrap()[0].host_port,
+            "9000"
+        );
+        let error = changed(&mut config, &mut host, &[], &["81"]).unwrap_err();
+        assert_eq!(error.message, "no public port '81/tcp' published for web");
+    }
+
+    #[test]
+    fn all_ports_but_one() {
+        let mut config = ContainerConfig {
+            exposed_ports: ["80/tcp", "81/tcp"]
+                .map(|p| (p.to_owned(), EmptyObject {}))
+                .into(),
+            ..ContainerConfig::default()
+        };
+        let mut host = HostConfig {
+            publish_all_ports: true,
+            ..HostConfig::default()
+        };
+        changed(&mut config, &mut host, &[], &["80"]).unwrap();
+        assert!(!host.publish_all_ports);
+        assert_eq!(host.port_bindings.keys().collect::<Vec<_>>(), ["81/tcp"]);
+    }
+
+    #[test]
+    fn modes_without_ports() {
+        for (mode, word) in [("host", "host"), ("container:x", "container type")] {
+            let mut host = host(&[]);
+            host.network_mode = mode.into();
+            let error = changed(
+                &mut ContainerConfig::default(),
+                &mut host,
+                &[("80", "80")],
+                &[],
+            );
+            assert_eq!(
+                error.unwrap_err().message,
+                format!("conflicting options: port publishing and the {word} network mode")
+            );
+        }
+    }
+}
