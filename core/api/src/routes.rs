@@ -1,9 +1,11 @@
 //! Every path, without its version.
 
 mod containers;
+mod events;
 mod exec;
 mod images;
 mod networks;
+mod plugins;
 mod streams;
 mod swarm;
 mod system;
@@ -19,6 +21,7 @@ pub(crate) fn all(engine: Engine) -> Router {
     finish(
         Router::new()
             .merge(system::routes())
+            .merge(events::routes())
             .merge(containers::routes())
             .merge(streams::routes())
             .merge(exec::routes())
@@ -34,6 +37,7 @@ pub(crate) fn finish<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Rou
     routes
         .merge(system::engineless())
         .merge(swarm::routes())
+        .merge(plugins::routes())
         .fallback(async || ApiError::no_such_page())
         .method_not_allowed_fallback(async || ApiError::no_such_page())
         // Bodies are bounded where they are read; archives have no bound.

@@ -17,6 +17,8 @@ pub enum ErrorKind {
     NotModified,
     /// The object's state forbids it (409).
     Conflict,
+    /// It was there and is not kept any more (410).
+    Gone,
     /// The other side asks for patience (429).
     TooManyRequests,
     /// Anything else (500).
@@ -69,6 +71,8 @@ constructors! {
     not_modified => NotModified,
     /// A 409.
     conflict => Conflict,
+    /// A 410.
+    gone => Gone,
     /// A 500.
     internal => Internal,
     /// A 501.

@@ -1,23 +1,31 @@
 //! What happened: a bounded memory of events, and everybody who listens.
 //!
 //! An event is told at once and written to the store's log within a second, together with others: the start of a
-//! container waits for no disk. After a restart the log is read back.
+//! container waits for no disk. Until then it stands in a spool under the exec-root, so that a daemon that is killed loses
+//! none; a power cut may take those of the last second. After a restart the log is read back.
 
 mod filter;
+mod resume;
+mod spool;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use gantry_model::Timestamp;
 use gantry_store::{Batch, Store};
-use gantry_wire::{EventActor, EventMessage};
+use gantry_wire::{EventActor, EventMessage, Filters};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 
+pub use resume::ResumeAfter;
+
 use crate::query::EventsQuery;
 use crate::{EngineError, EventStream, Result};
+use spool::Spool;
 
 /// Events that are remembered.
 const KEPT: usize = 1024;
@@ -25,6 +33,8 @@ const KEPT: usize = 1024;
 const LAG: usize = 1024;
 /// How long events are gathered before they are written.
 const GATHER: Duration = Duration::from_secs(1);
+/// Events that wait for a disk that does not take them.
+const MAX_UNWRITTEN: usize = 16 * KEPT;
 
 /// Attributes of an event.
 pub(crate) type Attributes = BTreeMap<String, String>;
@@ -32,6 +42,7 @@ pub(crate) type Attributes = BTreeMap<String, String>;
 struct Past {
     kept: VecDeque<Arc<EventMessage>>,
     unwritten: Vec<Arc<EventMessage>>,
+    spool: Spool,
 }
 
 /// The events of one engine.
@@ -40,31 +51,75 @@ pub(crate) struct Events {
     live: broadcast::Sender<Arc<EventMessage>>,
     gathered: Arc<Notify>,
     store: Store,
+    /// How many listen to what is in the log.
+    eager: AtomicUsize,
+    /// Held while events are written, so that the log has them in order.
+    writing: tokio::sync::Mutex<()>,
+}
+
+/// What of the events a client wants.
+struct Wanted {
+    since: Option<i64>,
+    until: Option<i64>,
+    filters: Filters,
+}
+
+impl Wanted {
+    fn new(query: EventsQuery) -> Self {
+        let nanos = |time: Timestamp| i64::try_from(time.nanoseconds()).unwrap_or(i64::MAX);
+        Self {
+            since: query.since.map(nanos),
+            until: query.until.map(nanos),
+            filters: query.filters,
+        }
+    }
+
+    /// Of those that are to come.
+    fn coming(&self, event: &EventMessage) -> bool {
+        self.until.is_none_or(|until| event.time_nano <= until)
+            && filter::matches(&self.filters, event)
+    }
+
+    /// Of those that were.
+    fn since(&self, event: &EventMessage) -> bool {
+        self.since.is_none_or(|since| event.time_nano >= since) && self.coming(event)
+    }
 }
 
 impl Events {
-    /// Reads the log back and begins to write.
-    pub(crate) fn open(store: &Store) -> Result<Arc<Self>> {
-        let kept: VecDeque<Arc<EventMessage>> = store
-            .events_after(0)?
+    /// Reads the log and the spool back, and begins to write.
+    pub(crate) fn open(store: &Store, spool: &Path) -> Result<Arc<Self>> {
+        let last = store.event_range()?.map_or(0, |(_, last)| last);
+        let mut kept: Vec<Arc<EventMessage>> = store
+            .events_after(last.saturating_sub(KEPT as u64))?
             .into_iter()
-            .rev()
-            .take(KEPT)
             .filter_map(|event| serde_json::from_value(event.value).ok())
             .map(Arc::new)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .rev()
             .collect();
+        let (spool, left) = Spool::open(spool).map_err(|e| EngineError::io(spool.display(), &e))?;
+        // The daemon may have died between writing the log and removing the spool.
+        let unwritten: Vec<Arc<EventMessage>> = left
+            .into_iter()
+            .filter(|event| !kept.iter().any(|logged| **logged == *event))
+            .map(Arc::new)
+            .collect();
+        kept.extend(unwritten.iter().cloned());
+        // Images' events are in the log before those that were gathered meanwhile.
+        kept.sort_by_key(|event| event.time_nano);
+        kept.drain(..kept.len().saturating_sub(KEPT));
         let events = Arc::new(Self {
             past: Mutex::new(Past {
-                kept,
-                unwritten: Vec::new(),
+                kept: kept.into(),
+                unwritten,
+                spool,
             }),
             live: broadcast::Sender::new(LAG),
             gathered: Arc::default(),
             store: store.clone(),
+            eager: AtomicUsize::new(0),
+            writing: tokio::sync::Mutex::default(),
         });
+        events.gathered.notify_one();
         tokio::spawn(write(Arc::downgrade(&events), events.gathered.clone()));
         tokio::spawn(relay(Arc::downgrade(&events), store.subscribe()));
         Ok(events)
@@ -72,8 +127,10 @@ impl Events {
 
     /// Tells that something happened to an object.
     pub(crate) fn tell(&self, kind: &str, action: &str, id: &str, attributes: Attributes) {
+        let mut past = self.past.lock();
+        // Under the lock, so that times are in the order in which events are told.
         let now = Timestamp::now();
-        self.tell_message(EventMessage {
+        let message = EventMessage {
             kind: kind.into(),
             action: action.into(),
             actor: EventActor {
@@ -83,86 +140,86 @@ impl Events {
             scope: "local".into(),
             time: now.seconds(),
             time_nano: i64::try_from(now.nanoseconds()).unwrap_or(i64::MAX),
-        });
-    }
-
-    fn tell_message(&self, message: EventMessage) {
-        self.publish(Arc::new(message), true);
-    }
-
-    fn publish(&self, message: Arc<EventMessage>, unwritten: bool) {
-        let mut past = self.past.lock();
-        if past.kept.len() == KEPT {
-            past.kept.pop_front();
+            seq: None,
+        };
+        if let Err(error) = past.spool.append(&message) {
+            tracing::warn!(%error, "an event would not survive the daemon's death now");
         }
-        past.kept.push_back(message.clone());
-        if unwritten {
-            past.unwritten.push(message.clone());
-        }
-        // Under the lock, so that listeners see the order of the log. Nobody listening is no error.
-        let _ = self.live.send(message);
+        let message = Arc::new(message);
+        past.unwritten.push(message.clone());
+        self.publish(&mut past, message);
         drop(past);
         self.gathered.notify_one();
     }
 
+    /// Tells those who listen, under the lock of what was, so that they see the same order.
+    fn publish(&self, past: &mut Past, message: Arc<EventMessage>) {
+        if past.kept.len() == KEPT {
+            past.kept.pop_front();
+        }
+        past.kept.push_back(message.clone());
+        // Nobody listening is no error.
+        let _ = self.live.send(message);
+    }
+
     /// How many listen.
     pub(crate) fn listeners(&self) -> usize {
-        self.live.receiver_count()
+        self.live.receiver_count() + self.eager.load(Ordering::Relaxed)
     }
 
     /// Writes what has been gathered.
     pub(crate) async fn flush(&self) {
-        let unwritten = std::mem::take(&mut self.past.lock().unwritten);
+        let _writing = self.writing.lock().await;
+        let (messages, cut, dir) = {
+            let mut past = self.past.lock();
+            let messages = std::mem::take(&mut past.unwritten);
+            (messages, past.spool.cut(), past.spool.dir().to_owned())
+        };
         let mut batch = Batch::new();
-        for message in unwritten {
+        for message in &messages {
             let nanos = i128::from(message.time_nano);
             let time = Timestamp::from_unix(
                 message.time,
                 i32::try_from(nanos.rem_euclid(1_000_000_000)).unwrap_or(0),
             );
-            if let Ok(value) = serde_json::to_value(&*message) {
+            if let Ok(value) = serde_json::to_value(&**message) {
                 batch.event(time, value);
             }
         }
-        if !batch.is_empty()
-            && let Err(error) = self.store.commit(batch).await
-        {
-            tracing::warn!(%error, "events are lost from the log");
+        if batch.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.commit(batch).await {
+            tracing::warn!(%error, "events are not in the log yet");
+            let mut past = self.past.lock();
+            past.unwritten.splice(0..0, messages);
+            let excess = past.unwritten.len().saturating_sub(MAX_UNWRITTEN);
+            past.unwritten.drain(..excess);
+            return;
+        }
+        if let Err(error) = cut.and_then(|cut| Spool::forget(&dir, cut)) {
+            tracing::warn!(%error, "cannot remove the events' spool");
         }
     }
 
     /// Past and coming events.
-    ///
-    /// # Errors
-    /// Unknown filters.
-    pub(crate) fn stream(&self, query: EventsQuery) -> Result<EventStream> {
-        query.filters.check(filter::KEYS)?;
-        let nanos = |time: Timestamp| i64::try_from(time.nanoseconds()).unwrap_or(i64::MAX);
-        let (since, until) = (query.since.map(nanos), query.until.map(nanos));
-        let (past, live) = {
-            let past = self.past.lock();
-            (past.kept.clone(), self.live.subscribe())
-        };
-        let filters = query.filters;
-        let wanted = move |event: &EventMessage| {
-            until.is_none_or(|until| event.time_nano <= until) && filter::matches(&filters, event)
-        };
-        let before: Vec<Arc<EventMessage>> = match since {
-            Some(since) => past
-                .into_iter()
-                .filter(|event| event.time_nano >= since && wanted(event))
-                .collect(),
-            // With an end alone, everything up to it is meant.
-            None if until.is_some_and(|until| until < nanos(Timestamp::now())) => {
-                past.into_iter().filter(|event| wanted(event)).collect()
-            }
-            None => Vec::new(),
-        };
-        let before = futures_util::stream::iter(before).map(|event| EventMessage::clone(&event));
+    pub(crate) fn stream(&self, query: EventsQuery) -> EventStream {
+        // Without either time, only what comes is meant.
+        let asks_past = query.since.is_some() || query.until.is_some();
         let rest = query
             .until
-            .map(|until| until.since(Timestamp::now()))
-            .map(|left| tokio::time::Instant::now() + left);
+            .map(|until| tokio::time::Instant::now() + until.since(Timestamp::now()));
+        let wanted = Wanted::new(query);
+        let (past, live) = {
+            let past = self.past.lock();
+            let before: Vec<Arc<EventMessage>> = match asks_past {
+                true => past.kept.iter().cloned().collect(),
+                false => Vec::new(),
+            };
+            (before, self.live.subscribe())
+        };
+        let before: Vec<_> = past.into_iter().filter(|e| wanted.since(e)).collect();
+        let before = futures_util::stream::iter(before).map(|event| EventMessage::clone(&event));
         let coming = futures_util::stream::unfold(live, move |mut live| async move {
             loop {
                 let next = async { live.recv().await };
@@ -179,10 +236,10 @@ impl Events {
             }
         })
         .filter_map(move |event| {
-            let shown = wanted(&event).then(|| EventMessage::clone(&event));
+            let shown = wanted.coming(&event).then(|| EventMessage::clone(&event));
             std::future::ready(shown)
         });
-        Ok(Box::pin(before.chain(coming)))
+        Box::pin(before.chain(coming))
     }
 }
 
@@ -190,7 +247,12 @@ impl Events {
 async fn write(events: std::sync::Weak<Events>, gathered: Arc<Notify>) {
     loop {
         gathered.notified().await;
-        tokio::time::sleep(GATHER).await;
+        let awaited = events
+            .upgrade()
+            .is_some_and(|events| events.eager.load(Ordering::Relaxed) > 0);
+        if !awaited {
+            tokio::time::sleep(GATHER).await;
+        }
         match events.upgrade() {
             Some(events) => events.flush().await,
             None => return,
@@ -213,7 +275,10 @@ async fn relay(
             return;
         };
         match serde_json::from_value::<EventMessage>(event.value.clone()) {
-            Ok(message) if is_images(&message) => events.publish(Arc::new(message), false),
+            Ok(message) if is_images(&message) => {
+                let mut past = events.past.lock();
+                events.publish(&mut past, Arc::new(message));
+            }
             _ => {}
         }
     }
@@ -231,67 +296,4 @@ impl From<gantry_wire::FilterError> for EngineError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use gantry_wire::Filters;
-
-    async fn events() -> (Arc<Events>, tempfile::TempDir) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("state")).unwrap();
-        (Events::open(&store).unwrap(), dir)
-    }
-
-    fn attributes(name: &str) -> Attributes {
-        [("name".to_owned(), name.to_owned())].into()
-    }
-
-    async fn past(events: &Events, filters: &str) -> Vec<String> {
-        let query = EventsQuery {
-            since: Some(Timestamp::from_unix(0, 0)),
-            until: Some(Timestamp::now()),
-            filters: Filters::parse(filters).unwrap(),
-        };
-        let stream = events.stream(query).unwrap();
-        stream.map(|event| event.action).collect().await
-    }
-
-    #[tokio::test]
-    async fn past_events_are_filtered() {
-        let (events, _dir) = events().await;
-        events.tell("container", "create", "c1", attributes("web"));
-        events.tell("container", "exec_create: ls", "c1", attributes("web"));
-        events.tell("network", "connect", "n1", attributes("bridge"));
-        assert_eq!(past(&events, "").await.len(), 3);
-        assert_eq!(past(&events, r#"{"container":["web"]}"#).await.len(), 2);
-        assert_eq!(past(&events, r#"{"type":["network"]}"#).await, ["connect"]);
-        assert_eq!(
-            past(&events, r#"{"event":["exec_create"]}"#).await,
-            ["exec_create: ls"]
-        );
-        let bad = EventsQuery {
-            filters: Filters::parse(r#"{"nope":["x"]}"#).unwrap(),
-            ..EventsQuery::default()
-        };
-        assert!(events.stream(bad).is_err());
-    }
-
-    #[tokio::test]
-    async fn coming_events_arrive() {
-        let (events, _dir) = events().await;
-        let mut stream = events.stream(EventsQuery::default()).unwrap();
-        events.tell("volume", "create", "v", Attributes::new());
-        assert_eq!(stream.next().await.unwrap().kind, "volume");
-    }
-
-    #[tokio::test]
-    async fn the_log_is_read_back() {
-        let (events, dir) = events().await;
-        events.tell("volume", "create", "v", Attributes::new());
-        events.flush().await;
-        let store = events.store.clone();
-        drop(events);
-        let again = Events::open(&store).unwrap();
-        assert_eq!(past(&again, "").await, ["create"]);
-        drop(dir);
-    }
-}
+mod tests;

@@ -28,7 +28,8 @@ pub(crate) struct Stored {
     pub(crate) value: serde_json::Value,
 }
 
-pub(crate) fn read(db: &Db, after: u64) -> Result<Vec<Event>> {
+/// Up to `max` events with a number above `after`, oldest first.
+pub(crate) fn page(db: &Db, after: u64, max: usize) -> Result<Vec<Event>> {
     let raw = db.with(|database| {
         let transaction = database.begin_read()?;
         let table = match transaction.open_table(EVENTS) {
@@ -37,7 +38,7 @@ pub(crate) fn read(db: &Db, after: u64) -> Result<Vec<Event>> {
             Err(error) => return Err(error.into()),
         };
         let mut raw = Vec::new();
-        for entry in table.range(after.saturating_add(1)..)? {
+        for entry in table.range(after.saturating_add(1)..)?.take(max) {
             let (seq, value) = entry?;
             raw.push((seq.value(), serde_json::from_slice::<Stored>(value.value())));
         }
@@ -59,15 +60,18 @@ pub(crate) fn read(db: &Db, after: u64) -> Result<Vec<Event>> {
         .collect()
 }
 
-/// The number of the newest event, 0 when there is none.
-pub(crate) fn last(db: &Db) -> Result<u64> {
+/// The numbers of the oldest and the newest event that are kept.
+pub(crate) fn range(db: &Db) -> Result<Option<(u64, u64)>> {
     use redb::ReadableTable;
     db.with(|database| {
         let transaction = database.begin_read()?;
-        match transaction.open_table(EVENTS) {
-            Ok(table) => Ok(table.last()?.map_or(0, |(seq, _)| seq.value())),
-            Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
-            Err(error) => Err(error.into()),
-        }
+        let table = match transaction.open_table(EVENTS) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let first = table.first()?.map(|(seq, _)| seq.value());
+        let last = table.last()?.map(|(seq, _)| seq.value());
+        Ok(first.zip(last))
     })
 }

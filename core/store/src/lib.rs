@@ -60,7 +60,7 @@ impl Default for Options<'_> {
             version: 1,
             migrations: &[],
             cache: 1 << 20,
-            max_events: 4096,
+            max_events: 16_384,
         }
     }
 }
@@ -123,7 +123,23 @@ impl Store {
     /// # Errors
     /// [`Error::Io`] or [`Error::Damaged`].
     pub fn events_after(&self, seq: u64) -> Result<Vec<Event>> {
-        event::read(&self.db, seq)
+        self.events_page(seq, usize::MAX)
+    }
+
+    /// As [`Store::events_after`], at most `max` of them.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Damaged`].
+    pub fn events_page(&self, seq: u64, max: usize) -> Result<Vec<Event>> {
+        event::page(&self.db, seq, max)
+    }
+
+    /// Sequence numbers of the oldest and the newest event that are kept; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Damaged`].
+    pub fn event_range(&self) -> Result<Option<(u64, u64)>> {
+        event::range(&self.db)
     }
 
     /// Kept events with `since <= time < until` (either end open with `None`), oldest first.
@@ -135,7 +151,7 @@ impl Store {
         since: Option<Timestamp>,
         until: Option<Timestamp>,
     ) -> Result<Vec<Event>> {
-        let mut events = event::read(&self.db, 0)?;
+        let mut events = self.events_after(0)?;
         events.retain(|event| {
             since.is_none_or(|since| event.time >= since)
                 && until.is_none_or(|until| event.time < until)

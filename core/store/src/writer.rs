@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, oneshot};
 
 use crate::batch::Op;
 use crate::db::{Db, definition};
-use crate::event::{EVENTS, Event, Stored, last};
+use crate::event::{EVENTS, Event, Stored, range};
 use crate::{Batch, Error, Result};
 
 /// How many batches share one flush at most: bounds a transaction's memory.
@@ -70,7 +70,7 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn start(db: Arc<Db>, max_events: u64) -> Result<Self> {
-        let last_seq = last(&db)?;
+        let last_seq = range(&db)?.map_or(0, |(_, last)| last);
         let (requests, inbox) = mpsc::channel();
         let (events, _) = broadcast::channel(SUBSCRIBER_LAG);
         let path = db.path().to_owned();

@@ -24,6 +24,9 @@ pub struct EventMessage {
     /// Nanoseconds since the epoch.
     #[serde(rename = "timeNano")]
     pub time_nano: i64,
+    /// Its number in the engine's log, for clients that asked for numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
 }
 
 /// The object that an event tells of.

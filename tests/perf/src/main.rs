@@ -3,6 +3,8 @@
 //! Everything runs in a network and mount namespace of its own, engines on private roots. Peers that are not
 //! installed are left out and named. Not a test: nothing here fails on time.
 
+mod direct;
+mod http;
 mod memory;
 mod peers;
 mod table;
@@ -36,6 +38,16 @@ enum What {
     Exec,
     /// Memory of the idle daemon and of one more container.
     Memory,
+    /// Exec create, start and wait, over the API.
+    ApiExec,
+    /// Create and start of containers in turn, over the API.
+    ApiStart,
+    /// Running and removing by several clients at once, over the API.
+    ApiChurn,
+    /// Output of a container to a client.
+    ApiOutput,
+    /// Everything that is driven over the API.
+    Api,
     /// All of them.
     All,
 }
@@ -50,10 +62,23 @@ fn main() -> Result<()> {
         What::Run => table::run(&bench, args.rounds),
         What::Exec => table::exec(&bench, args.rounds),
         What::Memory => memory::print(&bench, args.containers),
+        What::ApiExec => direct::exec(&bench, args.rounds),
+        What::ApiStart => direct::in_turn(&bench),
+        What::ApiChurn => direct::churn(&bench),
+        What::ApiOutput => direct::attached(&bench),
+        What::Api => api(&bench, args.rounds),
         What::All => {
             table::run(&bench, args.rounds)?;
             table::exec(&bench, args.rounds)?;
+            api(&bench, args.rounds)?;
             memory::print(&bench, args.containers)
         }
     }
+}
+
+fn api(bench: &peers::Bench, rounds: usize) -> Result<()> {
+    direct::exec(bench, rounds)?;
+    direct::in_turn(bench)?;
+    direct::churn(bench)?;
+    direct::attached(bench)
 }

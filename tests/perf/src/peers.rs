@@ -209,7 +209,7 @@ fn make_root(root: &Path) -> Result<()> {
         fs::create_dir_all(root.join(dir))?;
     }
     fs::copy("/bin/busybox", bin.join("busybox")).context("package busybox-static")?;
-    for applet in ["true", "sh", "sleep", "echo", "cat"] {
+    for applet in ["true", "sh", "sleep", "echo", "cat", "yes", "head"] {
         std::os::unix::fs::symlink("busybox", bin.join(applet))?;
     }
     Ok(())

@@ -20,16 +20,13 @@ pub(super) fn routes() -> Router<Engine> {
         .route("/version", get(version))
         .route("/info", get(info))
         .route("/auth", post(auth))
-        .route("/events", get(events))
         .route("/system/df", get(disk_usage))
         .route("/gantry/drivers", get(drivers))
 }
 
 /// What needs no engine.
 pub(super) fn engineless<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new()
-        .route("/_ping", get(ping).head(ping_head))
-        .route("/plugins", get(plugins))
+    Router::new().route("/_ping", get(ping).head(ping_head))
 }
 
 /// What clients learn from a ping, beyond what every answer tells.
@@ -62,33 +59,8 @@ async fn auth(State(engine): State<Engine>, body: Json<AuthConfig>) -> Result {
     reply::ok(&engine.auth(body.or_default()).await?)
 }
 
-async fn events(
-    State(engine): State<Engine>,
-    Version(version): Version,
-    client: Client,
-    query: Query,
-) -> Result {
-    let events = engine.events(EventsQuery {
-        since: query.time("since")?,
-        until: query.time("until")?,
-        filters: query.filters()?,
-    })?;
-    let lines = events.map(move |event| {
-        // An event is strings and numbers, which always serialise.
-        let mut line = shape::reply(version, Reply::Event, &event).unwrap_or_default();
-        line.push(b'\n');
-        Bytes::from(line)
-    });
-    Ok(reply::endless(client, reply::JSON, lines))
-}
-
 async fn disk_usage(State(engine): State<Engine>) -> Result {
     reply::ok(&engine.disk_usage().await?)
-}
-
-/// Docker's own plugin system is not there, so no plugin is installed.
-async fn plugins() -> Result {
-    reply::ok(&[(); 0])
 }
 
 async fn drivers(State(engine): State<Engine>) -> Result<Response> {

@@ -27,6 +27,7 @@ pub fn encode_image_event(event: &image::ImageEvent) -> serde_json::Value {
         scope: "local".into(),
         time: event.time.seconds(),
         time_nano: i64::try_from(event.time.nanoseconds()).unwrap_or(i64::MAX),
+        seq: None,
     };
     serde_json::to_value(message).unwrap_or_default()
 }

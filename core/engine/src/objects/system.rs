@@ -9,7 +9,7 @@ use gantry_wire::system::{Component, ProductName};
 use super::volumes::shown;
 use crate::engine::blocking;
 use crate::query::{EventsQuery, ImageListQuery, ListQuery};
-use crate::{Engine, EventStream, Result};
+use crate::{Engine, EventStream, Result, ResumeAfter};
 
 impl Engine {
     /// What `docker version` shows.
@@ -85,12 +85,22 @@ impl Engine {
             .collect()
     }
 
-    /// Past and coming events.
+    /// Past and coming events: without `since` and `until` those to come, with either the past ones too.
+    #[must_use]
+    pub fn events(&self, query: EventsQuery) -> EventStream {
+        self.events.stream(query)
+    }
+
+    /// Events with their numbers in the log, none missing after the one that is named.
     ///
     /// # Errors
-    /// Unknown filters.
-    pub fn events(&self, query: EventsQuery) -> Result<EventStream> {
-        self.events.stream(query)
+    /// [`crate::ErrorKind::Gone`] when events after the named one are not kept any more, or there is no such number.
+    pub async fn events_after(
+        &self,
+        query: EventsQuery,
+        after: ResumeAfter,
+    ) -> Result<EventStream> {
+        self.events.stream_numbered(query, after).await
     }
 
     /// What occupies how much (`docker system df`), as the API's JSON.
