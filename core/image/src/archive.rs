@@ -9,7 +9,6 @@ mod pax;
 mod sparse;
 
 pub(crate) use entry::{Entry, Kind};
-#[cfg(test)]
 pub(crate) use sparse::Segment;
 
 use std::io::{self, Read};

@@ -1,13 +1,14 @@
-//! Unpacks a layer's tar stream into a directory that it cannot leave.
+//! Unpacks a tar stream into a directory that it cannot leave: a layer, or what a client puts into a container.
 //!
 //! Every name is resolved by the kernel beneath one directory descriptor (`openat2` with `RESOLVE_IN_ROOT`: `..` and
 //! absolute symlinks end at that directory, as after a chroot), the last component is never followed, and nothing is
-//! written through a name that existed before it was made here. Deletions are written in the storage driver's style.
+//! written through a name that existed before it was made here, except where a client's file meets one that is mounted.
+//! Deletions of layers are written in the storage driver's style.
 //! Data is not flushed here: the storage driver's commit makes the whole layer durable in one go.
 
 mod metadata;
 mod tree;
-mod whiteout;
+pub(crate) mod whiteout;
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -32,6 +33,21 @@ pub(crate) struct Extracted {
     pub(crate) bytes: u64,
 }
 
+/// What an archive may do, and what it means.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rules<'a> {
+    /// How deletions are written; none: names that tell of deletions in layers are names like others.
+    pub(crate) whiteouts: Option<WhiteoutStyle>,
+    /// The directory below the root that entries are relative to; it exists.
+    pub(crate) base: &'a [u8],
+    /// The tree consists of several mounts, and was there before.
+    pub(crate) mounts: bool,
+    /// A directory and something else do not replace each other.
+    pub(crate) keep_kinds: bool,
+    /// Owner of everything, whatever the archive says.
+    pub(crate) owner: Option<(u32, u32)>,
+}
+
 /// Unpacks the whole stream, to its very end, into the directory `root`.
 ///
 /// # Errors
@@ -48,9 +64,25 @@ pub(crate) fn extract(
         Mode::empty(),
         ResolveFlags::NO_MAGICLINKS,
     )?;
+    let rules = Rules {
+        whiteouts: Some(style),
+        ..Rules::default()
+    };
+    extract_into(root, rules, input)
+}
+
+/// As [`extract`], by other rules.
+///
+/// # Errors
+/// As [`extract`]; `AlreadyExists` for entries that [`Rules::keep_kinds`] refuses.
+pub(crate) fn extract_into(
+    root: OwnedFd,
+    rules: Rules<'_>,
+    input: &mut dyn Read,
+) -> io::Result<Extracted> {
     let mut extractor = Extractor {
         root,
-        style,
+        rules,
         parent: None,
         directories: Vec::new(),
         made: HashSet::new(),
@@ -58,10 +90,16 @@ pub(crate) fn extract(
         done: Extracted::default(),
     };
     let mut archive = TarReader::new(input);
-    while let Some(entry) = archive.next()? {
+    while let Some(mut entry) = archive.next()? {
+        if let Some((uid, gid)) = rules.owner {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
         extractor.entry(&entry, &mut archive).map_err(|error| {
             let name = String::from_utf8_lossy(&entry.path).into_owned();
-            io::Error::new(error.kind(), format!("{name}: {error}"))
+            match error.kind() {
+                io::ErrorKind::AlreadyExists => error,
+                kind => io::Error::new(kind, format!("{name}: {error}")),
+            }
         })?;
     }
     archive.drain()?;
@@ -69,9 +107,9 @@ pub(crate) fn extract(
     Ok(extractor.done)
 }
 
-struct Extractor {
+struct Extractor<'a> {
     root: OwnedFd,
-    style: WhiteoutStyle,
+    rules: Rules<'a>,
     /// The directory of the last entry: most entries share it with the one before.
     parent: Option<(Vec<u8>, OwnedFd)>,
     /// Times of directories, set when nothing is written into them any more.
@@ -82,22 +120,23 @@ struct Extractor {
     done: Extracted,
 }
 
-impl Extractor {
+impl Extractor<'_> {
     fn entry<R: Read>(&mut self, entry: &Entry, archive: &mut TarReader<R>) -> io::Result<()> {
         let path = clean(&entry.path)?;
         let Some((parent_path, name)) = split(&path) else {
-            // The root itself.
-            if entry.kind == Kind::Directory {
+            // The root itself; of a tree that was there it stays as it is.
+            if entry.kind == Kind::Directory && !self.rules.mounts {
                 metadata::apply(self.root.as_fd(), entry)?;
                 self.directories.push((path, entry.mtime));
             }
             return Ok(());
         };
         let parent = self.take_parent(parent_path)?;
-        let result = if name.starts_with(whiteout::PREFIX) {
-            self.whiteout(parent.as_fd(), parent_path, name)
-        } else {
-            self.make(parent.as_fd(), name, &path, entry, archive)
+        let result = match self.rules.whiteouts {
+            Some(style) if name.starts_with(whiteout::PREFIX) => {
+                self.whiteout(style, parent.as_fd(), parent_path, name)
+            }
+            _ => self.make(parent.as_fd(), name, &path, entry, archive),
         };
         self.parent = Some((parent_path.to_vec(), parent));
         result
@@ -115,24 +154,35 @@ impl Extractor {
         let mut replaced_whiteout = false;
         loop {
             match self.create(parent, name, entry, archive) {
-                Err(error) if error.raw_os_error() == Some(Errno::EXIST.raw_os_error()) => {
+                Err(error) if is(&error, Errno::EXIST) => {
                     let stat = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
                     replaced_whiteout = whiteout::is_whiteout(&stat);
-                    if entry.kind == Kind::Directory
-                        && FileType::from_raw_mode(stat.st_mode) == FileType::Directory
-                    {
+                    let there = FileType::from_raw_mode(stat.st_mode);
+                    if entry.kind == Kind::Directory && there == FileType::Directory {
                         let directory = open_directory(parent, name)?;
                         metadata::apply(directory.as_fd(), entry)?;
                         break;
                     }
-                    tree::remove(parent, name)?;
+                    self.check_kind(entry, there, path)?;
+                    match tree::remove(parent, name) {
+                        // Mounted there, as a container's `/etc/hosts` is: it cannot be replaced, but be written.
+                        Err(error)
+                            if is(&error, Errno::BUSY)
+                                && entry.kind == Kind::File
+                                && there == FileType::RegularFile =>
+                        {
+                            self.overwrite(parent, name, entry, archive)?;
+                            break;
+                        }
+                        other => other?,
+                    }
                 }
                 Err(error) => return Err(error),
                 Ok(()) => break,
             }
         }
         if entry.kind == Kind::Directory {
-            if replaced_whiteout && self.style == WhiteoutStyle::Overlay {
+            if replaced_whiteout && self.rules.whiteouts == Some(WhiteoutStyle::Overlay) {
                 whiteout::set_opaque(open_directory(parent, name)?.as_fd())?;
             }
             self.directories.push((path.to_vec(), entry.mtime));
@@ -175,16 +225,38 @@ impl Extractor {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))?;
+        self.fill(&file, entry, archive)
+    }
+
+    /// Writes a file that is there.
+    fn overwrite<R: Read>(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        entry: &Entry,
+        archive: &mut TarReader<R>,
+    ) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = fs::openat(parent, name, flags | OFlags::NONBLOCK, Mode::empty())?;
+        self.fill(&file, entry, archive)
+    }
+
+    fn fill<R: Read>(
+        &mut self,
+        file: &OwnedFd,
+        entry: &Entry,
+        archive: &mut TarReader<R>,
+    ) -> io::Result<()> {
         match &entry.sparse {
             None => {
                 self.done.bytes += entry.size;
-                self.copy(&file, 0, entry.size, archive)?;
+                self.copy(file, 0, entry.size, archive)?;
             }
             Some(sparse) => {
                 self.done.bytes += sparse.real_size;
-                fs::ftruncate(&file, sparse.real_size)?;
+                fs::ftruncate(file, sparse.real_size)?;
                 for segment in &sparse.segments {
-                    self.copy(&file, segment.offset, segment.length, archive)?;
+                    self.copy(file, segment.offset, segment.length, archive)?;
                 }
             }
         }
@@ -268,33 +340,81 @@ impl Extractor {
         self.open_beneath(path)
     }
 
-    /// Opens a directory of the layer; symlinks in `path` stay inside.
+    /// Opens a directory of the tree; symlinks in `path` stay inside.
     fn open_beneath(&self, path: &[u8]) -> io::Result<OwnedFd> {
-        let path = if path.is_empty() { b"." } else { path };
-        Ok(fs::openat2(
-            &self.root,
-            path,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV,
-        )?)
+        self.open(path, OFlags::empty())
+    }
+
+    fn open(&self, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+        let joined;
+        let path = match (self.rules.base, path) {
+            (b"", b"") => b".",
+            (b"", path) => path,
+            (base, b"") => base,
+            (base, path) => {
+                joined = [base, b"/", path].concat();
+                &joined
+            }
+        };
+        let mut resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        if !self.rules.mounts {
+            resolve |= ResolveFlags::NO_XDEV;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | flags;
+        loop {
+            match fs::openat2(&self.root, path, flags, Mode::empty(), resolve) {
+                // Somebody renames directories at the same time.
+                Err(Errno::AGAIN | Errno::INTR) if self.rules.mounts => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// Refuses what would turn a directory into something else, or the other way round.
+    fn check_kind(&self, entry: &Entry, there: FileType, path: &[u8]) -> io::Result<()> {
+        let (old, new) = (there == FileType::Directory, entry.kind == Kind::Directory);
+        if !self.rules.keep_kinds || old == new {
+            return Ok(());
+        }
+        let word = |directory| {
+            if directory {
+                "directory"
+            } else {
+                "non-directory"
+            }
+        };
+        let base = String::from_utf8_lossy(self.rules.base);
+        let shown = format!("/{base}/{}", String::from_utf8_lossy(path));
+        Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            format!(
+                "cannot overwrite {} {:?} with {} {:?}",
+                word(old),
+                shown.replace("//", "/"),
+                word(new),
+                format!("/{base}")
+            ),
+        ))
     }
 
     fn finish_directories(&mut self) -> io::Result<()> {
-        for (path, mtime) in self.directories.drain(..).rev() {
-            let path = if path.is_empty() { b".".to_vec() } else { path };
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let resolve =
-                ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-            match fs::openat2(&self.root, path.as_slice(), flags, Mode::empty(), resolve) {
+        for (path, mtime) in std::mem::take(&mut self.directories).into_iter().rev() {
+            match self.open(&path, OFlags::NOFOLLOW) {
                 Ok(directory) => fs::futimens(&directory, &metadata::times(mtime))?,
                 // A later entry has replaced it.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                Err(error) => return Err(error.into()),
+                Err(error)
+                    if is(&error, Errno::NOENT)
+                        || is(&error, Errno::NOTDIR)
+                        || is(&error, Errno::LOOP) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
     }
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
 }
 
 fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {

@@ -70,7 +70,7 @@ pub(crate) fn import(
     let names: Vec<_> = name.iter().map(|name| (name.clone(), None)).collect();
     let shown = name.map_or_else(|| id.to_string(), |name| name.familiar());
     let event = shared.image_event("import", id.to_string(), shown, Default::default());
-    let installed = install.run(&names, event);
+    let installed = install.run(&names, vec![event]);
     drop(hold);
     if let Err(error) = installed {
         shared.collect_blobs()?;

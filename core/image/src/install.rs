@@ -99,7 +99,7 @@ impl Install<'_> {
     pub(crate) fn run(
         &self,
         names: &[(Reference, Option<Digest>)],
-        event: (Timestamp, serde_json::Value),
+        events: Vec<(Timestamp, serde_json::Value)>,
     ) -> Result<bool> {
         let plans = self.plans()?;
         let chain: Vec<Digest> = plans.iter().map(|plan| plan.chain.clone()).collect();
@@ -113,7 +113,7 @@ impl Install<'_> {
         let layers = Layers::open(self.shared, driver)?;
         let _pin = self.shared.pin(&layers.name, &chain);
         self.install_layers(&layers, &plans)?;
-        self.record(&layers.name, &plans, existing, names, event)
+        self.record(&layers.name, &plans, existing, names, events)
     }
 
     fn plans(&self) -> Result<Vec<LayerPlan>> {

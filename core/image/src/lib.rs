@@ -1,4 +1,4 @@
-//! Images: references, manifests, pull, unpack, load, import.
+//! Images: references, manifests, pull, unpack, load, import, commit; and archives of trees, in and out.
 //!
 //! An image is a configuration blob; its digest is the image's identifier, as in Docker. A record points to it, to
 //! its layers and to the storage driver that holds them unpacked; reference records point to images. Invariants:
@@ -18,7 +18,9 @@
 
 mod archive;
 mod changes;
+mod commit;
 mod config;
+mod diff;
 mod error;
 mod extract;
 mod filter;
@@ -27,6 +29,8 @@ mod install;
 mod layers;
 mod load;
 mod manifest;
+mod pack;
+mod place;
 mod progress;
 mod pull;
 mod query;
@@ -40,8 +44,12 @@ mod types;
 mod unpack;
 
 pub use changes::apply as apply_changes;
+pub use commit::CommitOptions;
 pub use config::{ContainerDefaults, History, ImageConfig, RootFs, chain_ids};
+pub use diff::{Change, ChangeKind, changes};
 pub use error::{Error, Result};
+pub use pack::{PackOptions, Packer, Sink};
+pub use place::{PlaceOptions, place};
 pub use progress::{Detail, Message, Progress, Silent};
 pub use service::{EventEncoder, ImageService};
 pub use types::{

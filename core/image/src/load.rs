@@ -256,7 +256,7 @@ impl Loader<'_> {
         let event = self
             .shared
             .image_event("load", id.to_string(), shown, labels);
-        install.run(&targets, event)?;
+        install.run(&targets, vec![event])?;
         Ok(Loaded { id, names })
     }
 }

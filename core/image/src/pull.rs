@@ -272,7 +272,7 @@ fn bring(
     }
     let labels = install.config.config.labels.clone();
     let event = pull_event(shared, reference, labels);
-    let newer = install.run(&names, event)?;
+    let newer = install.run(&names, vec![event])?;
     lease.release();
     Ok(Pulled {
         id,

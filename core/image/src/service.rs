@@ -172,6 +172,14 @@ impl ImageService {
         crate::import::import(&self.shared, input, options, progress)
     }
 
+    /// Makes an image of what a container has changed on top of its own.
+    ///
+    /// # Errors
+    /// [`crate::Error::NoSuchImage`] when the container's image is gone, [`crate::Error::Io`].
+    pub fn commit(&self, options: crate::CommitOptions<'_>) -> Result<ImageId> {
+        self.shared.commit(options)
+    }
+
     /// Writes images as one archive that is a docker-archive and an OCI layout. A name with a tag or digest, or an
     /// identifier, names one image; a name alone all of its tags.
     ///

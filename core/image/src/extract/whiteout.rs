@@ -9,13 +9,13 @@ use rustix::io::Errno;
 
 use super::{Extractor, tree};
 
-pub(super) const PREFIX: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(crate) const PREFIX: &[u8] = b".wh.";
+pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Other names of this form are bookkeeping of aufs.
 const AUFS: &[u8] = b".wh..wh.";
 
 /// Overlay's mark of a deleted file.
-pub(super) fn is_whiteout(stat: &Stat) -> bool {
+pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
@@ -29,15 +29,26 @@ pub(super) fn set_opaque(directory: BorrowedFd<'_>) -> io::Result<()> {
     )?)
 }
 
-impl Extractor {
+/// Whether a directory hides those below it.
+pub(crate) fn is_opaque(directory: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut value = [0; 1];
+    match fs::fgetxattr(directory, "trusted.overlay.opaque", &mut value) {
+        Ok(length) => Ok(length == 1 && value == *b"y"),
+        Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Extractor<'_> {
     pub(super) fn whiteout(
         &mut self,
+        style: WhiteoutStyle,
         parent: BorrowedFd<'_>,
         parent_path: &[u8],
         name: &[u8],
     ) -> io::Result<()> {
         if name == OPAQUE {
-            return match self.style {
+            return match style {
                 WhiteoutStyle::Overlay => set_opaque(parent),
                 WhiteoutStyle::Apply => tree::remove_children(parent, |child| {
                     self.made.contains(&join(parent_path, child))
@@ -54,7 +65,7 @@ impl Extractor {
                 "invalid whiteout",
             ));
         }
-        match self.style {
+        match style {
             WhiteoutStyle::Overlay => overlay(parent, target),
             // Only what lower layers brought: entries of this layer stay, whatever their order.
             WhiteoutStyle::Apply if self.made.contains(&join(parent_path, target)) => Ok(()),
@@ -64,7 +75,7 @@ impl Extractor {
 
     /// Notes what this layer has made, where carrying out deletions must know it: the entry and all above it.
     pub(super) fn remember(&mut self, path: &[u8]) {
-        if self.style != WhiteoutStyle::Apply {
+        if self.rules.whiteouts != Some(WhiteoutStyle::Apply) {
             return;
         }
         let mut path = path;

@@ -15,7 +15,7 @@ impl Install<'_> {
         plans: &[LayerPlan],
         existing: Option<ImageRecord>,
         names: &[(Reference, Option<Digest>)],
-        event: (Timestamp, serde_json::Value),
+        events: Vec<(Timestamp, serde_json::Value)>,
     ) -> Result<bool> {
         let shared = self.shared;
         shared.content.sync()?;
@@ -74,7 +74,9 @@ impl Install<'_> {
             batch.put(&shared.references, &key, &reference)?;
         }
         batch.put(&shared.images, self.id.as_str(), &record)?;
-        batch.event(event.0, event.1);
+        for (time, event) in events {
+            batch.event(time, event);
+        }
         shared.store.commit(batch).wait()?;
         let mut waiting = shared.fresh.lock();
         for key in fresh {

@@ -1,0 +1,99 @@
+use std::fs as std_fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::*;
+
+fn shell(dir: &Path, script: &str) {
+    let status = Command::new("sh")
+        .arg("-ec")
+        .arg(script)
+        .current_dir(dir)
+        .status();
+    assert!(status.unwrap().success());
+}
+
+fn root(path: &Path) -> OwnedFd {
+    std_fs::File::open(path).unwrap().into()
+}
+
+/// The changes that a script makes in an overlay on what another has made; both run in the tree's root.
+fn after(before: &str, script: &str) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    shell(dir.path(), "mkdir lower upper work merged");
+    shell(&dir.path().join("lower"), before);
+    let mounted = format!(
+        "mount -t overlay x -o index=off,metacopy=off,redirect_dir=off,lowerdir=lower,upperdir=upper,workdir=work merged
+        (cd merged; {script})"
+    );
+    let status = Command::new("unshare")
+        .args(["--mount", "sh", "-ec", &mounted])
+        .current_dir(dir.path())
+        .status();
+    assert!(status.unwrap().success());
+    let generated = ["/dev", "/proc", "/etc/hosts", "/etc/hostname", "/x/y/made"];
+    let (upper, lower) = (
+        root(&dir.path().join("upper")),
+        root(&dir.path().join("lower")),
+    );
+    let mut told: Vec<String> = changes(upper, lower, &generated)
+        .unwrap()
+        .into_iter()
+        .map(|change| {
+            let letter = match change.kind {
+                ChangeKind::Modified => 'C',
+                ChangeKind::Added => 'A',
+                ChangeKind::Deleted => 'D',
+            };
+            format!("{letter} {}", String::from_utf8(change.path).unwrap())
+        })
+        .collect();
+    told.sort();
+    told
+}
+
+#[test]
+fn added_modified_and_deleted() {
+    let before = "mkdir -p a/b/c etc; touch a/b/file a/b/c/deep a/gone etc/passwd; ln -s a link";
+    let script = "echo x >>a/b/c/deep; rm a/gone; mkdir -p new/sub; touch new/sub/f; chmod 700 etc; ln -sfn b link";
+    assert_eq!(
+        after(before, script),
+        [
+            "A /new",
+            "A /new/sub",
+            "A /new/sub/f",
+            "C /a",
+            "C /a/b/c/deep",
+            "C /etc",
+            "C /link",
+            "D /a/gone",
+        ]
+    );
+}
+
+#[test]
+fn a_directory_made_anew_has_lost_what_was_in_it() {
+    let before = "mkdir -p d/sub; touch d/one d/two";
+    let script = "rm -r d; mkdir d; touch d/two d/three";
+    assert_eq!(
+        after(before, script),
+        ["A /d/three", "C /d", "C /d/two", "D /d/one", "D /d/sub"]
+    );
+}
+
+#[test]
+fn what_the_engine_makes_does_not_count() {
+    let made = "mkdir dev proc; mkdir -p x/y; touch x/y/made etc/hosts etc/hostname";
+    assert!(after("mkdir etc", made).is_empty());
+    let and_more = format!("{made}; touch etc/motd; touch -d @5 x");
+    assert_eq!(after("mkdir etc", &and_more), ["A /etc/motd", "C /etc"]);
+    // With content they are the user's, and the image's own count when they are changed.
+    assert_eq!(
+        after("mkdir etc", "echo x >etc/hosts"),
+        ["A /etc/hosts", "C /etc"]
+    );
+    assert_eq!(
+        after("mkdir etc; echo x >etc/hosts", ": >etc/hosts"),
+        ["C /etc/hosts"]
+    );
+}
