@@ -6,6 +6,9 @@ mkdir -p target
 . tests/setup.sh
 need_test_tools
 export GANTRY_TEST_PYTHON="$PWD/target/venv/bin/python"
+# The program itself: the wrapper beside it always ends with 0.
+GANTRY_TEST_COMPOSE=$(echo "$PWD"/target/venv/lib/python3*/site-packages/compose/docker-compose)
+export GANTRY_TEST_COMPOSE
 # The lock file is the truth for everything that is tested.
 cargo build --locked --workspace
 cargo xtask check

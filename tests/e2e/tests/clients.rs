@@ -1,19 +1,42 @@
 //! Other clients: docker-py, and the project's own command line.
 
-use gantry_e2e::{Engine, Options, busybox_tar};
+use gantry_e2e::{Done, Engine, Options, Registry, busybox_tar};
+
+/// Runs one of the Python programs beside the tests.
+fn python(engine: &Engine, script: &str, args: &[&str]) -> Done {
+    let script = format!("{}/scripts/{script}", env!("CARGO_MANIFEST_DIR"));
+    let python = std::env::var("GANTRY_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
+    let mut line = vec![script.as_str()];
+    line.extend(args);
+    engine.client(python, &line)
+}
 
 #[test]
 fn docker_py() {
     let engine = Engine::with(Options::default());
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/docker_py.py");
-    let python = std::env::var("GANTRY_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
-    let done = engine.client(python, &[script, busybox_tar()]);
-    assert!(
-        done.code == 0 && done.out.contains("all calls passed"),
-        "{}\n{}",
-        done.out,
-        done.err
-    );
+    let out = python(&engine, "docker_py.py", &[busybox_tar()]).ok();
+    assert!(out.contains("all calls passed"), "{out}");
+    engine.finish();
+}
+
+#[test]
+fn testcontainers_starts_and_stops_services() {
+    let registry = Registry::start();
+    for image in ["nginx", "postgres", "redis"] {
+        registry.push_stack_image(image);
+    }
+    let engine = Engine::with(Options::default());
+    let out = python(&engine, "testcontainers_services.py", &[&registry.domain()]).ok();
+    assert!(out.contains("all services ran"), "{out}");
+    assert_eq!(engine.docker(&["ps", "-aq"]).ok(), "");
+    engine.finish();
+}
+
+#[test]
+fn three_hundred_containers_by_eight_clients() {
+    let engine = Engine::start();
+    let out = python(&engine, "load.py", &[]).ok();
+    assert!(out.contains("nothing is left"), "{out}");
     engine.finish();
 }
 
