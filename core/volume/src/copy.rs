@@ -19,7 +19,7 @@ const MAX_DEPTH: usize = 512;
 ///
 /// # Errors
 /// Reading it.
-fn is_empty(directory: BorrowedFd<'_>) -> io::Result<bool> {
+pub fn is_empty(directory: BorrowedFd<'_>) -> io::Result<bool> {
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {

@@ -17,7 +17,7 @@ mod service;
 mod types;
 mod users;
 
-pub use copy::copy_up;
+pub use copy::{copy_up, is_empty};
 pub use error::VolumeError;
 pub use service::Volumes;
 pub use types::{CreateVolume, Volume, VolumeRecord};

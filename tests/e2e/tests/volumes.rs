@@ -70,18 +70,37 @@ fn named_volumes_outlive_containers() {
 #[test]
 fn a_new_volume_gets_the_image_content() {
     let engine = Engine::start();
-    let out = engine
+    // An empty volume is filled whoever made it, and when.
+    engine.docker(&["volume", "create", "made"]).ok();
+    for volume in ["fresh", "made"] {
+        let mount = format!("{volume}:/etc");
+        let read = ["run", "--rm", "-v", &mount, "busybox", "cat", "/etc/group"];
+        let out = engine.docker(&read).ok();
+        assert!(out.contains("extra:x:44:www"), "{volume}: {out}");
+    }
+    engine
         .docker(&[
             "run",
             "--rm",
             "-v",
-            "fresh:/etc",
+            "made:/etc",
+            "busybox",
+            "rm",
+            "/etc/group",
+        ])
+        .ok();
+    engine
+        .docker(&[
+            "run",
+            "--rm",
+            "-v",
+            "made:/etc",
             "busybox",
             "cat",
             "/etc/group",
         ])
-        .ok();
-    assert!(out.contains("extra:x:44:www"), "{out}");
+        .fails(1, "No such file");
+    engine.docker(&["volume", "rm", "made"]).ok();
     engine
         .docker(&[
             "run",
