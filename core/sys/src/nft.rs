@@ -8,7 +8,7 @@ mod expr;
 mod read;
 mod watch;
 
-pub use batch::{BaseChain, Batch, Family, Hook, Kind, SetSpec, kind};
+pub use batch::{BaseChain, Batch, Family, Holds, Hook, Kind, SetSpec, kind};
 pub use expr::{Expr, Register, Verdict};
 pub use read::{ChainFacts, RuleFacts};
 pub use watch::{Event, NftWatch};
@@ -114,6 +114,7 @@ mod tests {
             name: "ports",
             key: &[kind::PROTOCOL, kind::PORT],
             value: Some(&[kind::IPV4, kind::PORT]),
+            holds: Holds::Keys,
         });
         batch.add_rule(
             "pre",
@@ -172,6 +173,48 @@ mod tests {
                 matches!(&events[0], Event::Chain(chain) if chain.name == "pre" && !chain.drop)
             );
             Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn ranges_and_times() {
+        netns::create(|| {
+            let mut socket = NftSocket::open()?;
+            let mut batch = Batch::new(Family::Inet, "t");
+            batch.add_table();
+            let pair: &[Kind] = &[kind::IPV4, kind::IPV4];
+            let set = |name, holds| SetSpec {
+                name,
+                key: pair,
+                value: None,
+                holds,
+            };
+            batch.add_set(&set("ranges", Holds::Ranges));
+            batch.add_set(&set("names", Holds::Expiring));
+            let key = |last: u8| vec![172, 17, 0, 2, 10, 0, 0, last];
+            batch.add_ranges("ranges", vec![(key(1), key(9)), (key(11), key(20))]);
+            batch.add_expiring("names", vec![(key(1), std::time::Duration::from_secs(100))]);
+            socket.commit(batch)?;
+            assert_eq!(socket.elements(Family::Inet, "t", "ranges")?.len(), 2);
+            let mut batch = Batch::new(Family::Inet, "t");
+            batch.delete_ranges("ranges", vec![(key(1), key(9))]);
+            batch.add_ranges("ranges", vec![(key(0), key(8))]);
+            // Again, and one that is not there.
+            batch.add_expiring("names", vec![(key(1), std::time::Duration::from_secs(300))]);
+            batch.remove_elements("names", vec![key(2)]);
+            socket.commit(batch)?;
+            assert_eq!(socket.elements(Family::Inet, "t", "ranges")?.len(), 2);
+            assert_eq!(
+                socket.elements(Family::Inet, "t", "names")?,
+                vec![(key(1), Vec::new())]
+            );
+            let mut overlapping = Batch::new(Family::Inet, "t");
+            overlapping.add_ranges("ranges", vec![(key(15), key(30))]);
+            assert!(socket.commit(overlapping).is_err());
+            let mut end = Batch::new(Family::Inet, "t");
+            end.remove_table();
+            socket.commit(end)
         })
         .unwrap();
     }

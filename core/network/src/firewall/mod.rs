@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use gantry_driver_api::network::FirewallIntent;
 use gantry_model::NetworkId;
-use gantry_sys::nft::{BaseChain, Batch, Family, Hook, NftSocket, SetSpec, kind};
+use gantry_sys::nft::{BaseChain, Batch, Family, Holds, Hook, NftSocket, SetSpec, kind};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
@@ -44,21 +44,25 @@ const MAPS: [SetSpec<'static>; 4] = [
         name: "ports4",
         key: &[kind::PROTOCOL, kind::PORT],
         value: Some(&[kind::IPV4, kind::PORT]),
+        holds: Holds::Keys,
     },
     SetSpec {
         name: "ports4-at",
         key: &[kind::PROTOCOL, kind::IPV4, kind::PORT],
         value: Some(&[kind::IPV4, kind::PORT]),
+        holds: Holds::Keys,
     },
     SetSpec {
         name: "ports6",
         key: &[kind::PROTOCOL, kind::PORT],
         value: Some(&[kind::IPV6, kind::PORT]),
+        holds: Holds::Keys,
     },
     SetSpec {
         name: "ports6-at",
         key: &[kind::PROTOCOL, kind::IPV6, kind::PORT],
         value: Some(&[kind::IPV6, kind::PORT]),
+        holds: Holds::Keys,
     },
 ];
 
@@ -67,6 +71,7 @@ const BRIDGES: SetSpec<'static> = SetSpec {
     name: "bridges",
     key: &[kind::LINK],
     value: None,
+    holds: Holds::Keys,
 };
 
 const CHAINS: [BaseChain<'static>; 5] = [

@@ -1,14 +1,23 @@
 //! What a batch is made of.
 
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage};
+use std::time::Duration;
+
+use netlink_packet_core::{
+    DefaultNla, Emitable, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage,
+};
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, Hook as HookAttribute, HookNumber, InetHookNumber,
-    ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute,
-    SetElementList, SetElementMessage, SetFlags, SetMessage, TableAttribute, TableMessage,
+    ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetDescription,
+    SetElementAttribute, SetElementList, SetElementMessage, SetFlags, SetMessage, TableAttribute, TableMessage,
 };
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
 use super::Expr;
+
+/// `NFT_SET_CONCAT`.
+const CONCATENATION: u32 = 0x80;
+/// `NLA_F_NESTED`.
+const NESTED: u16 = 1 << 15;
 
 /// An address family of tables; the value is the kernel's `NFPROTO_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +29,8 @@ pub enum Family {
     Ipv4 = 2,
     /// IPv6.
     Ipv6 = 10,
+    /// Frames that pass a bridge.
+    Bridge = 7,
 }
 
 /// Where a base chain is called from.
@@ -70,6 +81,18 @@ pub mod kind {
     pub const LINK: Kind = (41, 16);
 }
 
+/// What a set holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Holds {
+    /// Keys.
+    #[default]
+    Keys,
+    /// Ranges of keys, component by component; they must not overlap.
+    Ranges,
+    /// Keys that go away after a time of their own.
+    Expiring,
+}
+
 /// A set, or with values a map.
 #[derive(Debug, Clone, Copy)]
 pub struct SetSpec<'a> {
@@ -79,6 +102,8 @@ pub struct SetSpec<'a> {
     pub key: &'a [Kind],
     /// Components of the value.
     pub value: Option<&'a [Kind]>,
+    /// What it holds.
+    pub holds: Holds,
 }
 
 /// Changes to one table, committed as one.
@@ -239,6 +264,19 @@ impl Batch {
             attributes.push(SetAttribute::DataType(value_type));
             attributes.push(SetAttribute::DataLen(value_length));
         }
+        match set.holds {
+            Holds::Keys => {}
+            Holds::Ranges => {
+                flags |= SetFlags::Interval | SetFlags::from_bits_retain(CONCATENATION);
+                let lengths = set.key.iter().map(|(_, length)| {
+                    let length = DefaultNla::new(1, length.to_be_bytes().to_vec());
+                    DefaultNla::new(1 | NESTED, attribute_bytes(&length))
+                });
+                let concatenation = SetDescription::Concat(lengths.collect());
+                attributes.push(SetAttribute::Description(vec![concatenation]));
+            }
+            Holds::Expiring => flags |= SetFlags::Timeout,
+        }
         attributes.push(SetAttribute::Flags(flags));
         if set.key == [kind::LINK] {
             // Tells nft(8) that names are not numbers: type (byte order of keys), length, host order.
@@ -254,17 +292,55 @@ impl Batch {
 
     /// Puts keys (with values, for a map) into a set. A key that is there with the same value is no error.
     pub fn add_elements(&mut self, set: &str, elements: Vec<(Vec<u8>, Option<Vec<u8>>)>) {
-        for message in self.element_messages(set, elements) {
+        let item = |(key, value)| Item {
+            value,
+            ..Item::key(key)
+        };
+        self.add(set, elements.into_iter().map(item).collect());
+    }
+
+    /// Puts ranges (first and last) into a set that holds such.
+    pub fn add_ranges(&mut self, set: &str, ranges: Vec<(Vec<u8>, Vec<u8>)>) {
+        self.add(set, ranges.into_iter().map(Item::range).collect());
+    }
+
+    /// Puts keys into a set, each for a time; the time of one that is there begins anew.
+    pub fn add_expiring(&mut self, set: &str, keys: Vec<(Vec<u8>, Duration)>) {
+        // The kernel before 6.12 does not change the time of a key that is there.
+        self.remove_elements(set, keys.iter().map(|(key, _)| key.clone()).collect());
+        let item = |(key, time)| Item {
+            time: Some(time),
+            ..Item::key(key)
+        };
+        self.add(set, keys.into_iter().map(item).collect());
+    }
+
+    fn add(&mut self, set: &str, items: Vec<Item>) {
+        for message in self.element_messages(set, &items) {
             self.push(NfTablesMessage::NewSetElement(message), NLM_F_CREATE);
+        }
+    }
+
+    fn delete(&mut self, set: &str, items: Vec<Item>) {
+        for message in self.element_messages(set, &items) {
+            self.push(NfTablesMessage::DeleteSetElement(message), 0);
         }
     }
 
     /// Takes keys out of a set; one that is not there fails the batch with `ENOENT`.
     pub fn delete_elements(&mut self, set: &str, keys: Vec<Vec<u8>>) {
-        let keys = keys.into_iter().map(|key| (key, None)).collect();
-        for message in self.element_messages(set, keys) {
-            self.push(NfTablesMessage::DeleteSetElement(message), 0);
-        }
+        self.delete(set, keys.into_iter().map(Item::key).collect());
+    }
+
+    /// Takes keys out of a set without values, whether they are there or not.
+    pub fn remove_elements(&mut self, set: &str, keys: Vec<Vec<u8>>) {
+        self.add_elements(set, keys.iter().map(|key| (key.clone(), None)).collect());
+        self.delete_elements(set, keys);
+    }
+
+    /// Takes ranges out of a set; one that is not there fails the batch with `ENOENT`.
+    pub fn delete_ranges(&mut self, set: &str, ranges: Vec<(Vec<u8>, Vec<u8>)>) {
+        self.delete(set, ranges.into_iter().map(Item::range).collect());
     }
 
     /// Takes every key out of a set.
@@ -280,13 +356,9 @@ impl Batch {
     }
 
     /// A list of elements is an attribute, and an attribute holds less than 64 KB.
-    fn element_messages(
-        &self,
-        set: &str,
-        elements: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    ) -> Vec<SetElementMessage> {
+    fn element_messages(&self, set: &str, items: &[Item]) -> Vec<SetElementMessage> {
         const AT_ONCE: usize = 400;
-        elements
+        items
             .chunks(AT_ONCE)
             .map(|chunk| SetElementMessage {
                 attributes: vec![
@@ -299,12 +371,53 @@ impl Batch {
     }
 }
 
-fn element((key, value): &(Vec<u8>, Option<Vec<u8>>)) -> ListAttribute<SetElementAttribute> {
-    let mut attributes = vec![SetElementAttribute::Key(DataAttribute::Value(key.clone()))];
-    if let Some(value) = value {
-        attributes.push(SetElementAttribute::Data(DataAttribute::Value(
-            value.clone(),
-        )));
+/// An element of a set.
+struct Item {
+    key: Vec<u8>,
+    /// The last key of a range.
+    end: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    time: Option<Duration>,
+}
+
+impl Item {
+    fn key(key: Vec<u8>) -> Self {
+        Self {
+            key,
+            end: None,
+            value: None,
+            time: None,
+        }
+    }
+
+    fn range((first, last): (Vec<u8>, Vec<u8>)) -> Self {
+        Self {
+            end: Some(last),
+            ..Self::key(first)
+        }
+    }
+}
+
+fn element(item: &Item) -> ListAttribute<SetElementAttribute> {
+    let data = |bytes: &Vec<u8>| DataAttribute::Value(bytes.clone());
+    let mut attributes = vec![SetElementAttribute::Key(data(&item.key))];
+    if let Some(end) = &item.end {
+        let end = DefaultNla::new(1, end.clone());
+        attributes.push(SetElementAttribute::KeyEnd(vec![end]));
+    }
+    if let Some(value) = &item.value {
+        attributes.push(SetElementAttribute::Data(data(value)));
+    }
+    if let Some(time) = item.time {
+        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        attributes.push(SetElementAttribute::Timeout(milliseconds));
     }
     ListAttribute::Element(attributes)
+}
+
+/// An attribute as it is written inside another.
+fn attribute_bytes(attribute: &DefaultNla) -> Vec<u8> {
+    let mut bytes = vec![0; attribute.buffer_len()];
+    attribute.emit(&mut bytes);
+    bytes
 }

@@ -52,6 +52,12 @@ fn attribute(kind: u16, value: u32) -> DefaultNla {
 }
 
 impl Expr {
+    /// What [`Self::frame_protocol`] loads for ARP.
+    pub const ARP: [u8; 2] = [8, 6];
+    /// For IPv4.
+    pub const IPV4: [u8; 2] = [8, 0];
+    /// For IPv6.
+    pub const IPV6: [u8; 2] = [0x86, 0xdd];
     /// What [`Self::fib_destination_type`] loads for an address of this host (`RTN_LOCAL`).
     pub const LOCAL: u32 = 2;
     /// Bits of the connection's state: established or related.
@@ -101,6 +107,16 @@ impl Expr {
     #[must_use]
     pub fn transport_protocol(into: Register) -> Self {
         Self::meta(MetaKey::L4Proto, into)
+    }
+    /// Loads the frame's protocol (two bytes, [`Self::ARP`] and so on).
+    #[must_use]
+    pub fn frame_protocol(into: Register) -> Self {
+        Self::meta(MetaKey::EtherTypeProtocol, into)
+    }
+    /// Loads the type of an ICMP message (one byte).
+    #[must_use]
+    pub fn icmp_type(into: Register) -> Self {
+        Self::payload(TRANSPORT_HEADER, 0, 1, into)
     }
     /// Loads the source address.
     #[must_use]
@@ -201,6 +217,14 @@ impl Expr {
             Immediate::DestinationRegister(into.into()),
             Immediate::Data(DataAttribute::Value(value.to_vec())),
         ]))
+    }
+    /// Drops the packet and tells its sender that this is not allowed.
+    #[must_use]
+    pub fn reject() -> Self {
+        const ICMP_OF_THE_FAMILY: u32 = 2;
+        const NOT_ALLOWED: u8 = 3;
+        let code = DefaultNla::new(2, vec![NOT_ALLOWED]);
+        Self::other("reject", vec![attribute(1, ICMP_OF_THE_FAMILY), code])
     }
     /// Decides.
     #[must_use]
