@@ -106,6 +106,7 @@ pub(crate) fn restart_policy(text: &str) -> Result<RestartPolicy> {
     Ok(RestartPolicy {
         name: name.into(),
         maximum_retry_count,
+        unhealthy: None,
     })
 }
 

@@ -15,7 +15,6 @@ use tokio::sync::watch;
 
 use crate::attach::Pending;
 use record::Record;
-use restart::Backoff;
 
 /// What waiters watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +27,8 @@ pub(crate) struct Progress {
     pub(crate) running: bool,
     /// Whether it is gone.
     pub(crate) removed: bool,
+    /// How often its phase or its health has changed.
+    pub(crate) changes: u64,
 }
 
 /// What belongs to a container as long as the daemon lives.
@@ -37,12 +38,12 @@ pub(crate) struct Live {
     pub(crate) process: Option<Arc<Process>>,
     /// Clients that attached before the start.
     pub(crate) pending: Vec<Pending>,
-    /// Its restart policy's delays.
-    pub(crate) backoff: Backoff,
     /// A client stopped it: the policy does not apply to the coming end.
     pub(crate) stopping: bool,
     /// The coming end is part of a restart: `--rm` does not apply to it.
     pub(crate) restarting: bool,
+    /// The coming end is due to bad health.
+    pub(crate) unhealthy: bool,
     /// Stops the health checks and the delayed restart of this run.
     pub(crate) background: Option<tokio::task::AbortHandle>,
 }
@@ -70,6 +71,7 @@ impl Container {
             exit_code: record.state.exit_code,
             running: record.state.phase.is_running(),
             removed: false,
+            changes: 0,
         };
         Arc::new(Self {
             id: record.id.clone(),
@@ -88,10 +90,19 @@ impl Container {
     /// Changes the record and publishes the outcome.
     pub(crate) fn update(&self, change: impl FnOnce(&mut Record)) -> Arc<Record> {
         let _writer = self.writer.lock();
-        let mut record = Record::clone(&self.record.load());
+        let before = self.record.load();
+        let mut record = Record::clone(&before);
         change(&mut record);
+        let status = |record: &Record| {
+            let health = record.state.health.as_ref();
+            (record.state.phase, health.map(|health| health.status))
+        };
+        let changed = status(&before) != status(&record);
         let record = Arc::new(record);
         self.record.store(record.clone());
+        if changed {
+            self.tell(|progress| progress.changes += 1);
+        }
         record
     }
     /// Its process, when it has one.

@@ -195,27 +195,12 @@ impl From<gantry_store::Error> for EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::record::{Phase, State};
+    use crate::container::record::Phase;
 
     fn record(auto_remove: bool) -> Record {
-        Record {
-            id: ContainerId::generate(),
-            name: "web".into(),
-            created: gantry_model::Timestamp::now(),
-            image: gantry_model::Digest::sha256(&[1; 32]),
-            platform: "linux".into(),
-            config: gantry_model::container::ContainerConfig::default(),
-            host_config: gantry_model::container::HostConfig {
-                auto_remove,
-                ..gantry_model::container::HostConfig::default()
-            },
-            storage_driver: "overlayfs".into(),
-            networks: BTreeMap::new(),
-            mounts: Vec::new(),
-            restart_count: 0,
-            manually_stopped: false,
-            state: State::default(),
-        }
+        let mut record = crate::container::record::test_record("web");
+        record.host_config.auto_remove = auto_remove;
+        record
     }
 
     fn records(dir: &tempfile::TempDir, store: &Store, boot: &str) -> Records {

@@ -48,6 +48,11 @@ impl Phase {
     pub(crate) fn is_running(self) -> bool {
         matches!(self, Self::Running | Self::Paused | Self::Restarting)
     }
+    /// Whether a client may start it.
+    #[must_use]
+    pub(crate) fn can_start(self) -> bool {
+        !self.has_process() && self != Self::Removing
+    }
     /// Whether there is a process.
     #[must_use]
     pub(crate) fn has_process(self) -> bool {
@@ -271,5 +276,26 @@ impl Record {
     #[must_use]
     pub(crate) fn is_transient(&self) -> bool {
         self.host_config.auto_remove
+    }
+}
+
+/// A record that says no more than its name.
+#[cfg(test)]
+pub(crate) fn test_record(name: &str) -> Record {
+    Record {
+        id: ContainerId::generate(),
+        name: name.into(),
+        created: Timestamp::now(),
+        image: gantry_model::Digest::sha256(&[1; 32]),
+        platform: "linux".into(),
+        config: ContainerConfig::default(),
+        host_config: HostConfig::default(),
+        storage_driver: "overlayfs".into(),
+        networks: BTreeMap::new(),
+        mounts: Vec::new(),
+        restart_count: 0,
+        manually_stopped: false,
+        userns: None,
+        state: State::default(),
     }
 }

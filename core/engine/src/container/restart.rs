@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use gantry_model::Timestamp;
 use gantry_model::container::RestartPolicy;
+use serde::{Deserialize, Serialize};
 
 use crate::{EngineError, Result};
 
@@ -13,43 +15,64 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// A run of this length was a success: the delays begin anew.
 const LONG_RUN: Duration = Duration::from_secs(10);
 
-/// The delays of one container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// The delays of one container. They are kept with its record, so that a new daemon goes on where the last one was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Backoff {
-    last: Option<Duration>,
+    /// The last delay in milliseconds; 0: none yet.
+    delay: u64,
+    /// When the container is to start again.
+    due: Timestamp,
 }
 
 impl Backoff {
-    /// How long to wait after a run of length `run`.
-    pub(crate) fn next(&mut self, run: Duration) -> Duration {
-        let delay = match self.last {
-            Some(last) if run < LONG_RUN => (last * 2).min(LONGEST),
-            _ => FIRST,
+    /// After a run of length `run` that ended `now`: sets the next delay.
+    pub(crate) fn advance(&mut self, run: Duration, now: Timestamp) {
+        let last = Duration::from_millis(self.delay);
+        let delay = match last.is_zero() || run >= LONG_RUN {
+            true => FIRST,
+            false => (last * 2).min(LONGEST),
         };
-        self.last = Some(delay);
-        delay
+        self.delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        self.due = later(now, delay);
     }
-    /// A client started the container: the delays begin anew.
-    pub(crate) fn reset(&mut self) {
-        self.last = None;
+    /// How much of the delay is left. A clock that was set back does not make it longer.
+    #[must_use]
+    pub(crate) fn left(&self, now: Timestamp) -> Duration {
+        self.due.since(now).min(Duration::from_millis(self.delay))
     }
+}
+
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    let sum = time.nanoseconds() + i128::try_from(by.as_nanos()).unwrap_or(0);
+    let seconds = i64::try_from(sum.div_euclid(1_000_000_000)).unwrap_or(0);
+    let rest = i32::try_from(sum.rem_euclid(1_000_000_000)).unwrap_or(0);
+    Timestamp::from_unix(seconds, rest)
+}
+
+/// What a policy decides upon.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outcome {
+    /// How the run ended; a start that failed counts as a run.
+    pub(crate) exit_code: i32,
+    /// Ended because of bad health, whatever the exit code.
+    pub(crate) unhealthy: bool,
+    /// Times the policy has brought the container back since a client started it.
+    pub(crate) restarts: u32,
+    /// Stopped by a client.
+    pub(crate) manually_stopped: bool,
 }
 
 /// Whether a policy wants the container to run again.
 #[must_use]
-pub(crate) fn wants_restart(
-    policy: &RestartPolicy,
-    exit_code: i32,
-    restarts: u32,
-    manually_stopped: bool,
-) -> bool {
+pub(crate) fn wants_restart(policy: &RestartPolicy, outcome: Outcome) -> bool {
     match policy.name.as_str() {
         "always" => true,
-        "unless-stopped" => !manually_stopped,
+        "unless-stopped" => !outcome.manually_stopped,
         "on-failure" => {
-            exit_code != 0
+            (outcome.exit_code != 0 || outcome.unhealthy)
                 && (policy.maximum_retry_count == 0
-                    || i64::from(restarts) < policy.maximum_retry_count)
+                    || i64::from(outcome.restarts) < policy.maximum_retry_count)
         }
         _ => false,
     }
@@ -81,7 +104,14 @@ pub(crate) fn check(policy: &RestartPolicy, auto_remove: bool) -> Result<()> {
             ));
         }
     }
-    if auto_remove && !matches!(policy.name.as_str(), "" | "no") {
+    let never = matches!(policy.name.as_str(), "" | "no");
+    if never && policy.unhealthy == Some(true) {
+        return invalid(
+            "invalid restart policy: a restart when unhealthy needs 'always', 'on-failure' or 'unless-stopped'"
+                .into(),
+        );
+    }
+    if auto_remove && !never {
         return Err(EngineError::bad_request(
             "can't create 'AutoRemove' container with restart policy",
         ));
@@ -97,34 +127,68 @@ mod tests {
         RestartPolicy {
             name: name.into(),
             maximum_retry_count: retries,
+            unhealthy: None,
         }
     }
 
     #[test]
     fn delays_double_up_to_a_minute_and_begin_anew() {
+        let now = Timestamp::from_unix(1000, 0);
         let mut backoff = Backoff::default();
-        let short = Duration::from_secs(1);
-        let delays: Vec<u64> = (0..12)
-            .map(|_| u64::try_from(backoff.next(short).as_millis()).unwrap())
-            .collect();
+        assert_eq!(backoff.left(now), Duration::ZERO);
+        let mut next = |run: u64| {
+            backoff.advance(Duration::from_secs(run), now);
+            backoff.left(now).as_millis()
+        };
+        let delays: Vec<u128> = (0..12).map(|_| next(1)).collect();
         assert_eq!(
             delays,
             [
                 100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 60_000, 60_000
             ]
         );
-        assert_eq!(backoff.next(Duration::from_secs(10)), FIRST);
+        assert_eq!(next(10), 100);
+    }
+
+    #[test]
+    fn a_delay_outlives_the_daemon_and_not_the_clock() {
+        let mut backoff = Backoff::default();
+        backoff.advance(Duration::ZERO, Timestamp::from_unix(1000, 0));
+        backoff.advance(Duration::ZERO, Timestamp::from_unix(1000, 0));
+        let kept = serde_json::to_string(&backoff).unwrap();
+        let read: Backoff = serde_json::from_str(&kept).unwrap();
+        let at = |seconds, nanoseconds| read.left(Timestamp::from_unix(seconds, nanoseconds));
+        assert_eq!(at(1000, 150_000_000), Duration::from_millis(50));
+        assert_eq!(at(1001, 0), Duration::ZERO);
+        assert_eq!(at(10, 0), Duration::from_millis(200));
     }
 
     #[test]
     fn who_is_restarted() {
-        assert!(wants_restart(&policy("always", 0), 0, 9, true));
-        assert!(wants_restart(&policy("unless-stopped", 0), 0, 9, false));
-        assert!(!wants_restart(&policy("unless-stopped", 0), 0, 9, true));
-        assert!(!wants_restart(&policy("on-failure", 0), 0, 0, false));
-        assert!(wants_restart(&policy("on-failure", 2), 1, 1, false));
-        assert!(!wants_restart(&policy("on-failure", 2), 1, 2, false));
-        assert!(!wants_restart(&policy("", 0), 1, 0, false));
+        let wants = |name: &str, retries: i64, exit_code: i32, restarts: u32, stopped: bool| {
+            let outcome = Outcome {
+                exit_code,
+                unhealthy: false,
+                restarts,
+                manually_stopped: stopped,
+            };
+            wants_restart(&policy(name, retries), outcome)
+        };
+        assert!(wants("always", 0, 0, 9, true));
+        assert!(wants("unless-stopped", 0, 0, 9, false));
+        assert!(!wants("unless-stopped", 0, 0, 9, true));
+        assert!(!wants("on-failure", 0, 0, 0, false));
+        assert!(wants("on-failure", 2, 1, 1, false));
+        assert!(!wants("on-failure", 2, 1, 2, false));
+        assert!(!wants("", 0, 1, 0, false));
+        let unhealthy = Outcome {
+            exit_code: 0,
+            unhealthy: true,
+            restarts: 0,
+            manually_stopped: false,
+        };
+        assert!(wants_restart(&policy("on-failure", 0), unhealthy));
+        assert!(!wants_restart(&policy("no", 0), unhealthy));
     }
 
     #[test]
@@ -134,5 +198,12 @@ mod tests {
         assert!(check(&policy("on-failure", -1), false).is_err());
         assert!(check(&policy("sometimes", 0), false).is_err());
         assert!(check(&policy("always", 0), true).is_err());
+        let healthy = |name: &str| RestartPolicy {
+            unhealthy: Some(true),
+            ..policy(name, 0)
+        };
+        assert!(check(&healthy("always"), false).is_ok());
+        assert!(check(&healthy("no"), false).is_err());
+        assert!(check(&healthy(""), false).is_err());
     }
 }

@@ -18,7 +18,9 @@ use crate::container::Container;
 use crate::container::record::Phase;
 use crate::events::Attributes;
 use crate::{Engine, EngineError, Result};
-use streams::{console_size, drain, refused, streams};
+use streams::{console_size, drain, streams};
+
+pub(crate) use streams::refused;
 
 /// Output of an exec.
 pub type ExecReader = Pin<Box<dyn AsyncRead + Send>>;
@@ -40,6 +42,18 @@ pub struct ExecIo {
 /// How long an exec that has ended, or was never started, is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
+/// How long a client that sizes a terminal waits for it.
+const RESIZE: Duration = Duration::from_secs(10);
+
+/// How far an exec is, as far as others wait for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Waiting,
+    Runs,
+    /// Its end has been noted.
+    Ended,
+}
+
 #[derive(Default)]
 struct Progress {
     started: bool,
@@ -56,8 +70,7 @@ pub(crate) struct Exec {
     container: ContainerId,
     request: wire::ExecCreateRequest,
     progress: Mutex<Progress>,
-    /// Whether its end has been noted.
-    ended: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
 }
 
 /// All execs of the engine.
@@ -119,24 +132,18 @@ impl Engine {
         container: &str,
         request: wire::ExecCreateRequest,
     ) -> Result<String> {
-        let container = self.find(container)?;
-        running(&container)?;
+        let name = container;
+        let container = self.find(name)?;
+        running(&container, name)?;
         if request.cmd.is_empty() {
             return Err(EngineError::bad_request("No exec command specified"));
-        }
-        for variable in request.env.iter().flatten() {
-            if variable.is_empty() || variable.starts_with('=') {
-                return Err(EngineError::bad_request(format!(
-                    "invalid environment variable: {variable}"
-                )));
-            }
         }
         let exec = Arc::new(Exec {
             id: ExecId::generate(),
             container: container.id.clone(),
             request,
             progress: Mutex::default(),
-            ended: watch::Sender::new(false),
+            stage: watch::Sender::new(Stage::Waiting),
         });
         exec.progress.lock().idle = Some(Instant::now());
         self.execs.add(exec.clone());
@@ -154,25 +161,49 @@ impl Engine {
         id: &str,
         request: wire::ExecStartRequest,
     ) -> Result<Option<ExecIo>> {
-        let exec = self.execs.get(id)?;
-        let container = self.containers.get(&exec.container).ok_or_else(|| {
-            EngineError::not_found(format!("No such container: {}", exec.container))
-        })?;
+        let (exec, container, process) = self.startable(id)?;
         self.to_the_end(|engine| async move {
-            let process = running(&container)?;
             {
                 let mut progress = exec.progress.lock();
                 if std::mem::replace(&mut progress.started, true) {
-                    return Err(EngineError::conflict(format!(
-                        "Error: Exec command {} has already run",
-                        exec.id
-                    )));
+                    return Err(already_run(&exec));
                 }
                 progress.idle = None;
             }
             engine.run_exec(&container, &exec, &process, request).await
         })
         .await
+    }
+
+    /// An exec that can be started, its container, and the process that it joins.
+    fn startable(&self, id: &str) -> Result<(Arc<Exec>, Arc<Container>, Arc<Process>)> {
+        let exec = self.execs.get(id)?;
+        let container = self.containers.get(&exec.container).ok_or_else(|| {
+            EngineError::not_found(format!("No such container: {}", exec.container))
+        })?;
+        if exec.progress.lock().started {
+            return Err(already_run(&exec));
+        }
+        let process = running(&container, exec.container.as_str())?;
+        Ok((exec, container, process))
+    }
+
+    /// Whether an exec can be started: if it has a terminal, and the keys that detach from it as they were given.
+    ///
+    /// # Errors
+    /// Unknown or used execs, a container that does not run.
+    pub fn exec_ready(&self, id: &str) -> Result<(bool, String)> {
+        let (exec, _, _) = self.startable(id)?;
+        Ok((exec.request.tty, exec.request.detach_keys.clone()))
+    }
+
+    /// A client typed the keys that detach it.
+    pub fn exec_detached(&self, id: &str) {
+        let Ok(exec) = self.execs.get(id) else { return };
+        if let Some(container) = self.containers.get(&exec.container) {
+            let attributes = [("execID".to_owned(), exec.id.to_string())].into();
+            self.tell_with(&container.record(), "exec_detach", attributes);
+        }
     }
 
     async fn run_exec(
@@ -208,6 +239,7 @@ impl Engine {
                 let mut progress = exec.progress.lock();
                 progress.exit_code = Some(exit_code);
                 progress.idle = Some(Instant::now());
+                exec.stage.send_replace(Stage::Ended);
                 return Err(error);
             }
         };
@@ -224,6 +256,7 @@ impl Engine {
             progress.pid = started.pid();
             progress.process = Some(started.clone());
         }
+        exec.stage.send_replace(Stage::Runs);
         self.watch_exec(container.clone(), exec.clone(), started);
         Ok(io)
     }
@@ -240,7 +273,7 @@ impl Engine {
                 progress.exit_code = Some(code);
                 progress.idle = Some(Instant::now());
             }
-            exec.ended.send_replace(true);
+            exec.stage.send_replace(Stage::Ended);
             let attributes = Attributes::from([
                 ("execID".to_owned(), exec.id.to_string()),
                 ("exitCode".to_owned(), code.to_string()),
@@ -249,15 +282,25 @@ impl Engine {
         });
     }
 
-    /// Sets the size of an exec's terminal.
+    /// Sets the size of an exec's terminal. Clients ask for it while the exec is being started, so that is waited for.
     ///
     /// # Errors
     /// Unknown execs; one that does not run.
     pub async fn exec_resize(&self, id: &str, height: u16, width: u16) -> Result<()> {
         let exec = self.execs.get(id)?;
+        let mut stage = exec.stage.subscribe();
+        let begun = stage.wait_for(|stage| *stage != Stage::Waiting);
+        if tokio::time::timeout(RESIZE, begun).await.is_err() {
+            return Err(EngineError::internal(
+                "timeout waiting for exec session ready",
+            ));
+        }
         let process = exec.progress.lock().process.clone();
         let process =
             process.ok_or_else(|| EngineError::bad_request(format!("exec {id} is not running")))?;
+        if !exec.request.tty {
+            return Ok(());
+        }
         Ok(process.resize(ConsoleSize { height, width }).await?)
     }
 
@@ -295,19 +338,31 @@ impl Engine {
     }
 
     fn tell_exec(&self, container: &Container, exec: &Exec, action: &str) {
-        let action = format!("{action}: {}", exec.request.cmd.join(" "));
+        // dockerd writes the blank even where no arguments follow.
+        let command = exec.request.cmd.split_first();
+        let (program, arguments) = command.map_or(("", String::new()), |(program, rest)| {
+            (program.as_str(), rest.join(" "))
+        });
+        let action = format!("{action}: {program} {arguments}");
         let attributes = [("execID".to_owned(), exec.id.to_string())].into();
         self.tell_with(&container.record(), &action, attributes);
     }
 }
 
-/// The process of a container in which something can be executed.
-fn running(container: &Container) -> Result<Arc<Process>> {
-    let refuse = |why: &str| EngineError::conflict(format!("container {} {why}", container.id));
+fn already_run(exec: &Exec) -> EngineError {
+    EngineError::conflict(format!("Error: Exec command {} has already run", exec.id))
+}
+
+/// The process of a container in which something can be executed; errors name it as the client did.
+fn running(container: &Container, name: &str) -> Result<Arc<Process>> {
+    let refuse = |why: &str| EngineError::conflict(format!("container {name} {why}"));
     match container.record().state.phase {
         Phase::Running => container.process().ok_or_else(|| refuse("is not running")),
         Phase::Paused => Err(refuse("is paused, unpause the container before exec")),
         Phase::Restarting => Err(refuse("is restarting, wait until the container is running")),
-        _ => Err(refuse("is not running")),
+        _ => Err(EngineError::conflict(format!(
+            "container {} is not running",
+            container.id
+        ))),
     }
 }

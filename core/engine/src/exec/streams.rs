@@ -7,7 +7,7 @@ use crate::stream::{FdStream, UntilExit};
 use crate::{EngineError, ErrorKind, Result};
 
 /// Why a program was not executed, and the exit code that clients show.
-pub(super) fn refused(error: RuntimeError) -> (EngineError, i32) {
+pub(crate) fn refused(error: RuntimeError) -> (EngineError, i32) {
     let RuntimeError::Start(error) = error else {
         return (error.into(), 126);
     };
@@ -38,7 +38,7 @@ pub(super) fn streams(stdio: ExecStdio, exec: &Exec) -> Result<ExecIo> {
     let failed = |e: std::io::Error| EngineError::io("exec streams", &e);
     let reader = |fd| -> Result<ExecReader> {
         let stream = FdStream::new(fd).map_err(failed)?;
-        Ok(Box::pin(UntilExit::new(stream, exec.ended.subscribe())))
+        Ok(Box::pin(UntilExit::new(stream, exec.stage.subscribe())))
     };
     match stdio {
         ExecStdio::Pipes {

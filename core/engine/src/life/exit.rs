@@ -1,14 +1,18 @@
 //! The end of a container's process, and what its restart policy makes of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use gantry_model::Timestamp;
 use gantry_runtime::{ExitStatus, Process};
+use tokio::sync::oneshot;
 
+use super::start::{Failure, Starter};
 use crate::container::Container;
-use crate::container::record::{Phase, Record};
-use crate::container::restart::wants_restart;
+use crate::container::record::{HealthStatus, Phase, Record};
+use crate::container::restart::{Outcome, wants_restart};
 use crate::events::Attributes;
-use crate::{Engine, ErrorKind};
+use crate::{Engine, Result};
 
 /// The exit code of a container whose true one is not known: its monitor was lost, or the machine went down.
 pub(super) const LOST: i32 = 255;
@@ -41,26 +45,42 @@ impl Engine {
         process: Option<Arc<Process>>,
         status: ExitStatus,
     ) {
-        let (stopping, restarting, health) = {
+        if self.note_ended(container, process, status).await {
+            self.restart_later(container);
+        }
+    }
+
+    /// As [`Self::ended`]; whether the policy wants the container to start again, which is left to the caller.
+    pub(super) async fn note_ended(
+        &self,
+        container: &Arc<Container>,
+        process: Option<Arc<Process>>,
+        status: ExitStatus,
+    ) -> bool {
+        let (stopping, restarting, unhealthy, health) = {
             let mut live = container.live.lock();
             live.process = None;
-            (live.stopping, live.restarting, live.background.take())
+            (
+                live.stopping,
+                live.restarting,
+                std::mem::take(&mut live.unhealthy),
+                live.background.take(),
+            )
         };
         if let Some(health) = health {
             health.abort();
         }
         let before = container.record();
-        let run = status.exited_at.since(before.state.started_at);
-        let again = !stopping
-            && wants_restart(
-                &before.host_config.restart_policy,
-                status.code,
-                before.restart_count,
-                before.manually_stopped,
-            );
+        let outcome = Outcome {
+            exit_code: status.code,
+            unhealthy,
+            restarts: before.restart_count,
+            manually_stopped: before.manually_stopped,
+        };
+        let again = !stopping && wants_restart(&before.host_config.restart_policy, outcome);
         self.tell_end(&before, status);
         self.clean_up(&before, process).await;
-        let record = container.update(|record| note_end(record, status, again));
+        let record = container.update(|record| note_end(record, status, again, unhealthy));
         let remove = record.host_config.auto_remove && !restarting && !again;
         // The removal writes its own beginning down.
         if !remove && let Err(error) = self.records.keep(&record) {
@@ -72,11 +92,10 @@ impl Engine {
             progress.exit_code = status.code;
             progress.running = again;
         });
-        if again {
-            self.restart_later(container, run);
-        } else if remove && let Err(error) = self.remove_stopped(container, true).await {
+        if remove && let Err(error) = self.remove_stopped(container, true).await {
             tracing::warn!(container = %record.id, %error, "cannot remove a container at its end");
         }
+        again
     }
 
     fn tell_end(&self, record: &Record, status: ExitStatus) {
@@ -91,55 +110,59 @@ impl Engine {
         self.tell_with(record, "die", attributes);
     }
 
-    /// Starts a container again after its policy's delay.
-    pub(super) fn restart_later(&self, container: &Arc<Container>, run: std::time::Duration) {
-        let mut live = container.live.lock();
-        let delay = live.backoff.next(run);
-        let (engine, container) = (self.clone(), container.clone());
-        let task = tokio::spawn(async move {
-            tokio::time::sleep(delay).await;
-            // From here on the task must not be aborted: a start runs to its end.
-            tokio::spawn(async move {
-                let _turn = container.queue.lock().await;
-                if container.record().state.phase != Phase::Restarting {
-                    return;
-                }
-                if let Err(error) = engine.start_again(&container).await {
-                    engine.restart_failed(&container, &error);
-                }
-            });
-        });
-        live.background = Some(task.abort_handle());
+    /// Starts a container again when what is left of its policy's delay is over.
+    pub(super) fn restart_later(&self, container: &Arc<Container>) {
+        self.restart_after(container, std::future::ready(()), Vec::new());
     }
 
-    /// A policy's restart did not work: it is tried again, unless the request itself is at fault.
-    fn restart_failed(&self, container: &Arc<Container>, error: &crate::EngineError) {
-        tracing::warn!(container = %container.id, %error, "cannot restart a container");
-        let record = container.record();
-        let again = error.kind != ErrorKind::BadRequest
-            && !container.live.lock().stopping
-            && wants_restart(
-                &record.host_config.restart_policy,
-                record.state.exit_code,
-                record.restart_count,
-                record.manually_stopped,
-            );
-        if !again {
-            return;
-        }
-        let record = container.update(|record| {
-            record.state.phase = Phase::Restarting;
-            record.restart_count += 1;
+    /// As [`Self::restart_later`], not before `ready`. `tried` is dropped when the attempt is over.
+    pub(super) fn restart_after(
+        &self,
+        container: &Arc<Container>,
+        ready: impl Future<Output = ()> + Send + 'static,
+        tried: Vec<oneshot::Sender<()>>,
+    ) {
+        let delay = container.record().state.backoff.left(Timestamp::now());
+        let (engine, waiting) = (self.clone(), container.clone());
+        let task = tokio::spawn(async move {
+            ready.await;
+            tokio::time::sleep(delay).await;
+            let required = engine.require(&waiting).await;
+            // From here on the task must not be aborted: a start runs to its end.
+            tokio::spawn(async move {
+                let _turn = waiting.queue.lock().await;
+                if waiting.record().state.phase == Phase::Restarting {
+                    engine.restart_now(&waiting, required).await;
+                }
+                drop(tried);
+            });
         });
-        if let Err(error) = self.records.keep(&record) {
-            tracing::warn!(container = %record.id, %error, "cannot write a container's state");
+        container.live.lock().background = Some(task.abort_handle());
+    }
+
+    /// The policy's start; what fails is tried again for as long as the policy wants. The container's turn is held.
+    async fn restart_now(&self, container: &Arc<Container>, required: Result<()>) {
+        let started = match required {
+            Ok(()) => self.start_again(container, Starter::Policy).await,
+            Err(error) => {
+                let before = container.record();
+                let failure = Failure::from(error);
+                Err(self
+                    .start_failed(container, &before, failure, Starter::Policy)
+                    .await)
+            }
+        };
+        let Err(error) = started else {
+            return;
+        };
+        tracing::warn!(container = %container.id, %error, "cannot restart a container");
+        if container.record().state.phase == Phase::Restarting {
+            self.restart_later(container);
         }
-        container.tell(|progress| progress.running = true);
-        self.restart_later(container, std::time::Duration::ZERO);
     }
 }
 
-fn note_end(record: &mut Record, status: ExitStatus, again: bool) {
+fn note_end(record: &mut Record, status: ExitStatus, again: bool, unhealthy: bool) {
     let state = &mut record.state;
     state.phase = match again {
         true => Phase::Restarting,
@@ -149,8 +172,16 @@ fn note_end(record: &mut Record, status: ExitStatus, again: bool) {
     state.exit_code = status.code;
     state.oom_killed = status.oom;
     state.finished_at = status.exited_at;
+    // A run that ended in bad health without ever having been in good health was no success, however long it was.
+    let mut run = status.exited_at.since(state.started_at);
     if let Some(health) = &mut state.health {
-        health.status = "unhealthy".into();
+        health.status = HealthStatus::Unhealthy;
+        if unhealthy && !health.was_healthy {
+            run = Duration::ZERO;
+        }
+    }
+    if again {
+        state.backoff.advance(run, status.exited_at);
     }
     record.restart_count += u32::from(again);
 }

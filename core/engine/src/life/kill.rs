@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_runtime::RuntimeError;
+use gantry_runtime::{Process, RuntimeError};
 use tokio::sync::watch;
 
 use crate::container::record::{Phase, Record};
@@ -57,6 +57,8 @@ impl Engine {
             .map(signal::parse)
             .transpose()?;
         self.to_the_end(|engine| async move {
+            // Before it is stopped: what cannot start again is better left running.
+            engine.require(&container).await?;
             // A container that is restarted does not end in the sense of `--rm`.
             if container.record().state.phase.is_running() {
                 container.live.lock().restarting = true;
@@ -66,7 +68,11 @@ impl Engine {
             }
             {
                 let _turn = container.queue.lock().await;
-                engine.start(&container).await?;
+                match engine.start(&container).await {
+                    // Somebody else was faster.
+                    Err(error) if error.kind == crate::ErrorKind::NotModified => {}
+                    started => started?,
+                }
             }
             engine.tell(&container.record(), "restart");
             Ok(())
@@ -92,7 +98,7 @@ impl Engine {
         };
         let record = container.record();
         if record.state.phase == Phase::Restarting {
-            return self.cancel_restart(&container).await;
+            return self.cancel_restart(&container, None, None).await;
         }
         let process = container
             .process()
@@ -128,15 +134,36 @@ impl Engine {
     ) -> Result<()> {
         let record = container.record();
         if record.state.phase == Phase::Restarting {
-            return self.cancel_restart(container).await;
+            return self.cancel_restart(container, signal, timeout).await;
         }
-        let mut watch = container.watch();
-        let seen = watch.borrow_and_update().exits;
         let Some(process) = container.process() else {
             return Ok(());
         };
         self.mark_stopped(container)?;
-        let number = signal.unwrap_or_else(|| stop_signal(&record));
+        let signal = signal.unwrap_or_else(|| stop_signal(&record));
+        self.bring_to_end(container, &process, signal, timeout)
+            .await?;
+        self.tell(&record, "stop");
+        Ok(())
+    }
+
+    /// Sends a signal, and SIGKILL when the container has not ended `timeout` seconds later.
+    pub(super) async fn bring_to_end(
+        &self,
+        container: &Arc<Container>,
+        process: &Process,
+        number: i32,
+        timeout: Option<i64>,
+    ) -> Result<()> {
+        let record = container.record();
+        let mut watch = container.watch();
+        let seen = watch.borrow_and_update().exits;
+        if !container
+            .process()
+            .is_some_and(|now| std::ptr::eq(&*now, process))
+        {
+            return Ok(());
+        }
         let seconds = timeout
             .or(record.config.stop_timeout)
             .unwrap_or(self.config.load().stop_timeout);
@@ -165,25 +192,34 @@ impl Engine {
                 record.id
             )));
         }
-        self.tell(&record, "stop");
         Ok(())
     }
 
     /// The coming end is a client's will: no policy brings the container back.
     fn mark_stopped(&self, container: &Arc<Container>) -> Result<()> {
-        container.live.lock().stopping = true;
-        let record = container.update(|record| record.manually_stopped = true);
+        let restarting = {
+            let mut live = container.live.lock();
+            live.stopping = true;
+            live.restarting
+        };
+        // Of a restart that the daemon does not live to see the end of, the policy takes care.
+        let record = container.update(|record| record.manually_stopped = !restarting);
         self.records.note(&record)
     }
 
     /// A container between two runs is not to run again.
-    async fn cancel_restart(&self, container: &Arc<Container>) -> Result<()> {
+    async fn cancel_restart(
+        &self,
+        container: &Arc<Container>,
+        signal: Option<i32>,
+        timeout: Option<i64>,
+    ) -> Result<()> {
         let turn = container.queue.lock().await;
         if container.record().state.phase != Phase::Restarting {
             drop(turn);
             // It was started meanwhile: then it is stopped like any other.
             return match container.record().state.phase.has_process() {
-                true => Box::pin(self.stop(container, None, None)).await,
+                true => Box::pin(self.stop(container, signal, timeout)).await,
                 false => Ok(()),
             };
         }
@@ -208,7 +244,7 @@ impl Engine {
     }
 }
 
-fn stop_signal(record: &Record) -> i32 {
+pub(super) fn stop_signal(record: &Record) -> i32 {
     // Checked at creation.
     signal::parse(&record.config.stop_signal).unwrap_or(SIGTERM)
 }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use gantry_driver_api::{Mount, MountPlan};
 use gantry_runtime::{ConsoleSize, CreateRequest, Process};
 
+use super::sources::{check_propagation, volume_part};
 use super::start::Failure;
 use crate::attach::join;
 use crate::container::Container;
 use crate::container::record::{MountKind, MountPoint, Record};
+use crate::create::images::view_key;
 use crate::engine::blocking;
 use crate::{Engine, EngineError, Result};
 
@@ -89,8 +91,10 @@ impl Engine {
         if let Err(error) = network {
             log("the network", &error);
         }
-        let mounts_volumes = record.mounts.iter().any(|m| m.kind == MountKind::Volume);
-        if mounts_volumes && let Err(error) = self.unmount_volumes(record).await {
+        let mounted = |m: &MountPoint| matches!(m.kind, MountKind::Volume | MountKind::Image);
+        if record.mounts.iter().any(mounted)
+            && let Err(error) = self.unmount_volumes(record).await
+        {
             log("volume mounts", &error);
         }
         for point in &record.mounts {
@@ -127,18 +131,18 @@ impl Engine {
         let mut sources = Vec::with_capacity(record.mounts.len());
         for point in &record.mounts {
             sources.push(match point.kind {
-                MountKind::Bind => bind_source(point)?,
+                MountKind::Bind => {
+                    let source = bind_source(point)?;
+                    check_propagation(point, &source)?;
+                    source
+                }
                 MountKind::Volume => {
                     let source = self.volume_source(record, point).await?;
                     self.tell_mounted(record, point);
                     source
                 }
                 MountKind::Tmpfs => PathBuf::new(),
-                MountKind::Image => {
-                    return Err(EngineError::not_implemented(
-                        "image mounts are not supported",
-                    ));
-                }
+                MountKind::Image => self.image_source(record, point).await?,
             });
         }
         Ok(sources)
@@ -163,23 +167,15 @@ impl Engine {
         Ok(target)
     }
 
-    /// Takes a container's own mounts of volumes away.
+    /// Takes a container's own mounts of volumes and images away.
     async fn unmount_volumes(&self, record: &Record) -> Result<()> {
-        let directory = self.volume_mounts(&record.id);
-        blocking(move || {
-            let entries = match std::fs::read_dir(&directory) {
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-                entries => entries?,
-            };
-            for entry in entries {
-                let path = entry?.path();
-                gantry_sys::mount::detach(&path)?;
-                std::fs::remove_dir(&path)?;
-            }
-            std::fs::remove_dir(&directory)
-        })
-        .await?
-        .map_err(|e| EngineError::io("unmount volumes", &e))
+        let directories = [
+            self.volume_mounts(&record.id),
+            self.volume_parts(&record.id),
+        ];
+        blocking(move || directories.iter().try_for_each(|d| unmount_all(d)))
+            .await?
+            .map_err(|e| EngineError::io("unmount volumes", &e))
     }
 
     pub(crate) async fn volume_source(
@@ -192,16 +188,34 @@ impl Engine {
             [Mount::Bind { source, .. }] => source.clone(),
             _ => self.mount_volume(record, &point.name, plan).await?,
         };
-        match point.subpath.as_str() {
-            "" => Ok(root),
-            subpath => inside(&root, subpath).map_err(|e| {
-                EngineError::bad_request(format!(
-                    "cannot access path {} of volume {}: {e}",
-                    subpath, point.name
-                ))
-            }),
+        if point.subpath.is_empty() {
+            return Ok(root);
+        }
+        // A part of what the engine keeps is mounted apart from other file systems' parts: it may be shifted.
+        let parts = match root.starts_with(self.volume_mounts(&record.id)) {
+            true => self.volume_mounts(&record.id),
+            false => self.volume_parts(&record.id),
+        };
+        let (point, target) = (point.clone(), parts.join(view_key(&record.id, point)));
+        blocking(move || volume_part(&root, &point, &target).map(|()| target)).await?
+    }
+}
+
+/// Unmounts and removes everything in a directory that mounts are made in, and the directory.
+fn unmount_all(directory: &Path) -> std::io::Result<()> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        gantry_sys::mount::detach(&path)?;
+        match path.is_dir() {
+            true => std::fs::remove_dir(&path)?,
+            false => std::fs::remove_file(&path)?,
         }
     }
+    std::fs::remove_dir(directory)
 }
 
 /// Nothing is flushed when the root of a container that dies with the boot is unmounted. The kernel marks such an upper
@@ -224,19 +238,6 @@ fn unsynced(plan: &mut MountPlan) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The real place of a path within a volume; links in the volume never lead out of it.
-fn inside(root: &Path, subpath: &str) -> std::io::Result<PathBuf> {
-    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let base = rustix::fs::openat(CWD, root, flags | OFlags::DIRECTORY, Mode::empty())?;
-    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let place = rustix::fs::openat2(&base, subpath, flags, Mode::empty(), how)?;
-    std::fs::read_link(format!(
-        "/proc/self/fd/{}",
-        std::os::fd::AsRawFd::as_raw_fd(&place)
-    ))
 }
 
 pub(crate) fn bind_source(point: &MountPoint) -> Result<PathBuf> {

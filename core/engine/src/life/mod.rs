@@ -5,13 +5,17 @@ mod health;
 mod kill;
 mod launch;
 mod network;
+mod order;
 mod pause;
 mod recover;
 mod remove;
 mod rename;
+mod requires;
+mod sources;
 mod start;
 mod wait;
 
+pub(crate) use health::check_test;
 pub(crate) use launch::bind_source;
 pub(crate) use remove::until;
 

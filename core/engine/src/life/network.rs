@@ -1,6 +1,7 @@
 //! A container's place in the network, from its record to the network service.
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 
 use gantry_model::container::EndpointSettings;
 use gantry_network::{EndpointConfig, EndpointInfo, Link, Sandbox, SandboxMode, SandboxSpec};
@@ -11,8 +12,12 @@ use crate::events::Attributes;
 use crate::{Engine, EngineError, Result};
 
 impl Engine {
-    /// Makes the sandbox, not yet connected.
-    pub(super) async fn make_sandbox(&self, record: &Record) -> Result<Sandbox> {
+    /// Makes the sandbox, not yet connected; in `made`, a network namespace that is new, when there is one.
+    pub(super) async fn make_sandbox(
+        &self,
+        record: &Record,
+        made: Option<OwnedFd>,
+    ) -> Result<Sandbox> {
         let (config, host) = (&record.config, &record.host_config);
         let mode = match host.network_mode.as_str() {
             "host" => SandboxMode::Host,
@@ -34,7 +39,11 @@ impl Engine {
             extra_hosts: host.extra_hosts.clone().unwrap_or_default(),
             links: self.links(host.links.iter().flatten())?,
         };
-        Ok(self.services.networks.sandbox(spec).await?)
+        let networks = &self.services.networks;
+        Ok(match made {
+            Some(netns) => networks.sandbox_in(spec, netns).await?,
+            None => networks.sandbox(spec).await?,
+        })
     }
 
     fn joined(&self, other: &str) -> Result<gantry_model::ContainerId> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::container::Container;
-use crate::container::record::Phase;
+use crate::container::record::{HealthStatus, Phase, Record};
 use crate::{Engine, EngineError, Result};
 
 impl Engine {
@@ -35,7 +35,8 @@ impl Engine {
     async fn freeze_now(&self, container: &Arc<Container>, freeze: bool) -> Result<()> {
         let id = &container.id;
         let refuse = |why: &str| Err(EngineError::conflict(format!("container {id} {why}")));
-        match (container.record().state.phase, freeze) {
+        let before = container.record();
+        match (before.state.phase, freeze) {
             (Phase::Running, true) | (Phase::Paused, false) => {}
             (Phase::Paused, true) => return refuse("is already paused"),
             (Phase::Restarting, true) => {
@@ -55,9 +56,28 @@ impl Engine {
             true => process.pause().await?,
             false => process.unpause().await?,
         }
-        let record = container.update(|record| record.state.phase = phase);
-        self.records.note(&record)?;
+        if freeze && let Some(health) = container.live.lock().background.take() {
+            health.abort();
+        }
+        let record = container.update(|record| {
+            record.state.phase = phase;
+            if freeze && let Some(health) = &mut record.state.health {
+                // Nobody checks it: dockerd does not call that healthy.
+                health.status = HealthStatus::Unhealthy;
+            }
+        });
+        if let Err(error) = self.records.note(&record) {
+            container.update(|record| *record = Record::clone(&before));
+            // As it was, so that the next try finds what it expects.
+            let _ = match freeze {
+                true => process.unpause().await,
+                false => process.pause().await,
+            };
+            self.check_health(container);
+            return Err(error);
+        }
         self.tell(&record, action);
+        self.check_health(container);
         Ok(())
     }
 }

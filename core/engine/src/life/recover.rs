@@ -12,6 +12,8 @@ use super::exit::lost;
 use crate::container::Container;
 use crate::container::persist::Loaded;
 use crate::container::record::{MountKind, Phase};
+use crate::container::restart::Backoff;
+use crate::create::images::views;
 use crate::engine::blocking;
 use crate::{Engine, Result};
 
@@ -62,11 +64,15 @@ impl Engine {
         let (found, live): (Vec<_>, Vec<_>) = stream::iter(looks).buffered(AT_ONCE).unzip().await;
         let live = live.into_iter().flatten().collect();
         self.services.networks.restore(live).await?;
+        let waiting = parking_lot::Mutex::new(Vec::new());
         stream::iter(found)
-            .for_each_concurrent(AT_ONCE, |(container, what)| async move {
-                self.settle(&container, what).await;
+            .for_each_concurrent(AT_ONCE, |(container, what)| async {
+                if self.settle(&container, what).await {
+                    waiting.lock().push(container);
+                }
             })
             .await;
+        self.start_in_order(waiting.into_inner());
         let exists = |id: &ContainerId| self.containers.get(id).is_some();
         self.services.volumes.sweep(exists).await;
         Ok(())
@@ -98,6 +104,7 @@ impl Engine {
         let roots: Vec<(String, String)> = known
             .iter()
             .map(|(c, l)| (l.record.storage_driver.clone(), c.id.to_string()))
+            .chain(known.iter().flat_map(|(_, l)| views(&l.record)))
             .collect();
         let ids: HashSet<ContainerId> = known.iter().map(|(c, _)| c.id.clone()).collect();
         let had_process: HashSet<ContainerId> = known
@@ -167,7 +174,8 @@ impl Engine {
         }
     }
 
-    async fn settle(&self, container: &Arc<Container>, found: Found) {
+    /// Puts a container in order; whether it is to be started.
+    async fn settle(&self, container: &Arc<Container>, found: Found) -> bool {
         let _turn = container.queue.lock().await;
         match found {
             Found::Lives(process) => {
@@ -177,18 +185,22 @@ impl Engine {
             }
             Found::Ended(status) => {
                 container.tell(|progress| progress.running = true);
-                self.ended(container, None, status).await;
+                return self.note_ended(container, None, status).await;
             }
-            Found::HalfStarted(process) => self.undo_half_start(container, process).await,
+            Found::HalfStarted(process) => {
+                self.undo_half_start(container, process).await;
+                return self.rest(container).await;
+            }
             Found::HalfRemoved => {
                 let volumes = container.record().host_config.auto_remove;
                 if let Err(error) = self.remove_stopped(container, volumes).await {
                     tracing::warn!(container = %container.id, %error, "cannot finish a removal");
                 }
             }
-            Found::Waited => self.restart_later(container, std::time::Duration::ZERO),
-            Found::Rested => self.rest(container).await,
+            Found::Waited => return true,
+            Found::Rested => return self.rest(container).await,
         }
+        false
     }
 
     async fn undo_half_start(&self, container: &Arc<Container>, process: Option<Arc<Process>>) {
@@ -215,27 +227,30 @@ impl Engine {
         }
     }
 
-    /// A container that did not run: `--rm` ones that have run go, and `always` starts again with the daemon.
-    async fn rest(&self, container: &Arc<Container>) {
+    /// A container that did not run: `--rm` ones that have run go, and `always` starts again with the daemon. Whether it is
+    /// to be started.
+    async fn rest(&self, container: &Arc<Container>) -> bool {
         let record = container.record();
-        if record.state.started_at.is_zero() {
-            return;
+        if record.state.started_at.is_zero() || container.progress().removed {
+            return false;
         }
         if record.host_config.auto_remove {
             if let Err(error) = self.remove_stopped(container, true).await {
-                tracing::warn!(container = %container.id, %error, "cannot remove an ended container");
+                tracing::warn!(container = %record.id, %error, "cannot remove an ended container");
             }
-            return;
+            return false;
         }
         let policy = record.host_config.restart_policy.name.as_str();
-        if policy == "always" || (policy == "unless-stopped" && !record.manually_stopped) {
-            container.update(|record| {
-                record.state.phase = Phase::Restarting;
-                record.manually_stopped = false;
-            });
-            container.tell(|progress| progress.running = true);
-            self.restart_later(container, std::time::Duration::ZERO);
+        if policy != "always" && (policy != "unless-stopped" || record.manually_stopped) {
+            return false;
         }
+        container.update(|record| {
+            record.state.phase = Phase::Restarting;
+            record.state.backoff = Backoff::default();
+            record.manually_stopped = false;
+        });
+        container.tell(|progress| progress.running = true);
+        true
     }
 }
 

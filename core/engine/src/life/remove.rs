@@ -136,6 +136,7 @@ impl Engine {
             record.storage_driver.clone(),
         );
         let directory = self.container_dir(&record.id);
+        self.drop_views(record).await?;
         blocking(move || {
             images.remove_container(&driver, id.as_str())?;
             match std::fs::remove_dir_all(&directory) {

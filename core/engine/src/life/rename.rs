@@ -53,13 +53,15 @@ impl Engine {
     /// Sets the size of a container's terminal.
     ///
     /// # Errors
-    /// A container that does not run or has no terminal.
+    /// A container that does not run. Without a terminal nothing is done, and told all the same, as by dockerd.
     pub async fn container_resize(&self, id: &str, height: u16, width: u16) -> Result<()> {
         let container = self.find(id)?;
         let process = container.process().ok_or_else(|| {
             EngineError::conflict(format!("container {} is not running", container.id))
         })?;
-        process.resize(ConsoleSize { height, width }).await?;
+        if container.record().config.tty {
+            process.resize(ConsoleSize { height, width }).await?;
+        }
         let attributes = [
             ("height".to_owned(), height.to_string()),
             ("width".to_owned(), width.to_string()),

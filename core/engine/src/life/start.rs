@@ -1,12 +1,14 @@
 //! Starting: the decision, the acknowledgement, and what is left of a failure.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gantry_model::Timestamp;
 use gantry_runtime::{Process, StartErrorKind};
 
 use crate::container::Container;
-use crate::container::record::{Health, Phase, Record};
+use crate::container::record::{Health, HealthStatus, Phase, Record};
+use crate::container::restart::{Backoff, Outcome, wants_restart};
 use crate::{Engine, EngineError, ErrorKind, Result};
 
 /// A failed start: the error, and the exit code that the container shows.
@@ -22,6 +24,15 @@ impl From<EngineError> for Failure {
             exit_code: 128,
         }
     }
+}
+
+/// Whose will a start is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Starter {
+    /// Told about a failure, which ends the matter.
+    Client,
+    /// Tries again after a failure.
+    Policy,
 }
 
 /// The words that come before the runtime's own; clients look for what comes after.
@@ -61,13 +72,17 @@ impl From<gantry_runtime::StartError> for Failure {
 }
 
 impl Engine {
-    /// Starts a container.
+    /// Starts a container, after what it requires.
     ///
     /// # Errors
-    /// [`ErrorKind::NotModified`] when it runs; everything that can go wrong with programs, networks and mounts.
+    /// [`ErrorKind::NotModified`] when it runs; everything that can go wrong with programs, networks and mounts, and with
+    /// the start of what it requires.
     pub async fn container_start(&self, id: &str) -> Result<()> {
         let container = self.find(id)?;
         self.to_the_end(|engine| async move {
+            if container.record().state.phase.can_start() {
+                engine.require(&container).await?;
+            }
             let _turn = container.queue.lock().await;
             engine.start(&container).await
         })
@@ -97,19 +112,27 @@ impl Engine {
             if let Some(delayed) = live.background.take() {
                 delayed.abort();
             }
-            live.backoff.reset();
         }
         container.update(|record| {
             record.manually_stopped = false;
             record.restart_count = 0;
+            record.state.backoff = Backoff::default();
         });
-        self.start_again(container).await
+        self.start_again(container, Starter::Client).await
     }
 
     /// Starts a container that does not run; the container's turn is held.
-    pub(super) async fn start_again(&self, container: &Arc<Container>) -> Result<()> {
+    pub(super) async fn start_again(
+        &self,
+        container: &Arc<Container>,
+        starter: Starter,
+    ) -> Result<()> {
         let before = container.record();
-        container.live.lock().stopping = false;
+        {
+            let mut live = container.live.lock();
+            live.stopping = false;
+            live.unhealthy = false;
+        }
         let mut intent = Record::clone(&before);
         intent.state.phase = Phase::Starting;
         self.records.note(&intent)?;
@@ -118,14 +141,23 @@ impl Engine {
                 self.started(container, process)?;
                 Ok(())
             }
-            Err(failure) => Err(self.start_failed(container, &before, failure).await),
+            Err(failure) => Err(self
+                .start_failed(container, &before, failure, starter)
+                .await),
         }
     }
 
     fn started(&self, container: &Arc<Container>, process: Arc<Process>) -> Result<()> {
         let record = container.update(|record| {
+            // The results of earlier runs stay to be seen.
+            let earlier = record
+                .state
+                .health
+                .as_ref()
+                .map(|health| health.log.clone());
             let health = record.health_check().map(|_| Health {
-                status: "starting".into(),
+                status: HealthStatus::Starting,
+                log: earlier.unwrap_or_default(),
                 ..Health::default()
             });
             let state = &mut record.state;
@@ -145,29 +177,45 @@ impl Engine {
         kept
     }
 
-    /// Undoes a failed start, and removes the container if it was to go at its end.
-    async fn start_failed(
+    /// Undoes a failed start, and removes the container if it was to go at its end. After a policy's start the container
+    /// is between two runs again, for as long as the policy wants.
+    pub(super) async fn start_failed(
         &self,
         container: &Arc<Container>,
         before: &Record,
         failure: Failure,
+        starter: Starter,
     ) -> EngineError {
         self.undo_launch(container, before).await;
+        let outcome = Outcome {
+            exit_code: failure.exit_code,
+            unhealthy: false,
+            restarts: before.restart_count,
+            manually_stopped: before.manually_stopped,
+        };
+        let again = starter == Starter::Policy
+            && !container.live.lock().stopping
+            && wants_restart(&before.host_config.restart_policy, outcome);
         let record = container.update(|record| {
             let state = &mut record.state;
-            state.phase = match state.started_at.is_zero() {
-                true => Phase::Created,
-                false => Phase::Exited,
+            state.phase = match (again, state.started_at.is_zero()) {
+                (true, _) => Phase::Restarting,
+                (false, true) => Phase::Created,
+                (false, false) => Phase::Exited,
             };
             state.pid = 0;
             state.exit_code = failure.exit_code;
             state.error.clone_from(&failure.error.message);
+            if again {
+                state.backoff.advance(Duration::ZERO, Timestamp::now());
+            }
+            record.restart_count += u32::from(again);
         });
         if let Err(error) = self.records.keep(&record) {
             tracing::warn!(container = %record.id, %error, "cannot write a container's state");
         }
         container.tell(|progress| {
-            progress.running = false;
+            progress.running = again;
             progress.exit_code = failure.exit_code;
         });
         if record.host_config.auto_remove

@@ -1,6 +1,6 @@
 //! Waiting for a container.
 
-use gantry_wire::WaitReply;
+use gantry_wire::{WaitError, WaitReply};
 
 use crate::query::WaitCondition;
 use crate::{Engine, Result, WaitFuture};
@@ -22,9 +22,14 @@ impl Engine {
             });
             // The sender lives as long as the container object, which this future holds.
             let status = over.await.map_or(seen.exit_code, |now| now.exit_code);
-            drop(container);
+            let record = container.record();
+            let error = Some(&record.state.error)
+                .filter(|message| !message.is_empty())
+                .map(|message| WaitError {
+                    message: message.clone(),
+                });
             WaitReply {
-                error: None,
+                error,
                 status_code: status.into(),
             }
         }))

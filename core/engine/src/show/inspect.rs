@@ -7,7 +7,7 @@ use gantry_model::container::{EndpointSettings, PortMap};
 use gantry_network::{EndpointInfo, SandboxFiles};
 use gantry_wire as wire;
 
-use crate::container::record::{MountPoint, Phase, Record, State};
+use crate::container::record::{MountKind, MountPoint, Phase, Record, State};
 use crate::engine::blocking;
 use crate::{Engine, Result};
 
@@ -204,7 +204,11 @@ pub(super) fn mount_point(point: &MountPoint) -> wire::MountPoint {
         name: point.name.clone(),
         source: point.source.clone(),
         destination: point.destination.clone(),
-        driver: point.driver.clone(),
+        driver: match point.kind {
+            // Of an image it is the storage driver, which is nobody's business.
+            MountKind::Image => String::new(),
+            _ => point.driver.clone(),
+        },
         mode: point.mode.clone(),
         rw: point.rw,
         propagation: point.propagation.clone(),
@@ -225,7 +229,7 @@ fn state(state: &State) -> wire::ContainerState {
         started_at: state.started_at,
         finished_at: state.finished_at,
         health: state.health.as_ref().map(|health| wire::Health {
-            status: health.status.clone(),
+            status: health.status.as_str().to_owned(),
             failing_streak: health.failing_streak.into(),
             log: Some(
                 health

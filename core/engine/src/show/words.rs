@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gantry_model::Timestamp;
 
-use crate::container::record::{Phase, Record};
+use crate::container::record::{HealthStatus, Phase, Record};
 
 /// Docker's rough durations: `About an hour`, `3 weeks`.
 pub(super) fn rough(duration: Duration) -> String {
@@ -39,10 +39,10 @@ pub(super) fn status(record: &Record, now: Timestamp) -> String {
         Phase::Removing => "Removal In Progress".into(),
         Phase::Exited => format!("Exited ({}) {ago} ago", state.exit_code),
         Phase::Running => match &state.health {
-            Some(health) if health.status == "starting" => {
+            Some(health) if health.status == HealthStatus::Starting => {
                 format!("Up {up} (health: starting)")
             }
-            Some(health) => format!("Up {up} ({})", health.status),
+            Some(health) => format!("Up {up} ({})", health.status.as_str()),
             None => format!("Up {up}"),
         },
     }

@@ -170,6 +170,9 @@ pub struct HostConfig {
     /// Run an init as process 1; `None` means the engine's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<bool>,
+    /// Containers that must run before this one starts: `name`, `name:started` or `name:healthy`. Gantry's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requires: Option<Vec<String>>,
 }
 
 /// Log driver and its options.
@@ -192,6 +195,9 @@ pub struct RestartPolicy {
     pub name: String,
     /// Tries of `on-failure`; zero means no end.
     pub maximum_retry_count: i64,
+    /// Whether bad health is an end, too. Gantry's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unhealthy: Option<bool>,
 }
 
 /// Block I/O weight of one device.

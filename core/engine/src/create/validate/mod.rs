@@ -60,12 +60,7 @@ fn health(check: &gantry_model::container::HealthConfig) -> Result<()> {
     if check.retries < 0 {
         return invalid("Retries in Healthcheck cannot be negative");
     }
-    match check.test.first().map(String::as_str) {
-        None | Some("" | "NONE" | "CMD" | "CMD-SHELL") => Ok(()),
-        Some(other) => invalid(format!(
-            "unknown type {other:?} in healthcheck (only \"NONE\", \"CMD\" and \"CMD-SHELL\" are known)"
-        )),
-    }
+    crate::life::check_test(&check.test)
 }
 
 /// Checks the part that depends on the host; returns warnings.
@@ -115,9 +110,6 @@ pub(crate) fn limits(host: &HostConfig, facts: &HostFacts) -> Result<Vec<String>
 fn modes(host: &HostConfig) -> Result<()> {
     if !matches!(host.isolation.to_ascii_lowercase().as_str(), "" | "default") {
         return invalid(format!("invalid isolation '{}' on linux", host.isolation));
-    }
-    if !matches!(host.userns_mode.as_str(), "" | "host") {
-        return invalid(format!("invalid userns mode: {}", host.userns_mode));
     }
     if !matches!(host.uts_mode.as_str(), "" | "host") {
         return invalid(format!("invalid UTS mode: {}", host.uts_mode));
