@@ -48,6 +48,7 @@ pub struct Inner {
     pub(crate) containers: Index,
     pub(crate) events: Arc<Events>,
     pub(crate) execs: crate::exec::Execs,
+    pub(crate) userns: crate::userns::Pending,
 }
 
 impl std::ops::Deref for Engine {
@@ -68,7 +69,7 @@ impl Engine {
             config.exec_root.join("state"),
             config.boot_id.clone(),
         )?;
-        let events = Events::open(&services.store)?;
+        let events = Events::open(&services.store, &config.exec_root.join("events"))?;
         let engine = Self(Arc::new(Inner {
             config: ArcSwap::from_pointee(config),
             services,
@@ -76,6 +77,7 @@ impl Engine {
             containers: Index::default(),
             events,
             execs: crate::exec::Execs::default(),
+            userns: crate::userns::Pending::default(),
         }));
         engine.recover().await?;
         Ok(engine)
@@ -102,6 +104,12 @@ impl Inner {
             .data_root
             .join("containers")
             .join(id.as_str())
+    }
+
+    /// Where parts of volumes that the engine keeps are mounted for a container, until its run ends.
+    pub(crate) fn volume_parts(&self, id: &ContainerId) -> PathBuf {
+        let config = self.config.load();
+        config.exec_root.join("parts").join(id.as_str())
     }
 
     /// Where volumes that are file systems of their own are mounted for a container.

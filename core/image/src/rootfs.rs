@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use gantry_driver_api::storage::{Prepare, SnapshotKey, Usage};
-use gantry_driver_api::{Call, ErrorCode, Kind, MountPlan, Reconcile, Storage};
+use gantry_driver_api::{Call, DriverResult, ErrorCode, Kind, MountPlan, Reconcile, Storage};
 use gantry_model::ImageId;
 
 use crate::query::graph_driver;
@@ -24,16 +24,33 @@ impl Shared {
         image: &ImageId,
         size: Option<u64>,
     ) -> Result<ContainerRoot> {
+        self.snapshot(container, image, size, |storage, call, request| {
+            storage.prepare(call, request)
+        })
+    }
+
+    pub(crate) fn prepare_view(&self, key: &str, image: &ImageId) -> Result<ContainerRoot> {
+        self.snapshot(key, image, None, |storage, call, request| {
+            storage.view(call, request)
+        })
+    }
+
+    fn snapshot(
+        &self,
+        key: &str,
+        image: &ImageId,
+        size: Option<u64>,
+        make: impl Fn(&dyn Storage, &Call<'_>, Prepare) -> DriverResult<MountPlan>,
+    ) -> Result<ContainerRoot> {
         let record = self.image(image)?;
         let request = Prepare {
-            key: container.into(),
+            key: key.into(),
             parent: record.chain.last().map(ToString::to_string),
             size,
         };
-        let plan = self
-            .storage(&record.driver)?
-            .prepare(&Call::new("create"), request)
-            .map_err(|error| match error.code {
+        let storage = self.storage(&record.driver)?;
+        let plan =
+            make(&*storage, &Call::new("create"), request).map_err(|error| match error.code {
                 // Removed by somebody else a moment ago.
                 ErrorCode::NotFound => Error::NoSuchImage(image.to_string()),
                 _ => error.into(),

@@ -282,7 +282,16 @@ impl ImageService {
         self.shared.prepare_container(container, image, size)
     }
 
-    /// What to mount for a container made before.
+    /// Makes a read-only view of an image, for a container that mounts it. It is measured, mounted and removed as the root
+    /// of a container is, and [`ImageService::reconcile`] must be told of it. Idempotent for one key and image.
+    ///
+    /// # Errors
+    /// As [`ImageService::prepare_container`].
+    pub fn prepare_view(&self, key: &str, image: &ImageId) -> Result<ContainerRoot> {
+        self.shared.prepare_view(key, image)
+    }
+
+    /// What to mount for a container or a view made before.
     ///
     /// # Errors
     /// [`crate::Error::Driver`], with `NotFound` when it is gone.

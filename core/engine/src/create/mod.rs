@@ -7,6 +7,7 @@ pub(crate) mod validate;
 
 mod attrs;
 mod defaults;
+pub(crate) mod images;
 mod volumes;
 
 pub use defaults::check_log_driver;
@@ -60,6 +61,7 @@ impl Engine {
         self.host_name(&mut config, &host_config, &id);
         let networks = self.network_wishes(&config, &host_config, &networking_config);
         let (name, reserved) = self.take_name(name, &id)?;
+        let (userns, _held) = self.choose_userns(&id, &host_config)?;
         let record = Record {
             id: id.clone(),
             name,
@@ -73,11 +75,13 @@ impl Engine {
             mounts: Vec::new(),
             restart_count: 0,
             manually_stopped: false,
+            userns,
             state: State::default(),
         };
         if record.argv().is_empty() {
             return Err(EngineError::bad_request("no command specified"));
         }
+        self.check_requirements(&record)?;
         let record = self.make(record, wanted).await?;
         reserved.keep();
         self.containers.insert(Container::new(record.clone()));
@@ -127,6 +131,9 @@ impl Engine {
     /// Undoes a creation that failed; what cannot be undone now is found by the next start.
     async fn unmake(&self, record: &Record) {
         self.drop_volumes(record, true).await;
+        if let Err(error) = self.drop_views(record).await {
+            tracing::warn!(container = %record.id, %error, "a failed creation left a view of an image behind");
+        }
         let (images, id, driver) = (
             self.services.images.clone(),
             record.id.clone(),

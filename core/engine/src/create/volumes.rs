@@ -35,7 +35,11 @@ impl Engine {
                         return Err(error);
                     }
                 }
-                _ => record.mounts.push(wanted.point),
+                MountKind::Image => {
+                    let point = self.make_image_mount(record, wanted).await?;
+                    record.mounts.push(point);
+                }
+                MountKind::Bind | MountKind::Tmpfs => record.mounts.push(wanted.point),
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ use gantry_wire::{EventActor, EventMessage, Filters};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::container::record::MountKind;
 use crate::engine::blocking;
 use crate::events::Attributes;
 use crate::query::ImageListQuery;
@@ -153,13 +154,21 @@ impl Engine {
         self.containers
             .all()
             .iter()
-            .map(|container| {
+            .flat_map(|container| {
                 let record = container.record();
-                image::ImageUse {
-                    container: record.id.to_string(),
-                    image: record.image.clone(),
-                    running: record.state.phase.is_running(),
-                }
+                let mounted = record
+                    .mounts
+                    .iter()
+                    .filter(|m| m.kind == MountKind::Image)
+                    .filter_map(|m| m.name.parse().ok());
+                std::iter::once(record.image.clone())
+                    .chain(mounted)
+                    .map(|image| image::ImageUse {
+                        container: record.id.to_string(),
+                        image,
+                        running: record.state.phase.is_running(),
+                    })
+                    .collect::<Vec<_>>()
             })
             .collect()
     }
