@@ -1,0 +1,392 @@
+//! Limits, read from the container's control group (version 1; the table names the tests of version 2).
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::lab::{Lab, Seen};
+
+const MB: i64 = 1 << 20;
+
+fn host(config: Value) -> Value {
+    json!({ "HostConfig": config })
+}
+
+/// Memory.
+pub(crate) fn memory(lab: &Lab<'_>, seen: &Seen) {
+    let container = lab.hold(&host(
+        json!({"Memory": 64 * MB, "MemorySwap": 96 * MB, "MemoryReservation": 32 * MB,
+        "MemorySwappiness": 10, "OomKillDisable": true, "KernelMemoryTCP": 16 * MB}),
+    ));
+    let limit = |file| container.limit("memory", file);
+    let bytes = |n: i64| (n * MB).to_string();
+    seen.eq(
+        "HostConfig.Memory",
+        limit("memory.limit_in_bytes"),
+        bytes(64),
+    );
+    seen.eq(
+        "HostConfig.MemorySwap",
+        limit("memory.memsw.limit_in_bytes"),
+        bytes(96),
+    );
+    seen.eq(
+        "HostConfig.MemoryReservation",
+        limit("memory.soft_limit_in_bytes"),
+        bytes(32),
+    );
+    seen.eq(
+        "HostConfig.MemorySwappiness",
+        limit("memory.swappiness"),
+        "10",
+    );
+    let control = limit("memory.oom_control");
+    seen.holds(
+        "HostConfig.OomKillDisable",
+        control.contains("oom_kill_disable 1"),
+        control,
+    );
+    seen.eq(
+        "HostConfig.KernelMemoryTCP",
+        limit("memory.kmem.tcp.limit_in_bytes"),
+        bytes(16),
+    );
+    let double = lab.hold(&host(json!({"Memory": 64 * MB})));
+    seen.eq(
+        "HostConfig.MemorySwap",
+        double.limit("memory", "memory.memsw.limit_in_bytes"),
+        bytes(128),
+    );
+    // Kernels since 5.16 refuse to limit their own memory; dockerd has warned of it since 20.10.
+    let obsolete = lab.hold(&host(json!({"KernelMemory": 32 * MB})));
+    seen.holds(
+        "HostConfig.KernelMemory",
+        obsolete.warnings.len() == 1,
+        format!("{:?}", obsolete.warnings),
+    );
+    for (field, config, words) in [
+        (
+            "Memory",
+            json!({"Memory": MB}),
+            "Minimum memory limit allowed is 6MB",
+        ),
+        (
+            "MemorySwap",
+            json!({"MemorySwap": 96 * MB}),
+            "You should always set the Memory limit when using Memoryswap limit",
+        ),
+        (
+            "MemorySwap",
+            json!({"Memory": 64 * MB, "MemorySwap": 32 * MB}),
+            "Minimum memoryswap limit should be larger than memory limit",
+        ),
+        (
+            "MemoryReservation",
+            json!({"MemoryReservation": MB}),
+            "Minimum memory reservation allowed is 6MB",
+        ),
+        (
+            "MemoryReservation",
+            json!({"Memory": 32 * MB, "MemoryReservation": 64 * MB}),
+            "Minimum memory limit can not be less than memory reservation limit",
+        ),
+        (
+            "MemorySwappiness",
+            json!({"MemorySwappiness": 101}),
+            "Invalid value: 101, valid memory swappiness range is 0-100",
+        ),
+    ] {
+        seen.refused(
+            &format!("HostConfig.{field}"),
+            lab.refusal(&host(config)),
+            400,
+            words,
+        );
+    }
+}
+
+/// CPU time and placement.
+pub(crate) fn cpu(lab: &Lab<'_>, seen: &Seen) {
+    let container = lab.hold(&host(json!({"CpuShares": 512, "CpuPeriod": 50_000, "CpuQuota": 25_000, "CpusetCpus": "0", "CpusetMems": "0"})));
+    seen.eq(
+        "HostConfig.CpuShares",
+        container.limit("cpu", "cpu.shares"),
+        "512",
+    );
+    seen.eq(
+        "HostConfig.CpuPeriod",
+        container.limit("cpu", "cpu.cfs_period_us"),
+        "50000",
+    );
+    seen.eq(
+        "HostConfig.CpuQuota",
+        container.limit("cpu", "cpu.cfs_quota_us"),
+        "25000",
+    );
+    seen.eq(
+        "HostConfig.CpusetCpus",
+        container.limit("cpuset", "cpuset.cpus"),
+        "0",
+    );
+    let inside = container.exec("echo cpus=$(grep Cpus_allowed_list /proc/self/status | cut -f2)");
+    seen.eq("HostConfig.CpusetCpus", inside.get("cpus"), "0");
+    seen.eq(
+        "HostConfig.CpusetMems",
+        container.limit("cpuset", "cpuset.mems"),
+        "0",
+    );
+    let half = lab.hold(&host(json!({"NanoCpus": 5e8})));
+    let quota = (
+        half.limit("cpu", "cpu.cfs_quota_us"),
+        half.limit("cpu", "cpu.cfs_period_us"),
+    );
+    seen.eq(
+        "HostConfig.NanoCpus",
+        quota,
+        ("50000".to_owned(), "100000".to_owned()),
+    );
+    for (field, config, words) in [
+        (
+            "NanoCpus",
+            json!({"NanoCpus": 1e9, "CpuPeriod": 1000}),
+            "Nano CPUs and CPU Period cannot both be set",
+        ),
+        (
+            "NanoCpus",
+            json!({"NanoCpus": 1e9, "CpuQuota": 1000}),
+            "Nano CPUs and CPU Quota cannot both be set",
+        ),
+        (
+            "NanoCpus",
+            json!({"NanoCpus": 1e15}),
+            "Range of CPUs is from 0.01 to ",
+        ),
+        (
+            "CpuPeriod",
+            json!({"CpuPeriod": 5}),
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        ),
+        (
+            "CpuQuota",
+            json!({"CpuQuota": 5}),
+            "CPU cfs quota can not be less than 1ms (i.e. 1000)",
+        ),
+        (
+            "CpusetCpus",
+            json!({"CpusetCpus": "8000"}),
+            "Requested CPUs are not available - requested 8000, available: ",
+        ),
+        (
+            "CpusetCpus",
+            json!({"CpusetCpus": "x"}),
+            "Invalid value x for cpuset cpus",
+        ),
+        (
+            "CpusetMems",
+            json!({"CpusetMems": "900"}),
+            "Requested memory nodes are not available - requested 900, available: ",
+        ),
+        (
+            "CpusetMems",
+            json!({"CpusetMems": "x"}),
+            "Invalid value x for cpuset mems",
+        ),
+    ] {
+        seen.refused(
+            &format!("HostConfig.{field}"),
+            lab.refusal(&host(config)),
+            400,
+            words,
+        );
+    }
+    let shares = lab.refusal(&host(json!({"CpuShares": -1})));
+    seen.holds(
+        "HostConfig.CpuShares",
+        shares.0 >= 400 && shares.1.contains("shares"),
+        format!("{shares:?}"),
+    );
+}
+
+/// Realtime scheduling, which needs a parent that has some to give.
+pub(crate) fn realtime(lab: &Lab<'_>, seen: &Seen) {
+    let parent = Parent::new("cpu", "realtime");
+    fs::write(parent.0.join("cpu.rt_runtime_us"), "200000").expect("the root has 950000");
+    let container = lab.hold(&host(json!({"CpuRealtimePeriod": 500_000, "CpuRealtimeRuntime": 50_000, "CgroupParent": parent.name()})));
+    seen.eq(
+        "HostConfig.CpuRealtimePeriod",
+        container.limit("cpu", "cpu.rt_period_us"),
+        "500000",
+    );
+    seen.eq(
+        "HostConfig.CpuRealtimeRuntime",
+        container.limit("cpu", "cpu.rt_runtime_us"),
+        "50000",
+    );
+    let more = lab.refusal(&host(
+        json!({"CpuRealtimePeriod": 1000, "CpuRealtimeRuntime": 2000}),
+    ));
+    let words = "cpu real-time runtime cannot be higher than cpu real-time period";
+    seen.refused("HostConfig.CpuRealtimeRuntime", more, 400, words);
+}
+
+/// Processes.
+pub(crate) fn pids(lab: &Lab<'_>, seen: &Seen) {
+    let few = lab.hold(&host(json!({"PidsLimit": 77})));
+    seen.eq("HostConfig.PidsLimit", few.limit("pids", "pids.max"), "77");
+    for none in [0, -1] {
+        let many = lab.hold(&host(json!({"PidsLimit": none})));
+        seen.eq(
+            "HostConfig.PidsLimit",
+            many.limit("pids", "pids.max"),
+            "max",
+        );
+    }
+}
+
+/// Block devices: throttles at the control group; weights where the kernel has a scheduler that knows them.
+pub(crate) fn block_io(lab: &Lab<'_>, seen: &Seen) {
+    let (path, number) = disk();
+    let throttle = |rate| json!([{"Path": path, "Rate": rate}]);
+    let container = lab.hold(&host(json!({"BlkioDeviceReadBps": throttle(1_000_000), "BlkioDeviceWriteBps": throttle(2_000_000),
+        "BlkioDeviceReadIOps": throttle(300), "BlkioDeviceWriteIOps": throttle(400)})));
+    for (field, file, rate) in [
+        ("ReadBps", "read_bps_device", 1_000_000),
+        ("WriteBps", "write_bps_device", 2_000_000),
+        ("ReadIOps", "read_iops_device", 300),
+        ("WriteIOps", "write_iops_device", 400),
+    ] {
+        let line = container.limit("blkio", &format!("blkio.throttle.{file}"));
+        let want = format!("{number} {rate}");
+        for property in [
+            format!("HostConfig.BlkioDevice{field}"),
+            "ThrottleDevice.Path".into(),
+            "ThrottleDevice.Rate".into(),
+        ] {
+            seen.eq(&property, line.as_str(), want.as_str());
+        }
+        let missing = lab.refusal(&host(
+            json!({format!("BlkioDevice{field}"): [{"Path": "/dev/nope", "Rate": 5}]}),
+        ));
+        seen.holds(
+            "ThrottleDevice.Path",
+            missing.0 >= 400 && missing.1.contains("/dev/nope: no such file or directory"),
+            missing.1,
+        );
+    }
+    weights(lab, seen, &path, &number);
+}
+
+fn weights(lab: &Lab<'_>, seen: &Seen, path: &str, number: &str) {
+    let all = [
+        "HostConfig.BlkioWeight",
+        "HostConfig.BlkioWeightDevice",
+        "WeightDevice.Path",
+        "WeightDevice.Weight",
+    ];
+    let container = lab.hold(&host(
+        json!({"BlkioWeight": 300, "BlkioWeightDevice": [{"Path": path, "Weight": 400}]}),
+    ));
+    let known = ["blkio.weight", "blkio.bfq.weight"]
+        .into_iter()
+        .find(|f| Path::new("/sys/fs/cgroup/blkio").join(f).exists());
+    if let Some(file) = known {
+        seen.eq(all[0], container.limit("blkio", file), "300");
+        let device = container.limit("blkio", &format!("{file}_device"));
+        for property in &all[1..] {
+            seen.holds(property, device.contains(&format!("{number} 400")), &device);
+        }
+        return;
+    }
+    let shown = container.inspect()["HostConfig"].take();
+    let warnings = container.warnings.join("\n");
+    let words = "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.";
+    seen.holds(
+        all[0],
+        warnings.contains(words) && shown["BlkioWeight"] == 0,
+        &warnings,
+    );
+    let words = "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded.";
+    for property in &all[1..] {
+        let cleared = shown["BlkioWeightDevice"]
+            .as_array()
+            .is_none_or(Vec::is_empty);
+        seen.holds(property, warnings.contains(words) && cleared, &warnings);
+    }
+}
+
+/// A disk of the host, and its number.
+fn disk() -> (String, String) {
+    let disks = fs::read_dir("/sys/block")
+        .expect("sysfs is mounted")
+        .flatten();
+    let known = disks.filter_map(|disk| {
+        let name = disk.file_name().to_string_lossy().into_owned();
+        let size = fs::read_to_string(disk.path().join("size")).ok()?;
+        let number = fs::read_to_string(disk.path().join("dev")).ok()?;
+        let device = format!("/dev/{name}");
+        let usable = size.trim() != "0" && Path::new(&device).exists();
+        usable.then(|| (device, number.trim().to_owned()))
+    });
+    known.into_iter().min().expect("the machine has a disk")
+}
+
+/// Where the group is made.
+pub(crate) fn parent(lab: &Lab<'_>, seen: &Seen) {
+    let name = format!("gantry-e2e-{}", lab.engine.tag());
+    for (asked, want) in [
+        (format!("/{name}/a"), format!("/{name}/a/")),
+        (format!("{name}/b"), format!("/{name}/b/")),
+        (format!("../../{name}"), format!("/{name}/")),
+    ] {
+        let container = lab.hold(&host(json!({"CgroupParent": asked})));
+        for controller in ["memory", "pids", "devices"] {
+            let path = container.cgroup(controller);
+            seen.eq(
+                "HostConfig.CgroupParent",
+                path,
+                format!("{want}{}", container.id),
+            );
+        }
+    }
+    for hierarchy in fs::read_dir("/sys/fs/cgroup")
+        .expect("it is mounted")
+        .flatten()
+    {
+        for sub in ["a", "b", ""] {
+            // Hierarchies may be links to each other.
+            let _ = fs::remove_dir(hierarchy.path().join(&name).join(sub));
+        }
+    }
+}
+
+/// A group that containers are made in.
+struct Parent(std::path::PathBuf);
+
+impl Parent {
+    fn new(controller: &str, what: &str) -> Self {
+        let path = Path::new("/sys/fs/cgroup")
+            .join(controller)
+            .join(format!("gantry-e2e-{}-{what}", std::process::id()));
+        fs::create_dir(&path).expect("the hierarchy is writable");
+        Self(path)
+    }
+    fn name(&self) -> String {
+        format!(
+            "/{}",
+            self.0.file_name().expect("it has a name").to_string_lossy()
+        )
+    }
+}
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        let name = self.name();
+        for hierarchy in fs::read_dir("/sys/fs/cgroup")
+            .expect("it is mounted")
+            .flatten()
+        {
+            let _ = fs::remove_dir(hierarchy.path().join(&name[1..]));
+        }
+    }
+}
