@@ -62,6 +62,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "gantry-oci",
+        &[
+            "gantry-driver-api",
+            "gantry-monitor",
+            "gantry-runtime",
+            "gantry-sys",
+        ],
+    ),
+    (
         "gantry-engine",
         &[
             "gantry-content",
