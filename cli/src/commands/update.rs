@@ -55,6 +55,9 @@ pub(crate) struct Update {
     /// Restart policy to apply when a container exits
     #[arg(long, value_name = "string")]
     pub(crate) restart: Option<String>,
+    /// Restart the container when it is unhealthy, too
+    #[arg(long)]
+    pub(crate) restart_unhealthy: Option<bool>,
     /// Kernel memory limit (deprecated)
     #[arg(long = "kernel-memory", value_name = "bytes", value_parser = parse_size, hide = true)]
     _kernel_memory: Option<i64>,
@@ -113,11 +116,11 @@ impl Update {
             .into_iter()
             .filter_map(|(name, value)| Some((name.to_owned(), value.as_deref()?.into())));
         let mut body: Map<String, Value> = numbers.chain(texts).collect();
-        if let Some(policy) = self.restart.as_deref().filter(|policy| !policy.is_empty()) {
-            body.insert(
-                "RestartPolicy".into(),
-                serde_json::to_value(restart_policy(policy)?)?,
-            );
+        let restart = self.restart.as_deref().unwrap_or_default();
+        if !restart.is_empty() || self.restart_unhealthy.is_some() {
+            let mut policy = restart_policy(restart)?;
+            policy.unhealthy = self.restart_unhealthy;
+            body.insert("RestartPolicy".into(), serde_json::to_value(policy)?);
         }
         self.live.fill(&mut body)?;
         if body.is_empty() {

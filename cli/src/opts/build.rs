@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::devices::devices;
 use super::flags::ContainerFlags;
-use super::limits::{is_never, restart_policy};
+use super::limits::is_never;
 use super::mounts::{tmpfs, volumes};
 use super::network::{endpoints, mac};
 use super::ports::ports;
@@ -39,7 +39,7 @@ pub(crate) fn create_request(
     }
     refuse_windows_flags(flags)?;
     check_namespaces(flags)?;
-    let restart = restart_policy(flags.restart.as_deref().unwrap_or("no"))?;
+    let restart = flags.own.policy(flags.restart.as_deref())?;
     if flags.rm && !is_never(&restart) {
         bail!("conflicting options: cannot specify both --restart and --rm");
     }
@@ -74,6 +74,7 @@ pub(crate) fn create_request(
         ..ContainerConfig::default()
     };
     let mut host_config = resources(flags, host_config(flags, restart)?)?;
+    flags.own.complete(&mut host_config);
     host_config.binds = list(&binds);
     host_config.port_bindings = ports.bindings;
     let networking_config = NetworkingConfig {
@@ -260,11 +261,7 @@ fn health(flags: &ContainerFlags) -> Result<Option<HealthConfig>> {
     let command = flags.health_cmd.as_deref().unwrap_or_default();
     let retries = flags.health_retries.unwrap_or(0);
     let health = HealthConfig {
-        test: if command.is_empty() {
-            Vec::new()
-        } else {
-            vec!["CMD-SHELL".into(), command.into()]
-        },
+        test: flags.own.health_test(command)?,
         interval: flags.health_interval,
         timeout: flags.health_timeout,
         start_period: flags.health_start_period,

@@ -9,6 +9,7 @@ use super::devices::{
 use super::limits::{parse_cpus, parse_memory_swap, parse_ulimit};
 use super::mounts::parse_mount;
 use super::network::{Attachment, parse_attachment};
+use super::own::OwnFlags;
 use super::values::{
     parse_env, parse_extra_host, parse_ip, parse_label, parse_stream, parse_sysctl,
 };
@@ -299,4 +300,6 @@ pub(crate) struct ContainerFlags {
     /// Working directory inside the container
     #[arg(long, short, value_name = "string")]
     pub(crate) workdir: Option<String>,
+    #[command(flatten)]
+    pub(crate) own: OwnFlags,
 }

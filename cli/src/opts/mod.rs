@@ -7,5 +7,6 @@ pub(crate) mod limits;
 pub(crate) mod live;
 pub(crate) mod mounts;
 pub(crate) mod network;
+pub(crate) mod own;
 pub(crate) mod ports;
 pub(crate) mod values;

@@ -107,6 +107,16 @@ fn the_container_itself() {
             "/Healthcheck",
             json!({"Test": ["CMD-SHELL", "true"], "Interval": 5_000_000_000_i64, "Retries": 3}),
         ),
+        (
+            "--health-http http://:80/up --health-timeout 1s x",
+            "/Healthcheck",
+            json!({"Test": ["HTTP", "http://:80/up"], "Timeout": 1_000_000_000_i64}),
+        ),
+        (
+            "--health-tcp 5432 x",
+            "/Healthcheck",
+            json!({"Test": ["TCP", "5432"]}),
+        ),
     ] {
         assert_eq!(part(line, pointer), value, "{line}");
     }
@@ -130,6 +140,16 @@ fn what_the_host_does() {
             "--restart on-failure:3 x",
             "/RestartPolicy",
             json!({"Name": "on-failure", "MaximumRetryCount": 3}),
+        ),
+        (
+            "--restart-unhealthy x",
+            "/RestartPolicy",
+            json!({"Name": "on-failure", "MaximumRetryCount": 0, "Unhealthy": true}),
+        ),
+        (
+            "--requires db,cache:healthy --requires mail x",
+            "/Requires",
+            json!(["db", "cache:healthy", "mail"]),
         ),
         (
             "--cap-add net_admin --cap-drop ALL x",
@@ -324,6 +344,18 @@ fn contradictions_are_refused_in_dockers_words() {
         (
             "--restart always --rm x",
             "conflicting options: cannot specify both --restart and --rm",
+        ),
+        (
+            "--restart no --restart-unhealthy x",
+            "conflicting options: --restart-unhealthy needs a policy that restarts",
+        ),
+        (
+            "--restart-unhealthy --rm x",
+            "conflicting options: cannot specify both --restart and --rm",
+        ),
+        (
+            "--health-cmd true --health-tcp 1 x",
+            "conflicting options: --health-cmd, --health-http and --health-tcp",
         ),
         (
             "--network host --network net x",

@@ -2,6 +2,7 @@
 
 use gantry_model::container::{HostConfig, RestartPolicy, ThrottleDevice, WeightDevice};
 
+use crate::container::restart;
 use crate::{EngineError, Result};
 
 /// What is to become of a container.
@@ -107,15 +108,21 @@ fn contradictions(before: &HostConfig, wish: &HostConfig) -> Result<()> {
 }
 
 fn policy(before: &HostConfig, wish: &RestartPolicy) -> Result<RestartPolicy> {
-    if wish.name.is_empty() {
-        return Ok(before.restart_policy.clone());
+    let mut policy = before.restart_policy.clone();
+    if !wish.name.is_empty() {
+        if before.auto_remove && wish.name != "no" {
+            return Err(EngineError::conflict(
+                "Restart policy cannot be updated because AutoRemove is enabled for the container",
+            ));
+        }
+        policy.name.clone_from(&wish.name);
+        policy.maximum_retry_count = wish.maximum_retry_count;
+        // Docker's clients do not know the flag; it has no meaning without restarts.
+        policy.unhealthy = policy.unhealthy.filter(|_| wish.name != "no");
     }
-    if before.auto_remove && wish.name != "no" {
-        return Err(EngineError::conflict(
-            "Restart policy cannot be updated because AutoRemove is enabled for the container",
-        ));
-    }
-    Ok(wish.clone())
+    policy.unhealthy = wish.unhealthy.or(policy.unhealthy);
+    restart::check(&policy, before.auto_remove)?;
+    Ok(policy)
 }
 
 /// A limit of one device.
@@ -287,6 +294,21 @@ mod tests {
         assert_eq!(after.restart_policy.name, "always");
         let kept = merge(&after, &HostConfig::default()).unwrap().after;
         assert_eq!(kept.restart_policy.name, "always");
+        let unhealthy = |name: &str, unhealthy| HostConfig {
+            restart_policy: RestartPolicy {
+                name: name.into(),
+                maximum_retry_count: 0,
+                unhealthy,
+            },
+            ..HostConfig::default()
+        };
+        let after = merge(&after, &unhealthy("", Some(true))).unwrap().after;
+        assert_eq!(after.restart_policy.name, "always");
+        let after = merge(&after, &unhealthy("unless-stopped", None)).unwrap();
+        assert_eq!(after.after.restart_policy.unhealthy, Some(true));
+        let after = merge(&after.after, &unhealthy("no", None)).unwrap().after;
+        assert_eq!(after.restart_policy.unhealthy, None);
+        assert!(refused(&limited(), unhealthy("", Some(true))).contains("when unhealthy needs"));
         let transient = HostConfig {
             auto_remove: true,
             ..HostConfig::default()

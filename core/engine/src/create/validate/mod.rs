@@ -2,7 +2,7 @@
 
 mod resources;
 
-use gantry_model::container::{ContainerConfig, HostConfig};
+use gantry_model::container::{ContainerConfig, HostConfig, RestartPolicy};
 use gantry_runtime::spec::SpecError;
 use gantry_sys::caps;
 use gantry_sys::host::HostFacts;
@@ -99,7 +99,12 @@ pub(crate) fn host_config(
 
 /// Checks what of a host configuration an update can change; returns warnings.
 pub(crate) fn limits(host: &HostConfig, facts: &HostFacts) -> Result<Vec<String>> {
-    restart::check(&host.restart_policy, false)?;
+    // Whether bad health fits is known with the policy there is.
+    let policy = RestartPolicy {
+        unhealthy: None,
+        ..host.restart_policy.clone()
+    };
+    restart::check(&policy, false)?;
     resources::memory(host)?;
     resources::cpu(host, facts)?;
     resources::blkio(host)?;
