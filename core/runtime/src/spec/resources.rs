@@ -20,6 +20,7 @@ pub(crate) fn to_limits(r: &Resources) -> Result<Limits, SpecError> {
         memory_swap,
         memory_reservation: r.memory_reservation.filter(|m| *m != 0),
         memory_swappiness: r.memory_swappiness,
+        kernel_memory_tcp: r.kernel_memory_tcp.filter(|m| *m != 0),
         oom_kill_disable: r.oom_kill_disable,
         cpu_shares: r.cpu_shares.filter(|n| *n != 0),
         cpu_quota: r.cpu_quota.filter(|n| *n != 0),
@@ -65,6 +66,7 @@ pub(super) fn to_oci(r: &Resources) -> Result<oci::LinuxResources, SpecError> {
     memory.set_swap(l.memory_swap);
     memory.set_reservation(l.memory_reservation);
     memory.set_swappiness(l.memory_swappiness);
+    memory.set_kernel_tcp(l.kernel_memory_tcp);
     memory.set_disable_oom_killer(l.oom_kill_disable);
     out.set_memory((memory != oci::LinuxMemory::default()).then_some(memory));
     let mut cpu = oci::LinuxCpu::default();
@@ -152,6 +154,7 @@ pub(crate) fn from_oci(r: &oci::LinuxResources) -> Result<Limits, SpecError> {
         memory_swap: memory.swap(),
         memory_reservation: memory.reservation(),
         memory_swappiness: memory.swappiness(),
+        kernel_memory_tcp: memory.kernel_tcp(),
         oom_kill_disable: memory.disable_oom_killer(),
         cpu_shares: cpu.shares(),
         cpu_quota: cpu.quota(),

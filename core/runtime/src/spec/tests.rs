@@ -239,6 +239,7 @@ fn limits_survive_the_way_through_the_oci_form() {
     let given = Resources {
         memory: Some(100 << 20),
         memory_reservation: Some(50 << 20),
+        kernel_memory_tcp: Some(16 << 20),
         cpu_quota: Some(50_000),
         cpu_period: Some(100_000),
         cpuset_cpus: Some("0".into()),

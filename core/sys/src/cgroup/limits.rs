@@ -22,6 +22,8 @@ pub struct Limits {
     pub memory_reservation: Option<i64>,
     /// 0..=100; version 1 only.
     pub memory_swappiness: Option<u64>,
+    /// Bytes of buffers of TCP sockets; version 1 only.
+    pub kernel_memory_tcp: Option<i64>,
     /// Version 1 only.
     pub oom_kill_disable: Option<bool>,
     /// 2..=262144.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use super::*;
 
+mod properties;
+
 /// A directory that looks like `/sys/fs/cgroup`, and one that looks like `/proc`.
 struct Fake {
     dir: tempfile::TempDir,

@@ -90,6 +90,11 @@ pub(super) fn apply(group: &Group, l: &Limits, writes: &Writes) -> Result<(), Cg
     set_memory(&to, l)?;
     to.set("memory", "memory.soft_limit_in_bytes", l.memory_reservation)?;
     to.set("memory", "memory.swappiness", l.memory_swappiness)?;
+    to.set(
+        "memory",
+        "memory.kmem.tcp.limit_in_bytes",
+        l.kernel_memory_tcp,
+    )?;
     if let Some(disable) = l.oom_kill_disable {
         let path = file(group, "memory", "memory.oom_control")?;
         let now = files::field(&path, "oom_kill_disable");
