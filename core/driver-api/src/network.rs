@@ -128,6 +128,10 @@ pub struct JoinPlan {
     /// MTU to set, 0 for the link's own.
     #[serde(default)]
     pub mtu: u32,
+    /// The link's other end, a port of one of this host's bridges; empty when it has none. Without it the sandbox cannot
+    /// be kept from sending under other addresses, and not have an egress list.
+    #[serde(default)]
+    pub outer: String,
 }
 
 /// A route inside a sandbox.

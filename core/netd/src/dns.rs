@@ -25,8 +25,8 @@ const PORT: u16 = 53;
 pub(crate) enum Answer {
     /// Send this.
     Ready(Vec<u8>),
-    /// Ask these servers, in order.
-    Forward(Vec<IpAddr>),
+    /// Ask these servers, in order. With `admit`, what they answer is reachable from now on.
+    Forward { upstreams: Vec<IpAddr>, admit: bool },
     /// It is not a query.
     Nothing,
 }
@@ -110,10 +110,14 @@ pub(crate) fn answer(names: &mut Names, asker: &str, query: &[u8], over_udp: boo
         }
         None => {
             let upstreams = names.upstreams(asker);
-            if upstreams.is_empty() {
+            let text = name.to_lowercase().to_utf8();
+            let egress = names.egress(asker);
+            let admit = egress.is_some_and(|e| e.lists(text.trim_end_matches('.')));
+            let hidden = egress.is_some_and(|e| !e.networks) && !admit;
+            if upstreams.is_empty() || hidden {
                 return encode(&refuse(&query, ResponseCode::NXDomain), longest);
             }
-            Answer::Forward(upstreams)
+            Answer::Forward { upstreams, admit }
         }
     }
 }
@@ -133,6 +137,11 @@ pub(crate) async fn forward(upstreams: &[IpAddr], query: &[u8], over_udp: bool) 
             return Some(reply);
         }
     }
+    failure(query)
+}
+
+/// The answer to a query that nobody answers.
+pub(crate) fn failure(query: &[u8]) -> Option<Vec<u8>> {
     let query = Message::from_vec(query).ok()?;
     refuse(&query, ResponseCode::ServFail).to_vec().ok()
 }

@@ -10,15 +10,20 @@
 //!   a daemon that lost track of a netd, or a netd that lost everything, is set right by saying it all again.
 //! - netd ends when told, and when no sandbox is left and no daemon is connected.
 //!
-//! It keeps nothing on disk, enters no namespace and decides nothing: who may see which name is said by the daemon.
+//! It keeps nothing on disk, enters no namespace and decides nothing: who may see which name, and whom a name may lead
+//! out, is said by the daemon. Of the firewall it writes the two sets of names alone.
 
 mod client;
 mod dns;
+mod egress;
 mod names;
 mod protocol;
 mod server;
 mod transport;
 
 pub use client::{Client, ClientError};
-pub use protocol::{Alias, Membership, PROTOCOL, Reply, Request, SandboxNames};
+pub use protocol::{
+    Alias, EGRESS_NAMES_V4, EGRESS_NAMES_V6, Egress, Membership, PROTOCOL, Reply, Request,
+    SandboxNames,
+};
 pub use server::{ServeError, serve};

@@ -38,6 +38,11 @@ impl Names {
             .unwrap_or_default()
     }
 
+    /// What limits a sandbox, if anything does.
+    pub(crate) fn egress(&self, id: &str) -> Option<&crate::Egress> {
+        self.sandboxes.get(id)?.egress.as_ref()
+    }
+
     fn members<'a>(&'a self, network: &'a str) -> impl Iterator<Item = &'a Membership> {
         let all = self.sandboxes.values().flat_map(|s| &s.memberships);
         all.filter(move |m| m.network == network)
@@ -122,6 +127,7 @@ mod tests {
             id: id.into(),
             memberships: networks.iter().map(membership).collect(),
             upstreams: Vec::new(),
+            egress: None,
         }
     }
 

@@ -4,8 +4,14 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// The version spoken here. A daemon that meets an older netd goes on with it; fields are only ever added.
-pub const PROTOCOL: u32 = 1;
+/// The version spoken here. A daemon that meets an older netd replaces it; one that meets a newer goes on with it:
+/// fields are only ever added.
+pub const PROTOCOL: u32 = 2;
+
+/// The set of the pairs of IPv4 addresses, a sandbox's and that of a name on its egress list, that may talk.
+pub const EGRESS_NAMES_V4: &str = "names4";
+/// The same for IPv6.
+pub const EGRESS_NAMES_V6: &str = "names6";
 
 /// A name that only one sandbox knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +38,20 @@ pub struct Membership {
     pub aliases: Vec<Alias>,
 }
 
+/// What a sandbox with an egress list may ask for and reach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Egress {
+    /// The nftables table with the sets [`EGRESS_NAMES_V4`] and [`EGRESS_NAMES_V6`].
+    pub table: String,
+    /// Host names; `*.example.org` for all below one.
+    pub names: Vec<String>,
+    /// Networks are listed as well. Other names are asked for then, because they may lead there; without, they do not
+    /// exist.
+    pub networks: bool,
+    /// The sandbox's addresses.
+    pub sources: Vec<IpAddr>,
+}
+
 /// All that netd knows of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxNames {
@@ -41,6 +61,9 @@ pub struct SandboxNames {
     pub memberships: Vec<Membership>,
     /// Who is asked for other names, in this order; empty: nobody is.
     pub upstreams: Vec<IpAddr>,
+    /// None: it may ask for and reach anything.
+    #[serde(default)]
+    pub egress: Option<Egress>,
 }
 
 /// A request to netd.

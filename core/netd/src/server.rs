@@ -14,6 +14,7 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::timeout;
 
 use crate::dns::{self, Answer};
+use crate::egress::Gate;
 use crate::names::Names;
 use crate::transport;
 use crate::{PROTOCOL, Reply, Request, SandboxNames};
@@ -34,6 +35,7 @@ const IDLE: Duration = Duration::from_secs(10);
 #[derive(Default)]
 struct State {
     names: RefCell<Names>,
+    gate: RefCell<Gate>,
     /// The tasks that answer a sandbox's sockets.
     sandboxes: RefCell<HashMap<String, [JoinHandle<()>; 2]>>,
     daemons: Cell<usize>,
@@ -113,6 +115,7 @@ fn handle(request: Request, fds: Vec<OwnedFd>, state: &Rc<State>) -> Reply {
         Request::Put(names) => put(names, fds, state).unwrap_or_else(Reply::Refused),
         Request::Remove { id } => {
             state.names.borrow_mut().remove(&id);
+            state.gate.borrow_mut().forget(&id);
             if let Some(tasks) = state.sandboxes.borrow_mut().remove(&id) {
                 tasks.iter().for_each(JoinHandle::abort);
             }
@@ -142,6 +145,10 @@ fn put(names: SandboxNames, fds: Vec<OwnedFd>, state: &Rc<State>) -> Result<Repl
             return Err(format!("no sockets of sandbox {id}"));
         }
         Err(_) => {}
+    }
+    if let Some(egress) = &names.egress {
+        let again = state.gate.borrow_mut().again(&names.id, egress);
+        again.map_err(|e| format!("opening ways for sandbox {}: {e}", names.id))?;
     }
     state.names.borrow_mut().put(names);
     Ok(Reply::Done)
@@ -175,18 +182,45 @@ async fn serve_udp(id: String, socket: Rc<UdpSocket>, state: Rc<State>) {
         let answer = dns::answer(&mut state.names.borrow_mut(), &id, query, true);
         match answer {
             Answer::Ready(reply) => drop(socket.send_to(&reply, from).await),
-            Answer::Forward(upstreams) if state.queries.get() < MOST_QUERIES => {
-                let (socket, state, query) =
-                    (Rc::clone(&socket), Rc::clone(&state), query.to_vec());
+            Answer::Forward { upstreams, admit } if state.queries.get() < MOST_QUERIES => {
+                let (socket, state, query, id) = (
+                    Rc::clone(&socket),
+                    Rc::clone(&state),
+                    query.to_vec(),
+                    id.clone(),
+                );
                 state.queries.set(state.queries.get() + 1);
                 spawn_local(async move {
-                    if let Some(reply) = dns::forward(&upstreams, &query, true).await {
+                    let reply = dns::forward(&upstreams, &query, true).await;
+                    if let Some(reply) = admitted(&state, &id, admit, &query, reply) {
                         let _ = socket.send_to(&reply, from).await;
                     }
                     state.queries.set(state.queries.get() - 1);
                 });
             }
-            Answer::Forward(_) | Answer::Nothing => {}
+            Answer::Forward { .. } | Answer::Nothing => {}
+        }
+    }
+}
+
+/// Opens the way to what is answered, if that is to be; an answer that leads nowhere is not given.
+fn admitted(
+    state: &State,
+    id: &str,
+    admit: bool,
+    query: &[u8],
+    reply: Option<Vec<u8>>,
+) -> Option<Vec<u8>> {
+    let reply = reply?;
+    let names = state.names.borrow();
+    let Some(egress) = names.egress(id).filter(|_| admit) else {
+        return Some(reply);
+    };
+    match state.gate.borrow_mut().admit(id, egress, &reply) {
+        Ok(()) => Some(reply),
+        Err(error) => {
+            eprintln!("gantry-netd: opening a way for sandbox {id}: {error}");
+            dns::failure(query)
         }
     }
 }
@@ -217,7 +251,10 @@ async fn serve_stream(id: &str, mut stream: TcpStream, state: &State) -> io::Res
         let answer = dns::answer(&mut state.names.borrow_mut(), id, &query, false);
         let reply = match answer {
             Answer::Ready(reply) => Some(reply),
-            Answer::Forward(upstreams) => dns::forward(&upstreams, &query, false).await,
+            Answer::Forward { upstreams, admit } => {
+                let reply = dns::forward(&upstreams, &query, false).await;
+                admitted(state, id, admit, &query, reply)
+            }
             Answer::Nothing => None,
         };
         match reply {

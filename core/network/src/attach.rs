@@ -136,11 +136,11 @@ impl Inner {
             host_binding: self.host_binding(network),
         };
         place.saved.endpoints.push(endpoint);
-        let configured = if plan.link.is_empty() {
-            Ok(())
-        } else {
-            place.configure(&plan)
-        };
+        let confined = self.confine(place);
+        let configured = confined.and_then(|()| match plan.link.is_empty() {
+            true => Ok(()),
+            false => place.configure(&plan),
+        });
         let configured = configured.and_then(|()| {
             let lines = place
                 .endpoints()
@@ -153,6 +153,9 @@ impl Inner {
             && let Some(endpoint) = place.saved.endpoints.pop()
         {
             self.detach(place, &endpoint, true);
+            if let Err(error) = self.confine(place) {
+                tracing::warn!(%error, "egress rules of before");
+            }
         }
         configured
     }
@@ -276,6 +279,7 @@ impl Inner {
         self.let_go(&endpoint.info);
         files::remove_hosts(&place.files, &endpoint.hosts)?;
         place.reroute()?;
+        self.confine(&place)?;
         self.settle(&mut place)
     }
 

@@ -16,6 +16,7 @@
 
 mod attach;
 mod config;
+mod egress;
 mod endpoint;
 mod error;
 mod files;
@@ -38,6 +39,7 @@ mod service;
 mod store;
 
 pub use config::{AddressPool, BridgeDefaults, NetworkConfig};
+pub use egress::EgressList;
 pub use error::{ErrorKind, NetworkError, Result};
 pub use record::{IpamConfig, IpamPool, NetworkCreate, NetworkRecord};
 pub use sandbox::{

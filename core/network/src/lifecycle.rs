@@ -11,20 +11,23 @@ use parking_lot::Mutex;
 use crate::files::{self, HostLine};
 use crate::inner::{Inner, Slot};
 use crate::place::{Endpoint, Place};
+use crate::pool::Prepared;
 use crate::resolv::Resolv;
 use crate::{NetworkError, Result, Sandbox, SandboxFiles, SandboxMode, SandboxSpec};
 
 impl Inner {
-    pub(crate) fn sandbox(&self, spec: SandboxSpec) -> Result<Sandbox> {
+    pub(crate) fn sandbox(&self, spec: SandboxSpec, given: Option<OwnedFd>) -> Result<Sandbox> {
         self.release(&spec.container);
+        self.check_egress(&spec)?;
         let container = spec.container.clone();
         let own_files = SandboxFiles::of(&spec.dir);
         let (netns, socket, files) = match &spec.mode {
             SandboxMode::Own => {
-                let prepared = self
-                    .pool
-                    .take()
-                    .map_err(|e| NetworkError::io("creating a network namespace", &e))?;
+                let prepared = match given {
+                    Some(netns) => Prepared::of(netns),
+                    None => self.pool.take(),
+                }
+                .map_err(|e| NetworkError::io("creating a network namespace", &e))?;
                 (
                     Some(Arc::new(prepared.netns)),
                     Some(prepared.socket),
@@ -112,19 +115,30 @@ impl Inner {
 
     /// Tells netd of the sandbox, and the sandbox of netd.
     pub(crate) fn tell_names(&self, place: &mut Place) -> Result<()> {
-        if !place.endpoints().iter().any(|e| e.named) {
+        if !place.asks_netd() {
             return Ok(());
         }
         let Some(netns) = place.netns.clone() else {
             return Ok(());
         };
-        self.names.put(sandbox_names(place), &netns)?;
+        self.names.put(self.sandbox_names(place), &netns)?;
         let text = place.resolv.internal_text();
         if text != place.saved.resolv {
             files::write_resolv(&place.files, &text, Some(&place.saved.resolv))?;
             place.saved.resolv = text;
         }
         Ok(())
+    }
+
+    /// What netd is told of a sandbox.
+    pub(crate) fn sandbox_names(&self, place: &Place) -> SandboxNames {
+        names_of(place, self.egress_names(place))
+    }
+
+    /// The pair that [`crate::names::NameService::restore`] takes.
+    pub(crate) fn known_to_netd(&self, place: &Place) -> Option<(SandboxNames, Arc<OwnedFd>)> {
+        place.asks_netd().then_some(())?;
+        Some((self.sandbox_names(place), place.netns.clone()?))
     }
 
     pub(crate) fn rename(&self, container: &ContainerId, name: &str) -> Result<()> {
@@ -160,10 +174,15 @@ impl Inner {
             complain("withdrawing ports", &error);
         }
         self.ports.release(container, &place.saved.bindings);
-        if place.endpoints().iter().any(|e| e.named)
+        if place.asks_netd()
             && let Err(error) = self.names.remove(container.as_str())
         {
             complain("forgetting names", &error);
+        }
+        if place.spec().egress.is_some()
+            && let Err(error) = self.firewall.release(container.as_str())
+        {
+            complain("withdrawing egress rules", &error);
         }
         // A namespace that nobody else lives in takes its links with it.
         let live = slot.mode == SandboxMode::Own && self.is_shared(container);
@@ -179,8 +198,7 @@ impl Inner {
     }
 }
 
-/// What netd is told of a sandbox.
-pub(crate) fn sandbox_names(place: &Place) -> SandboxNames {
+fn names_of(place: &Place, egress: Option<gantry_netd::Egress>) -> SandboxNames {
     let membership = |endpoint: &Endpoint| Membership {
         network: endpoint.info.network.to_string(),
         network_name: endpoint.info.network_name.clone(),
@@ -214,11 +232,6 @@ pub(crate) fn sandbox_names(place: &Place) -> SandboxNames {
         } else {
             Vec::new()
         },
+        egress,
     }
-}
-
-/// The pairs that [`crate::names::NameService::restore`] takes.
-pub(crate) fn known_to_netd(place: &Place) -> Option<(SandboxNames, Arc<OwnedFd>)> {
-    place.endpoints().iter().any(|e| e.named).then_some(())?;
-    Some((sandbox_names(place), place.netns.clone()?))
 }

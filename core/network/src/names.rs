@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
-use gantry_netd::{Client, ClientError, SandboxNames};
+use gantry_netd::{Client, ClientError, PROTOCOL, SandboxNames};
 use gantry_sys::netns;
 use gantry_sys::nft::{BaseChain, Batch, Expr, Family, Hook, NftSocket, Register};
 use parking_lot::Mutex;
@@ -142,6 +142,19 @@ impl NameService {
         self.program.is_some()
     }
 
+    /// Has netd open the ways of names again that were closed.
+    pub(crate) fn open_again(&self) {
+        let mut state = self.state.lock();
+        let confined = state.known.values().map(|(names, _)| names);
+        let confined: Vec<_> = confined.filter(|n| n.egress.is_some()).cloned().collect();
+        for names in confined {
+            let told = self.ask(&mut state, |client| client.put(names.clone(), None));
+            if let Err(error) = told {
+                tracing::warn!(container = names.id, %error, "names on its egress list are not reached until asked for again");
+            }
+        }
+    }
+
     /// Asks netd, connecting first if there is no connection, and once more if it broke. A netd that was started anew
     /// is told all that is known.
     fn ask<T>(
@@ -155,7 +168,11 @@ impl NameService {
         let mut broken = None;
         for _ in 0..2 {
             if state.client.is_none() {
-                let client = Client::connect_or_start(&self.socket, program).map_err(failed)?;
+                let mut client = Client::connect_or_start(&self.socket, program).map_err(failed)?;
+                if client.version() < PROTOCOL {
+                    client.stop().map_err(failed)?;
+                    client = Client::connect_or_start(&self.socket, program).map_err(failed)?;
+                }
                 self.watch(&client);
                 state.client = Some(client);
                 tell_all(state)?;
@@ -216,7 +233,9 @@ impl NameService {
             .into_iter()
             .map(|(names, netns)| (names.id.clone(), (names, netns)))
             .collect();
-        state.client = Client::connect(&self.socket).ok();
+        let running = Client::connect(&self.socket).ok();
+        // An older one is replaced by the next question.
+        state.client = running.filter(|client| client.version() >= PROTOCOL);
         match &state.client {
             Some(client) => {
                 self.watch(client);

@@ -27,6 +27,16 @@ impl Inner {
         let kept = config.data_root.join("network");
         let run = config.exec_root.join("network");
         let io = |doing: &'static str| move |e: std::io::Error| NetworkError::io(doing, &e);
+        let names = NameService::new(run.join("netd.sock"), config.netd.clone())
+            .map_err(io("making a pipe"))?;
+        let firewall =
+            Firewall::open(&config.tag, config.firewall).map_err(io("opening nftables"))?;
+        let told = Arc::downgrade(&names);
+        firewall.when_closed(move || {
+            if let Some(names) = told.upgrade() {
+                names.open_again();
+            }
+        });
         let inner = Self {
             records: Files::open(kept.join("networks"), true)?,
             saved: Files::open(run.join("sandboxes"), false)?,
@@ -36,11 +46,9 @@ impl Inner {
             views: RwLock::default(),
             ipam: Ipam::default(),
             ports: Ports::default(),
-            firewall: Firewall::open(&config.tag, config.firewall)
-                .map_err(io("opening nftables"))?,
+            firewall,
             pool: NetnsPool::new(config.prepared).map_err(io("starting a thread"))?,
-            names: NameService::new(run.join("netd.sock"), config.netd.clone())
-                .map_err(io("making a pipe"))?,
+            names,
             warnings: Mutex::default(),
             registry,
             config,

@@ -105,6 +105,14 @@ impl Place {
         }
     }
 
+    /// Whether it asks netd for names: on user-defined networks, and with an egress list.
+    pub(crate) fn asks_netd(&self) -> bool {
+        let confined = self.spec().egress.is_some();
+        self.endpoints()
+            .iter()
+            .any(|e| e.named || (confined && !e.plan.link.is_empty()))
+    }
+
     /// The socket that configures the namespace.
     pub(crate) fn socket(&mut self) -> Result<&mut RouteSocket> {
         let Some(netns) = &self.netns else {

@@ -50,17 +50,28 @@ const SYSCTLS: [(&str, &str); 3] = [
 ];
 
 fn prepare() -> io::Result<Prepared> {
-    let (netns, socket) = netns::create(|| {
-        for (path, value) in SYSCTLS {
-            // Not every kernel has them, and none is worth failing a start for.
-            let _ = fs::write(path, value);
-        }
-        let mut socket = RouteSocket::open()?;
-        const LOOPBACK: u32 = 1;
-        socket.apply(vec![Change::up(LOOPBACK)])?;
-        Ok(socket)
-    })?;
+    let (netns, socket) = netns::create(set_up)?;
     Ok(Prepared { netns, socket })
+}
+
+/// What every container finds, set in the namespace of the calling thread.
+fn set_up() -> io::Result<RouteSocket> {
+    for (path, value) in SYSCTLS {
+        // Not every kernel has them, and none is worth failing a start for.
+        let _ = fs::write(path, value);
+    }
+    let mut socket = RouteSocket::open()?;
+    const LOOPBACK: u32 = 1;
+    socket.apply(vec![Change::up(LOOPBACK)])?;
+    Ok(socket)
+}
+
+impl Prepared {
+    /// A namespace that somebody else has made.
+    pub(crate) fn of(netns: OwnedFd) -> io::Result<Self> {
+        let socket = netns::inside(&netns, set_up)?;
+        Ok(Self { netns, socket })
+    }
 }
 
 impl NetnsPool {

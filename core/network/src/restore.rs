@@ -1,6 +1,6 @@
 //! Containers that outlived the last daemon.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use gantry_driver_api::network::FirewallIntent;
@@ -8,7 +8,6 @@ use gantry_driver_api::{Call, Kind, Reconcile};
 use parking_lot::Mutex;
 
 use crate::inner::{Inner, Slot};
-use crate::lifecycle::known_to_netd;
 use crate::place::{Place, Saved};
 use crate::resolv::Resolv;
 use crate::{LiveSandbox, NetworkRecord, Result, SandboxFiles, SandboxMode};
@@ -19,6 +18,7 @@ impl Inner {
         let mut saved: HashMap<String, Saved> = self.saved.all()?.into_iter().collect();
         let mut intents: Vec<FirewallIntent> = Vec::new();
         let mut known = Vec::new();
+        let mut confined = BTreeMap::new();
         let mut endpoints = HashSet::new();
         // Those who share a namespace come after its owner.
         live.sort_by_key(|sandbox| {
@@ -36,13 +36,22 @@ impl Inner {
             intents.extend(saved.intents.iter().cloned());
             endpoints.extend(saved.endpoints.iter().map(|e| e.spec.id.clone()));
             let place = self.take_over(saved, sandbox);
-            known.extend(known_to_netd(&place.lock()));
+            let place = place.lock();
+            known.extend(self.known_to_netd(&place));
+            match self.confined(&place) {
+                Ok(limits) => confined
+                    .extend(limits.map(|limits| (place.spec().container.to_string(), limits))),
+                Err(error) => self.warn(error.message),
+            }
         }
         for id in saved.keys() {
             self.saved.remove(id)?;
         }
         if let Err(error) = self.firewall.set_published(&intents) {
             self.warn(format!("cannot publish ports: {error}"));
+        }
+        if let Err(error) = self.firewall.set_confined(confined) {
+            self.warn(format!("cannot write egress rules: {error}"));
         }
         if self.names.is_there()
             && let Err(error) = self.names.restore(known)

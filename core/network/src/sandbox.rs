@@ -56,6 +56,9 @@ pub struct SandboxSpec {
     pub extra_hosts: Vec<String>,
     /// Links on the default network.
     pub links: Vec<Link>,
+    /// Where it may go; none: anywhere.
+    #[serde(default)]
+    pub egress: Option<crate::EgressList>,
 }
 
 /// The generated files, to be bind-mounted over `/etc/{hosts,resolv.conf,hostname}`. They are rewritten in place.

@@ -1,5 +1,6 @@
 //! The service that the engine holds.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use gantry_driver_registry::DriverRegistry;
@@ -109,7 +110,15 @@ impl NetworkService {
     /// # Errors
     /// When the other container's sandbox is not there, or files cannot be written.
     pub async fn sandbox(&self, spec: SandboxSpec) -> Result<Sandbox> {
-        self.run(move |inner| inner.sandbox(spec)).await
+        self.run(move |inner| inner.sandbox(spec, None)).await
+    }
+    /// As [`Self::sandbox`], in a network namespace that the caller has made, of which nothing is set up yet.
+    ///
+    /// # Errors
+    /// As [`Self::sandbox`].
+    pub async fn sandbox_in(&self, spec: SandboxSpec, netns: OwnedFd) -> Result<Sandbox> {
+        self.run(move |inner| inner.sandbox(spec, Some(netns)))
+            .await
     }
 
     /// Attaches a container's sandbox to a network (name, ID or prefix). Before or while the container runs.

@@ -254,6 +254,7 @@ impl Network for BridgeNetwork {
             gateways,
             routes: Vec::new(),
             mtu: bridge.options.mtu,
+            outer: self.names.veth(&spec.id),
         };
         self.attach(call, &spec, &bridge, &plan)?;
         Ok(plan)

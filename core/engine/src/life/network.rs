@@ -38,6 +38,7 @@ impl Engine {
             dns_options: host.dns_options.clone().unwrap_or_default(),
             extra_hosts: host.extra_hosts.clone().unwrap_or_default(),
             links: self.links(host.links.iter().flatten())?,
+            egress: None,
         };
         let networks = &self.services.networks;
         Ok(match made {

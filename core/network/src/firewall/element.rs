@@ -27,7 +27,7 @@ fn push(key: &mut Vec<u8>, bytes: &[u8]) {
     key.resize(key.len().next_multiple_of(4), 0);
 }
 
-fn push_ip(key: &mut Vec<u8>, ip: IpAddr) {
+pub(super) fn push_ip(key: &mut Vec<u8>, ip: IpAddr) {
     match ip {
         IpAddr::V4(ip) => push(key, &ip.octets()),
         IpAddr::V6(ip) => push(key, &ip.octets()),

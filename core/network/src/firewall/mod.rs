@@ -4,11 +4,14 @@
 //! elements of four maps; publishing or withdrawing one never touches a rule. Traffic that goes on is never
 //! interrupted by either.
 //!
+//! Sandboxes with an egress list have two tables of their own (see [`egress`]).
+//!
 //! A table that somebody else removes (`nft flush ruleset`) is made again at once, see [`watch`].
 //!
 //! A foreign chain that drops what is forwarded by default would have the last word over our accept; it gets rules of
 //! ours, recognised by their comment, that let our bridges pass (see [`foreign`]).
 
+mod egress;
 mod element;
 mod flows;
 mod foreign;
@@ -18,7 +21,7 @@ mod watch;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use gantry_driver_api::network::FirewallIntent;
 use gantry_model::NetworkId;
@@ -26,6 +29,8 @@ use gantry_sys::nft::{BaseChain, Batch, Family, Holds, Hook, NftSocket, SetSpec,
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
+pub(crate) use egress::Confined;
+use egress::Egress;
 use element::Element;
 
 /// A bridge as the rules see it.
@@ -123,10 +128,12 @@ struct State {
 }
 
 /// Writes the rules of one engine. `None` inside: switched off by `--iptables=false`.
-#[derive(Debug)]
 pub(crate) struct Firewall {
     table: String,
     state: Option<Mutex<State>>,
+    egress: Option<Mutex<Egress>>,
+    /// Called when the ways that names had opened are closed.
+    closed: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// Ends the watching thread when it is dropped.
     _watched: Option<OwnedFd>,
 }
@@ -142,14 +149,19 @@ impl Firewall {
                 removed: false,
             }))
         };
+        let table = format!("gantry-{tag}");
         let state = enabled.then(open).transpose()?;
+        let egress = enabled.then(|| Egress::open(&table)).transpose()?;
+        let egress = egress.map(Mutex::new);
         let mut failure = None;
         let firewall = Arc::new_cyclic(|this| {
             let watching = enabled.then(|| watch::start(this.clone()));
             let watched = watching.and_then(|started| started.map_err(|e| failure = Some(e)).ok());
             Self {
-                table: format!("gantry-{tag}"),
+                table,
                 state,
+                egress,
+                closed: OnceLock::new(),
                 _watched: watched,
             }
         });
@@ -264,6 +276,60 @@ impl Firewall {
         Ok(())
     }
 
+    /// The table that netd adds the addresses of names to.
+    pub(crate) fn egress_table(&self) -> String {
+        let table = self
+            .egress
+            .as_ref()
+            .map(|egress| egress.lock().table.clone());
+        table.unwrap_or_default()
+    }
+
+    /// Says who is to open ways for names again when they had to be closed. Once.
+    pub(crate) fn when_closed(&self, open: impl Fn() + Send + Sync + 'static) {
+        let _ = self.closed.set(Box::new(open));
+    }
+
+    fn with_egress(&self, work: impl FnOnce(&mut Egress) -> io::Result<()>) -> io::Result<()> {
+        let Some(egress) = &self.egress else {
+            return Ok(());
+        };
+        let mut egress = egress.lock();
+        let done = work(&mut egress);
+        let closed = std::mem::take(&mut egress.closed);
+        drop(egress);
+        if closed && let Some(open) = self.closed.get() {
+            open();
+        }
+        done
+    }
+
+    /// Limits where a sandbox may go.
+    pub(crate) fn confine(&self, sandbox: &str, confined: Confined) -> io::Result<()> {
+        self.with_egress(|egress| egress.confine(sandbox, confined))
+    }
+
+    /// Forgets the limits of a sandbox.
+    pub(crate) fn release(&self, sandbox: &str) -> io::Result<()> {
+        self.with_egress(|egress| egress.release(sandbox))
+    }
+
+    /// Makes these be all the limits there are.
+    pub(crate) fn set_confined(&self, all: BTreeMap<String, Confined>) -> io::Result<()> {
+        self.with_egress(|egress| egress.restore(all))
+    }
+
+    /// Makes the egress tables again if somebody removed them.
+    fn repair_egress(&self) -> io::Result<()> {
+        self.with_egress(|egress| {
+            if !egress.is_missing()? {
+                return Ok(());
+            }
+            tracing::warn!("the egress tables were removed by another program, making them again");
+            egress.rebuild()
+        })
+    }
+
     /// Makes the published ports be exactly these.
     pub(crate) fn set_published(&self, publish: &[FirewallIntent]) -> io::Result<()> {
         let Some(state) = &self.state else {
@@ -323,6 +389,7 @@ impl Firewall {
         let Some(state) = &self.state else {
             return Ok(());
         };
+        self.with_egress(Egress::remove)?;
         let mut state = state.lock();
         state.bridges.clear();
         state.removed = true;
@@ -330,6 +397,14 @@ impl Firewall {
         let mut batch = self.batch();
         batch.remove_table();
         state.socket.commit(batch)
+    }
+}
+
+impl std::fmt::Debug for Firewall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Firewall")
+            .field("table", &self.table)
+            .finish_non_exhaustive()
     }
 }
 

@@ -44,7 +44,7 @@ fn from_any_bridge() -> [Expr; 2] {
     [Expr::input_link(R0), Expr::lookup(BRIDGES.name, R0, false)]
 }
 
-fn family(which: Family) -> [Expr; 2] {
+pub(super) fn family(which: Family) -> [Expr; 2] {
     [Expr::network_protocol(R0), Expr::equal(R0, &[which as u8])]
 }
 
@@ -54,6 +54,15 @@ fn published() -> [Expr; 3] {
     [
         Expr::connection_status(R0),
         Expr::mask(R0, &bit),
+        Expr::not_equal(R0, &[0; 4]),
+    ]
+}
+
+/// It belongs to a connection that was let through.
+pub(super) fn known() -> [Expr; 3] {
+    [
+        Expr::connection_state(R0),
+        Expr::mask(R0, &Expr::ESTABLISHED.to_ne_bytes()),
         Expr::not_equal(R0, &[0; 4]),
     ]
 }
@@ -86,7 +95,7 @@ fn loopback_destination() -> Vec<Expr> {
     rule
 }
 
-fn rule(batch: &mut Batch, chain: &str, parts: &[&[Expr]], verdict: Expr) {
+pub(super) fn rule(batch: &mut Batch, chain: &str, parts: &[&[Expr]], verdict: Expr) {
     let mut expressions = parts.concat();
     expressions.push(verdict);
     batch.add_rule(chain, expressions, "");
@@ -151,12 +160,7 @@ fn translate(batch: &mut Batch, chain: &str) {
 fn forward(batch: &mut Batch, bridges: &[Bridge]) {
     let mut add =
         |parts: &[&[Expr]], verdict| rule(batch, "forward", parts, Expr::verdict(verdict));
-    let known = [
-        Expr::connection_state(R0),
-        Expr::mask(R0, &Expr::ESTABLISHED.to_ne_bytes()),
-        Expr::not_equal(R0, &[0; 4]),
-    ];
-    add(&[&known], Verdict::Accept);
+    add(&[&known()], Verdict::Accept);
     for bridge in bridges.iter().filter(|b| b.internal) {
         add(&[&from(bridge), &not_to(bridge)], Verdict::Drop);
         add(&[&to(bridge), &not_from(bridge)], Verdict::Drop);

@@ -43,8 +43,16 @@ fn ready(watch: &NftWatch, alive: &OwnedFd) -> bool {
 fn react(firewall: &Firewall, events: io::Result<Vec<Event>>) -> io::Result<()> {
     let Ok(events) = events else {
         // Some were missed: there is no telling which.
+        firewall.repair_egress()?;
         return firewall.react(!firewall.is_there()?, true);
     };
+    let egress = firewall.egress_table();
+    if events
+        .iter()
+        .any(|event| matches!(event, Event::TableRemoved { name, .. } if *name == egress))
+    {
+        firewall.repair_egress()?;
+    }
     let own = &firewall.table;
     let removed = events.iter().any(|event| {
         matches!(event, Event::TableRemoved { family, name } if *family == Family::Inet as u8 && name == own)

@@ -126,6 +126,7 @@ impl Rig {
             dns_options: Vec::new(),
             extra_hosts: Vec::new(),
             links: Vec::new(),
+            egress: None,
         }
     }
 
