@@ -131,6 +131,8 @@ pub(crate) struct Config {
     pub(crate) host_gateway_ips: Vec<IpAddr>,
     pub(crate) resolv_conf: String,
     pub(crate) oom_score_adjust: i64,
+    pub(crate) userns_remap: String,
+    pub(crate) cdi_spec_dirs: Vec<String>,
     /// By kind: a driver's name, or an object of driver names with their options.
     pub(crate) drivers: Value,
 }
@@ -207,6 +209,8 @@ impl Default for Config {
             host_gateway_ips: Vec::new(),
             resolv_conf: String::new(),
             oom_score_adjust: 0,
+            userns_remap: String::new(),
+            cdi_spec_dirs: Vec::new(),
             drivers: Value::Null,
         }
     }
@@ -395,10 +399,10 @@ mod tests {
         assert_eq!(reason("-l loud", ""), "invalid logging level: loud");
         assert_eq!(reason("--mtu -1", ""), "invalid default MTU: -1");
         assert_eq!(
-            reason("--userns-remap default", ""),
-            "userns-remap is not supported by this engine"
+            reason("--selinux-enabled", ""),
+            "selinux-enabled is not supported by this engine"
         );
-        assert!(load("--userns-remap=", "").is_ok());
+        assert!(load("--selinux-enabled=false", "").is_ok());
     }
 
     #[test]

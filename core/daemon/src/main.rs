@@ -34,6 +34,7 @@ mod options;
 mod paths;
 mod pidfile;
 mod reload;
+mod subid;
 mod supervise;
 mod translate;
 mod values;

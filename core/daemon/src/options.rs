@@ -122,7 +122,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     short('b', opt("bridge", Text, Used, "Attach containers to this bridge, or \"none\"")),
     opt("bridge-accept-fwmark", Text, Ignored(NOT_YET), "Accept packets with this firewall mark"),
     opt("builder", FileOnly, Ignored(NOT_YET), ""),
-    flagged("cdi-spec-dirs", "cdi-spec-dir", List, Ignored(NOT_YET), "CDI specification directories"),
+    flagged("cdi-spec-dirs", "cdi-spec-dir", List, Used, "CDI specification directories"),
     opt("cgroup-parent", Text, Used, "Parent cgroup of all containers"),
     opt("cluster-advertise", Text, Ignored(OBSOLETE), "Address or interface name to advertise"),
     opt("cluster-store", Text, Ignored(OBSOLETE), "URL of the distributed storage backend"),
@@ -215,7 +215,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     opt("tlsverify", Bool, Used, "TLS on tcp sockets, and clients must prove themselves"),
     opt("userland-proxy", Bool, Ignored(NO_PROXY), "Userland proxy for loopback traffic"),
     opt("userland-proxy-path", Text, Ignored(NO_PROXY), "Path of the userland proxy"),
-    opt("userns-remap", Text, Refused, "User or group of the user namespaces"),
+    opt("userns-remap", Text, Used, "User or group of the user namespaces"),
 ];
 
 /// The option with this key.

@@ -5,19 +5,20 @@ mod network;
 pub(crate) use network::network;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use gantry_driver_api::Kind;
 use gantry_driver_api::registry::Proxies;
 use gantry_driver_registry::DriverRegistry;
-use gantry_engine::{EngineConfig, SeccompDefault};
+use gantry_engine::{EngineConfig, SeccompDefault, UsernsConfig};
 use gantry_plugin_host::DriversConfig;
 use gantry_runtime::OciRuntime;
 use gantry_wire::system;
 
 use crate::config::Config;
 use crate::paths::{self, Place};
+use crate::subid::Databases;
 
 /// Defaults of containers and what `info` shows.
 pub(crate) fn engine(config: &Config, place: &Place) -> anyhow::Result<EngineConfig> {
@@ -90,6 +91,12 @@ fn container_defaults(config: &Config, engine: &mut EngineConfig) -> anyhow::Res
     };
     engine.no_new_privileges = config.no_new_privileges;
     engine.seccomp = seccomp(config)?;
+    engine.userns = userns(config, Path::new("/etc"))?;
+    if !config.cdi_spec_dirs.is_empty() {
+        // An empty word is how dockerd is told not to look anywhere.
+        let dirs = config.cdi_spec_dirs.iter().filter(|dir| !dir.is_empty());
+        engine.cdi_spec_dirs = dirs.map(PathBuf::from).collect();
+    }
     Ok(())
 }
 
@@ -130,6 +137,21 @@ fn seccomp(config: &Config) -> anyhow::Result<SeccompDefault> {
                 .with_context(|| format!("opening seccomp profile ({path}) failed"))?,
         ),
     })
+}
+
+fn userns(config: &Config, etc: &Path) -> anyhow::Result<UsernsConfig> {
+    let databases = Databases { etc };
+    let mut userns = UsernsConfig::default();
+    if let Some(pool) = databases.pool()? {
+        userns.pool = pool;
+    }
+    if !config.userns_remap.is_empty() {
+        userns.remap = Some(databases.remap(&config.userns_remap)?);
+        if gantry_sys::host::kernel_version() < (5, 19) {
+            bail!("userns-remap needs ID-mapped mounts: Linux 5.19 or later");
+        }
+    }
+    Ok(userns)
 }
 
 fn registry(config: &Config) -> system::RegistryServiceConfig {

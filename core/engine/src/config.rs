@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use gantry_model::container::Ulimit;
 use gantry_wire::system;
 
+pub use crate::userns::UsernsConfig;
+
 /// The default filter of system calls.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum SeccompDefault {
@@ -63,6 +65,10 @@ pub struct EngineConfig {
     pub no_new_privileges: bool,
     /// Filter of system calls.
     pub seccomp: SeccompDefault,
+    /// Directories of CDI specifications; none: no devices by name.
+    pub cdi_spec_dirs: Vec<PathBuf>,
+    /// User namespaces.
+    pub userns: UsernsConfig,
     /// Containers outlive the daemon.
     pub live_restore: bool,
     /// Seconds that containers get when the daemon takes them with it.
@@ -101,6 +107,8 @@ impl EngineConfig {
             init_path: None,
             no_new_privileges: false,
             seccomp: SeccompDefault::default(),
+            cdi_spec_dirs: gantry_runtime::cdi::DEFAULT_DIRS.map(PathBuf::from).into(),
+            userns: UsernsConfig::default(),
             live_restore: true,
             shutdown_timeout: 15,
             registry: system::RegistryServiceConfig::default(),

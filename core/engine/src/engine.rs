@@ -48,6 +48,8 @@ pub struct Inner {
     pub(crate) containers: Index,
     pub(crate) events: Arc<Events>,
     pub(crate) execs: crate::exec::Execs,
+    pub(crate) forwards: crate::logs::Forwards,
+    pub(crate) stats: crate::stats::Sampler,
     pub(crate) userns: crate::userns::Pending,
 }
 
@@ -77,6 +79,8 @@ impl Engine {
             containers: Index::default(),
             events,
             execs: crate::exec::Execs::default(),
+            forwards: crate::logs::Forwards::default(),
+            stats: crate::stats::Sampler::default(),
             userns: crate::userns::Pending::default(),
         }));
         engine.recover().await?;

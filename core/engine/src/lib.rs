@@ -11,7 +11,8 @@
 //!   not acknowledged, and gives containers that ended meanwhile their true exit code and time.
 //!
 //! Under the data-root: `containers/<id>/` holds a container's `hosts`, `hostname`, `resolv.conf` and `<id>-json.log`.
-//! Under the exec-root: `state/<id>.<number>.json`, and `volumes/<id>/<name>` where volumes are mounted that are no directories.
+//! Under the exec-root: `state/<id>.<number>.json`, `events/<number>` with events that are not in the log yet, and
+//! `volumes/<id>/<name>` where volumes are mounted that are no directories.
 //!
 //! It speaks no HTTP, performs no mounts and parents no process.
 
@@ -25,28 +26,34 @@ mod events;
 mod exec;
 mod life;
 mod logs;
+mod look;
 mod names;
 mod objects;
 mod query;
+mod security;
 mod services;
 mod show;
 mod signal;
 mod spec;
+mod stats;
 mod stream;
 pub mod time;
 mod update;
+mod userns;
 
 pub use attach::Attachment;
-pub use config::{EngineConfig, SeccompDefault};
-pub use create::check_log_driver;
+pub use config::{EngineConfig, SeccompDefault, UsernsConfig};
 pub use engine::{Engine, Services};
 pub use error::{EngineError, ErrorKind, Result};
+pub use events::ResumeAfter;
 pub use exec::{ExecIo, ExecReader, ExecWriter};
-pub use logs::{LineStream, LogLine, Logs};
+pub use logs::{LogStream, Logs, check_log_driver};
+pub use look::{Archive, ByteStream, CommitQuery, CopyInto};
 pub use objects::encode_image_event;
 pub use query::{
     AttachQuery, EventsQuery, ImageListQuery, ListQuery, LogsQuery, RemoveOptions, WaitCondition,
 };
+pub use stats::StatsMode;
 
 pub(crate) use life::until;
 

@@ -1,6 +1,6 @@
 //! From a record to what the runtime is asked for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gantry_model::container::HostConfig;
 use gantry_network::SandboxFiles;
@@ -11,6 +11,7 @@ use gantry_runtime::spec::{
 
 use crate::config::SeccompDefault;
 use crate::container::record::{MountKind, MountPoint, Record};
+use crate::security::{self, Security};
 use crate::{Engine, EngineError, Result};
 
 /// The files that every container with a network sandbox gets.
@@ -54,9 +55,11 @@ impl Engine {
         input.devices = devices(host);
         input.ulimits = self.ulimits(host);
         input.init = self.init(host)?;
+        input.userns.clone_from(&record.userns);
         self.namespaces(record, &mut input)?;
         self.security(host, &mut input)?;
-        mounts(record, files, sources, &mut input);
+        let apart = self.volume_mounts(&record.id);
+        mounts(record, files, sources, &apart, &mut input);
         Ok(input)
     }
 
@@ -137,7 +140,7 @@ impl Engine {
     }
 
     /// A namespace of another running container.
-    fn other_namespace(&self, other: &str, what: &str, kind: &str) -> Result<PathBuf> {
+    pub(crate) fn other_namespace(&self, other: &str, what: &str, kind: &str) -> Result<PathBuf> {
         let container = self.find(other)?;
         let state = &container.record().state;
         if !state.phase.has_process() {
@@ -150,57 +153,27 @@ impl Engine {
 
     fn security(&self, host: &HostConfig, input: &mut SpecInput) -> Result<()> {
         let config = self.config.load();
-        input.no_new_privileges = config.no_new_privileges;
-        input.seccomp = match &config.seccomp {
+        let options = host.security_opt.as_deref().unwrap_or_default();
+        let asked = Security::parse(options, self.services.runtime.host().apparmor)?;
+        input.no_new_privileges = asked.no_new_privileges.unwrap_or(config.no_new_privileges);
+        input.seccomp = asked.seccomp.unwrap_or_else(|| match &config.seccomp {
             SeccompDefault::Builtin => SeccompChoice::Default,
             _ if host.privileged => SeccompChoice::Default,
             SeccompDefault::Unconfined => SeccompChoice::Unconfined,
             SeccompDefault::Profile(profile) => SeccompChoice::Profile(profile.clone()),
-        };
-        for option in host.security_opt.iter().flatten() {
-            let (key, value) = option
-                .split_once('=')
-                .or_else(|| option.split_once(':'))
-                .unwrap_or((option, ""));
-            let flag = || match value {
-                "" | "true" | "1" => Ok(true),
-                "false" | "0" => Ok(false),
-                _ => Err(EngineError::bad_request(format!(
-                    "invalid --security-opt 2: {option:?}"
-                ))),
-            };
-            match key {
-                "no-new-privileges" => input.no_new_privileges = flag()?,
-                "writable-cgroups" => input.writable_cgroups = flag()?,
-                "seccomp" => {
-                    input.seccomp = match value {
-                        "unconfined" => SeccompChoice::Unconfined,
-                        "builtin" => SeccompChoice::Builtin,
-                        profile => SeccompChoice::Profile(profile.to_owned()),
-                    };
-                }
-                "apparmor" => match value {
-                    "unconfined" => input.apparmor_profile = None,
-                    profile => input.apparmor_profile = Some(profile.to_owned()),
-                },
-                // Without SELinux labels mean nothing; dockerd accepts them then, too.
-                "label" => {}
-                "systempaths" if value == "unconfined" => {
-                    input.masked_paths = Some(Vec::new());
-                    input.readonly_paths = Some(Vec::new());
-                }
-                _ => {
-                    return Err(EngineError::bad_request(format!(
-                        "invalid --security-opt 2: {option:?}"
-                    )));
-                }
-            }
+        });
+        input.apparmor_profile = asked.apparmor;
+        input.writable_cgroups = asked.writable_cgroups;
+        if asked.unmasked {
+            input.masked_paths = Some(Vec::new());
+            input.readonly_paths = Some(Vec::new());
         }
+        input.cdi_dirs.clone_from(&config.cdi_spec_dirs);
+        input.cdi_devices = security::devices(host, !config.cdi_spec_dirs.is_empty())?;
         Ok(())
     }
 }
 
-/// The limits in a host configuration.
 pub(crate) fn resources(host: &HostConfig) -> Resources {
     let set = |value: i64| (value != 0).then_some(value);
     let positive = |value: i64| u64::try_from(value).ok().filter(|v| *v > 0);
@@ -224,6 +197,7 @@ pub(crate) fn resources(host: &HostConfig) -> Resources {
         memory_swap: set(host.memory_swap),
         memory_reservation: set(host.memory_reservation),
         memory_swappiness: host.memory_swappiness.and_then(|s| u64::try_from(s).ok()),
+        kernel_memory_tcp: set(host.kernel_memory_tcp),
         oom_kill_disable: host.oom_kill_disable.filter(|disable| *disable),
         cpu_shares: positive(host.cpu_shares),
         cpu_quota: quota,
@@ -279,7 +253,7 @@ fn propagation(word: &str) -> Propagation {
     }
 }
 
-fn bind(point: &MountPoint, source: &std::path::Path) -> MountInput {
+fn bind(point: &MountPoint, source: &Path) -> MountInput {
     MountInput {
         read_only: !point.rw,
         propagation: propagation(&point.propagation),
@@ -290,7 +264,14 @@ fn bind(point: &MountPoint, source: &std::path::Path) -> MountInput {
     }
 }
 
-fn mounts(record: &Record, files: &SandboxFiles, sources: &[PathBuf], input: &mut SpecInput) {
+/// The mounts of a container; below `apart` are volumes that are file systems of their own.
+fn mounts(
+    record: &Record,
+    files: &SandboxFiles,
+    sources: &[PathBuf],
+    apart: &Path,
+    input: &mut SpecInput,
+) {
     for (point, source) in record.mounts.iter().zip(sources) {
         match point.kind {
             MountKind::Tmpfs => input.tmpfs.push(TmpfsInput {
@@ -298,7 +279,13 @@ fn mounts(record: &Record, files: &SandboxFiles, sources: &[PathBuf], input: &mu
                 options: point.tmpfs.clone(),
             }),
             MountKind::Bind | MountKind::Volume | MountKind::Image => {
-                input.mounts.push(bind(point, source));
+                // What the engine keeps belongs to the container's root. A path of the host's keeps its owners, and a
+                // file system of somebody else's may not be able to map them.
+                let idmapped = point.kind != MountKind::Bind && !source.starts_with(apart);
+                input.mounts.push(MountInput {
+                    idmapped,
+                    ..bind(point, source)
+                });
             }
         }
     }
@@ -313,6 +300,7 @@ fn mounts(record: &Record, files: &SandboxFiles, sources: &[PathBuf], input: &mu
         }
         input.mounts.push(MountInput {
             read_only: record.host_config.readonly_rootfs,
+            idmapped: true,
             ..MountInput::bind(source, target)
         });
     }

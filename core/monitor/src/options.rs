@@ -85,6 +85,8 @@ impl Mount {
                 "rbind" => bind = Some(true),
                 "tmpcopyup" | "copy" => mount.copy_up = true,
                 "nocopy" => mount.copy_up = false,
+                // With `ridmap` those below too: which those are is decided by the bind's being recursive.
+                "idmap" | "ridmap" => mount.idmapped = true,
                 word => mount.word(word),
             }
         }

@@ -33,14 +33,56 @@ pub struct Launch {
     pub stdio: Stdio,
     /// The namespaces of the container.
     pub namespaces: Namespaces,
-    /// Mapping of user IDs; only with a new user namespace.
+    /// Mapping of user IDs of the container's user namespace: it is made of them when it is new, and has them already
+    /// when it is joined.
     pub uid_map: Vec<IdMap>,
-    /// Mapping of group IDs; only with a new user namespace.
+    /// Mapping of group IDs, as `uid_map`.
     pub gid_map: Vec<IdMap>,
     /// The cgroups, already made and limited.
     pub cgroup: Cgroup,
     /// `oom_score_adj` of the container's init; execs have their own.
     pub oom_score_adj: Option<i32>,
+    /// No container: make a user namespace with these maps (or take the one that came along) and a network namespace
+    /// that belongs to it, answer
+    /// [`Message::UserNs`](crate::protocol::Message::UserNs) and [`Message::Netns`](crate::protocol::Message::Netns) with
+    /// their descriptors, and leave.
+    pub only_namespaces: bool,
+    /// Programs to run at points of the container's life.
+    pub hooks: Hooks,
+    /// How many descriptors from 3 on its first process keeps; only without a monitor.
+    pub keep_fds: u32,
+}
+
+/// The hooks of the OCI runtime specification, by when they run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hooks {
+    /// The container's state as a JSON object; `status` and `pid` are added.
+    pub state: String,
+    /// On the host, once the container's mounts are there and before its root is changed (`prestart`, `createRuntime`).
+    pub create_runtime: Vec<Hook>,
+    /// In the container's namespaces at that same point; programs are the host's still.
+    pub create_container: Vec<Hook>,
+    /// In the container, as its user, before its program.
+    pub start_container: Vec<Hook>,
+    /// On the host, after the program was started.
+    pub poststart: Vec<Hook>,
+    /// On the host, after the container is gone.
+    pub poststop: Vec<Hook>,
+}
+
+/// A program that is told the container's state on its standard input.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hook {
+    /// Absolute path of the program.
+    pub path: PathBuf,
+    /// Arguments, its name the first of them.
+    pub args: Vec<String>,
+    /// Environment, `NAME=value`; nothing is inherited.
+    pub env: Vec<String>,
+    /// Seconds after which it is killed and has failed.
+    pub timeout: Option<u32>,
 }
 
 /// What a descriptor sent with a launch is for.
@@ -140,6 +182,10 @@ pub struct LogConfig {
     pub max_size: u64,
     /// How many files are kept, the current one included; 0 counts as 1.
     pub max_files: u32,
+    /// Compress rotated files; they have `.gz` at the end then.
+    pub compress: bool,
+    /// Bytes of entries that may wait for the disk before some are dropped. `None`: the container waits for it.
+    pub buffer: Option<u64>,
     /// The JSON object of `attrs`, encoded (`{"tag":"x"}`); empty for none.
     pub attrs: String,
 }
@@ -183,13 +229,18 @@ pub struct Plan {
     pub domainname: Option<String>,
     /// The root file system, mounted in the container's mount namespace only.
     pub rootfs: Option<MountPlan>,
+    /// Where it is mounted until it becomes the root; empty is over `/`.
+    pub root_at: PathBuf,
     /// How the container's mount tree takes part in the host's mount events. `None` is `Slave`.
     pub rootfs_propagation: Option<Propagation>,
+    /// Show the owners of the root's files as the container's user namespace maps them: root's on the disk as root's
+    /// inside. Needs a kernel of 5.19 and a file system that can (`mount_setattr(2)`, ID-mapped mounts).
+    pub idmapped_root: bool,
     /// Make the root read-only once everything is in place.
     pub readonly_root: bool,
     /// Further mounts, in order.
     pub mounts: Vec<Mount>,
-    /// Device nodes, made after the mounts; bound from the host in a new user namespace.
+    /// Device nodes, made after the mounts; in a user namespace made outside and bound.
     pub devices: Vec<Device>,
     /// Symbolic links to make unless something is there: (path, what it points to).
     pub symlinks: Vec<(PathBuf, PathBuf)>,
@@ -235,6 +286,8 @@ pub struct Mount {
     pub data: Vec<String>,
     /// Propagation, and whether it is for the mounts below too.
     pub propagation: Option<(Propagation, bool)>,
+    /// As [`Plan::idmapped_root`], of a bind or tree in a container with a user namespace (`idmap`).
+    pub idmapped: bool,
     /// Fill an empty new mount with what the root file system has at the target (tmpfs, volume).
     pub copy_up: bool,
 }

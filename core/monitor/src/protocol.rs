@@ -132,6 +132,8 @@ pub enum Message {
     Info(Info),
     /// Carries a descriptor of the network namespace.
     Netns,
+    /// Carries a descriptor of the user namespace.
+    UserNs,
     /// Done.
     Done,
     /// Could not be done.

@@ -168,6 +168,16 @@ pub(crate) fn set_ids(uid: u32, gid: u32) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
+/// `setfsuid(2)` and `setfsgid(2)`: whom the file system takes this thread, the only one, for. Capabilities over files
+/// leave the effective set with root and come back with it.
+pub(crate) fn set_fs_ids(uid: u32, gid: u32) {
+    // SAFETY: plain integers; neither call fails, by its man page.
+    unsafe {
+        libc::syscall(libc::SYS_setfsgid, gid);
+        libc::syscall(libc::SYS_setfsuid, uid);
+    }
+}
+
 /// `setgroups(2)`.
 pub(crate) fn set_groups(groups: &[u32]) -> Result<(), Errno> {
     // SAFETY: pointer and length describe the slice, which is only read.
@@ -196,6 +206,46 @@ pub(crate) fn new_keyring() -> Result<(), Errno> {
     let none = std::ptr::null::<libc::c_char>();
     // SAFETY: a null name asks for an anonymous keyring.
     check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, none) }).map(drop)
+}
+
+/// `sched_setattr(2)` of the calling process.
+pub(crate) fn set_schedule(s: &gantry_monitor::direct::Schedule) -> Result<(), Errno> {
+    #[repr(C)]
+    struct Attr {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    let attr = Attr {
+        size: size_of::<Attr>() as u32,
+        policy: s.policy,
+        flags: s.flags,
+        nice: s.nice,
+        priority: s.priority,
+        runtime: s.runtime,
+        deadline: s.deadline,
+        period: s.period,
+    };
+    // SAFETY: a valid sched_attr of the size it names, which is only read.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) }).map(drop)
+}
+
+/// `pidfd_send_signal(2)`.
+pub(crate) fn pidfd_send_signal(process: BorrowedFd<'_>, signo: i32) -> Result<(), Errno> {
+    let (fd, none) = (process.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+    // SAFETY: without information of the caller's own, plain integers.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signo, none, 0) }).map(drop)
+}
+
+/// `personality(2)`.
+pub(crate) fn personality(domain: u32) -> Result<(), Errno> {
+    // SAFETY: a plain integer.
+    check(unsafe { libc::syscall(libc::SYS_personality, libc::c_ulong::from(domain)) }).map(drop)
 }
 
 /// `ioprio_set(2)` of the calling process.

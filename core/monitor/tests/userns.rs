@@ -3,7 +3,7 @@
 mod common;
 
 use std::os::unix::fs::chown;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::*;
 use gantry_monitor::plan::*;
@@ -125,8 +125,170 @@ fn failures_leave_nothing() {
     let mut spec = remapped(&m, &["true"]);
     spec.launch.uid_map[0].count = 0;
     assert_eq!(m.refused(spec).stage, Stage::Namespace);
-    let mut spec = remapped(&m, &["true"]);
-    spec.launch.namespaces.pid = Namespace::Path(PathBuf::from("/proc/self/ns/pid"));
-    assert_eq!(m.refused(spec).stage, Stage::Plan);
+    let mut spec = mapped(&m, &["true"]);
+    let proc = Mount::parse("bind", "/proc", "/mnt", ["rbind", "idmap"]);
+    spec.plan.mounts.push(proc);
+    let failure = m.refused(spec);
+    assert!(
+        failure
+            .message
+            .contains("does not support ID-mapped mounts"),
+        "{}",
+        failure.message
+    );
     assert_eq!(m.refused(remapped(&m, &["no-such"])).stage, Stage::NotFound);
+}
+
+/// As [`remapped`], but the files stay the host's root's on the disk.
+fn mapped(m: &Machine, argv: &[&str]) -> Spec {
+    let mut spec = m.spec(argv);
+    let map = vec![IdMap {
+        inside: 0,
+        outside: BASE,
+        count: 65_536,
+    }];
+    spec.launch.namespaces.user = Namespace::New;
+    (spec.launch.uid_map, spec.launch.gid_map) = (map.clone(), map);
+    spec.plan.idmapped_root = true;
+    spec
+}
+
+#[test]
+fn mapped_files_are_roots_inside_and_on_the_disk() {
+    use std::os::unix::fs::MetadataExt;
+    let m = Machine::new();
+    std::fs::write(m.lower().join("web-file"), "w").unwrap();
+    chown(m.lower().join("web-file"), Some(33), Some(44)).unwrap();
+    let script = "stat -c '%n %u %g' /bin/busybox /web-file /vol/mine /host /dev/null /dev/fifo; echo changed >> /web-file; \
+                  echo x > /dev/null; mkdir /made; echo y > /vol/new; cat /host/secret; echo z > /host/new; \
+                  head -c 4 /dev/custom | wc -c";
+    let mut spec = mapped(&m, &sh(script));
+    let (volume, host) = (m.dir.path().join("volume"), m.dir.path().join("host"));
+    for dir in [&volume, &host] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    std::fs::write(volume.join("mine"), "").unwrap();
+    std::fs::write(host.join("secret"), "seen").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(host.join("secret"), mode).unwrap();
+    let bind = |source: &Path, target: &str, option: &str| {
+        Mount::parse("bind", source.to_str().unwrap(), target, ["rbind", option])
+    };
+    spec.plan.mounts.push(bind(&volume, "/vol", "idmap"));
+    spec.plan.mounts.push(bind(&host, "/host", "rprivate"));
+    // No such path on the host: the node is made of its numbers.
+    spec.plan.devices.push(Device {
+        path: "/dev/custom".into(),
+        major: 1,
+        minor: 5,
+        mode: 0o600,
+        ..Device::default()
+    });
+    spec.plan.devices.push(Device {
+        path: "/dev/fifo".into(),
+        kind: DeviceKind::Fifo,
+        mode: 0o600,
+        uid: 7,
+        ..Device::default()
+    });
+    let upper = spec.dir.join("upper");
+    let (record, out) = m.run(spec);
+    let owner = |path: &Path| {
+        (
+            path.metadata().unwrap().uid(),
+            path.metadata().unwrap().gid(),
+        )
+    };
+    assert!(
+        out.starts_with(
+            "/bin/busybox 0 0\n/web-file 33 44\n/vol/mine 0 0\n/host 65534 65534\n/dev/null 0 0\n/dev/fifo 7 0\n"
+        ),
+        "{out}"
+    );
+    assert!(
+        out.contains("can't open '/host/secret': Permission denied"),
+        "{out}"
+    );
+    assert!(
+        out.contains("can't create /host/new: Permission denied"),
+        "{out}"
+    );
+    assert!(out.ends_with("\n4\n") && record.code == 0, "{out}");
+    assert_eq!(owner(&upper.join("made")), (0, 0));
+    assert_eq!(owner(&upper.join("web-file")), (33, 44));
+    assert_eq!(owner(&volume.join("new")), (0, 0));
+    assert!(!host.join("new").exists());
+}
+
+#[test]
+fn layers_with_long_paths_are_mapped_too() {
+    let m = Machine::new();
+    let mut spec = mapped(&m, &sh("cat /deep; echo new > /deep"));
+    let deep = m.dir.path().join("x".repeat(120)).join("y".repeat(140));
+    let layers: Vec<_> = (0..40).map(|n| deep.join(n.to_string())).collect();
+    for layer in &layers {
+        std::fs::create_dir_all(layer).unwrap();
+    }
+    std::fs::write(layers[39].join("deep"), "found\n").unwrap();
+    let Some(gantry_driver_api::Mount::Overlay { lower, .. }) = spec
+        .plan
+        .rootfs
+        .as_mut()
+        .and_then(|plan| plan.mounts.first_mut())
+    else {
+        panic!("no overlay")
+    };
+    lower.extend(layers);
+    let (record, out) = m.run(spec);
+    assert_eq!((record.code, out.as_str()), (0, "found\n"));
+}
+
+/// A user and a network namespace made by the zygote.
+fn namespaces(m: &Machine) -> [std::os::fd::OwnedFd; 2] {
+    let launch = mapped(m, &[]).launch;
+    let launch = Launch {
+        only_namespaces: true,
+        ..launch
+    };
+    let zygote = m.zygote.as_ref().unwrap();
+    let socket = zygote.launch(&launch, &Plan::default(), &[]).unwrap();
+    let mut control = Control::new(socket);
+    assert_eq!(control.event(), Message::UserNs);
+    assert_eq!(control.event(), Message::Netns);
+    let [user, net] = std::mem::take(&mut control.fds).try_into().unwrap();
+    [user, net]
+}
+
+#[test]
+fn namespaces_made_before_belong_to_the_container() {
+    let m = Machine::new();
+    let script = "ls /sys/class/net; cat /proc/sys/net/ipv4/ip_forward; ip link set lo up; echo $?; exec sleep 1000";
+    let mut spec = mapped(&m, &sh(script));
+    spec.plan.process.capabilities.bounding |= 1 << 12;
+    spec.plan.process.capabilities.permitted |= 1 << 12;
+    spec.plan.process.capabilities.effective |= 1 << 12;
+    spec.plan
+        .sysctls
+        .insert("net.ipv4.ip_forward".into(), "1".into());
+    spec.launch.namespaces.user = Namespace::Fd;
+    spec.launch.namespaces.net = Namespace::Fd;
+    spec.launch.fds = vec![
+        FdRole::Namespace(NamespaceKind::User),
+        FdRole::Namespace(NamespaceKind::Net),
+    ];
+    spec.namespaces = namespaces(&m).into();
+    let first = m.start(spec);
+    first.logs("lo\n1\n0\n");
+
+    // Another container in the namespaces of the first.
+    let mut spec = mapped(&m, &sh("head -1 /proc/1/comm; readlink /proc/self/ns/user"));
+    let path = |kind: &str| Namespace::Path(format!("/proc/{}/ns/{kind}", first.pid).into());
+    spec.launch.namespaces.user = path("user");
+    spec.launch.namespaces.pid = path("pid");
+    spec.launch.namespaces.ipc = path("ipc");
+    let user = std::fs::read_link(format!("/proc/{}/ns/user", first.pid)).unwrap();
+    let (record, out) = m.run(spec);
+    assert_eq!(record.code, 0, "{out}");
+    assert_eq!(out, format!("sleep\n{}\n", user.display()));
+    first.kill();
 }

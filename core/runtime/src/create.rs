@@ -8,7 +8,8 @@ use std::sync::atomic::AtomicI64;
 
 use gantry_model::ContainerId;
 use gantry_monitor::plan::{
-    Cgroup, FdRole, Foreign, Launch, LogConfig, Namespace, NamespaceKind, Namespaces, Plan, Stdio,
+    Cgroup, FdRole, Foreign, Hooks, Launch, LogConfig, Namespace, NamespaceKind, Namespaces, Plan,
+    Stdio,
 };
 use gantry_sys::cgroup::{Cgroups, Group};
 use gantry_sys::host::HostFacts;
@@ -22,7 +23,7 @@ use crate::runtime::{OciRuntime, Shared};
 use crate::spec::foreign;
 use crate::state::{Dir, State};
 use crate::work::{blocking, clear};
-use crate::{CreateRequest, Process, RuntimeError, SpecError};
+use crate::{ContainerSpec, CreateRequest, Process, RuntimeError, SpecError};
 
 /// What a launch needs, made before anything is done.
 struct Prepared {
@@ -33,9 +34,10 @@ struct Prepared {
     dir: Dir,
     /// Limits and device rules; a foreign runtime sets its own.
     own: Option<Lowered>,
-    /// The bundle's config.json, for a foreign runtime.
+    /// The bundle's config.json, for a foreign runtime and for hooks.
     bundle: Option<Vec<u8>>,
     netns: Option<OwnedFd>,
+    userns: Option<OwnedFd>,
 }
 
 pub(crate) async fn create(
@@ -123,8 +125,19 @@ fn prepare(shared: &Shared, request: CreateRequest) -> Result<Prepared, RuntimeE
                 launch.namespaces.net = Namespace::Fd;
                 launch.fds = vec![FdRole::Namespace(NamespaceKind::Net)];
             }
+            if request.userns.is_some() {
+                launch.namespaces.user = Namespace::Fd;
+                launch.fds.push(FdRole::Namespace(NamespaceKind::User));
+                own.plan.idmapped_root = true;
+            }
+            (launch.uid_map, launch.gid_map) = (own.userns.uid.clone(), own.userns.gid.clone());
             launch.cgroup = places(&group);
             launch.oom_score_adj = own.oom_score_adj;
+            launch.hooks = std::mem::take(&mut own.hooks);
+            let bundle = match launch.hooks == Hooks::default() {
+                true => None,
+                false => Some(for_hooks(&request.spec, &dir, &mut launch, &mut own)?),
+            };
             let plan = std::mem::take(&mut own.plan);
             Ok(Prepared {
                 state: State {
@@ -140,12 +153,32 @@ fn prepare(shared: &Shared, request: CreateRequest) -> Result<Prepared, RuntimeE
                 group,
                 dir,
                 own: Some(own),
-                bundle: None,
+                bundle,
                 netns: request.netns,
+                userns: request.userns,
             })
         }
         Some((name, runtime)) => prepare_foreign(shared, request, launch, dir, (name, runtime)),
     }
+}
+
+/// What hooks look for: a bundle's config.json, and the container's root where that says it is.
+fn for_hooks(
+    spec: &ContainerSpec,
+    dir: &Dir,
+    launch: &mut Launch,
+    own: &mut Lowered,
+) -> Result<Vec<u8>, RuntimeError> {
+    let state = serde_json::json!({
+        "ociVersion": spec.oci.version(),
+        "id": launch.id,
+        "bundle": dir.path(),
+        "annotations": spec.oci.annotations(),
+    });
+    launch.hooks.state = state.to_string();
+    own.plan.root_at = dir.path().join("rootfs");
+    let config = serde_json::to_vec(&spec.oci);
+    Ok(config.map_err(|e| SpecError::Invalid(format!("config.json: {e}")))?)
 }
 
 /// For another OCI runtime: a bundle of the specification, with names and descriptors replaced by numbers and paths.
@@ -158,6 +191,11 @@ fn prepare_foreign(
 ) -> Result<Prepared, RuntimeError> {
     let config = &shared.config;
     let linux = request.spec.oci.linux().clone().unwrap_or_default();
+    if request.userns.is_some() {
+        return Err(RuntimeError::Unsupported(format!(
+            "user namespaces in containers of the runtime {name}"
+        )));
+    }
     let group = Group::new(cgroups(&config.host)?, &lower::cgroup_path(&linux)?);
     let bundle = foreign::bundle(
         &request.spec,
@@ -203,6 +241,7 @@ fn prepare_foreign(
         own: None,
         bundle: Some(bytes),
         netns: request.netns,
+        userns: None,
     })
 }
 
@@ -230,6 +269,8 @@ fn header(request: &CreateRequest, dir: &Dir) -> Launch {
             path: log.path.clone(),
             max_size: log.max_size.unwrap_or(0),
             max_files: log.max_files.max(1),
+            compress: log.compress,
+            buffer: log.buffer,
             attrs: log.attrs.clone(),
         }),
         stdio: Stdio {
@@ -259,9 +300,13 @@ fn launch(shared: &Shared, prepared: &mut Prepared) -> Result<StdStream, Runtime
         }
     }
     let netns = prepared.netns.take();
-    let fds: Vec<_> = match &prepared.bundle {
-        None => netns.iter().map(AsFd::as_fd).collect(),
-        Some(_) => Vec::new(),
+    let fds: Vec<_> = match &prepared.own {
+        Some(_) => netns
+            .iter()
+            .chain(&prepared.userns)
+            .map(AsFd::as_fd)
+            .collect(),
+        None => Vec::new(),
     };
     let socket = shared
         .zygotes

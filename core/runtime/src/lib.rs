@@ -15,6 +15,7 @@
 //!
 //! It knows no images, volumes or networks: it is given a mount plan for the root and a network namespace.
 
+pub mod cdi;
 mod control;
 mod create;
 mod error;
@@ -26,12 +27,15 @@ mod request;
 mod runtime;
 mod seccomp;
 pub mod spec;
+pub mod standalone;
 mod state;
+mod userns;
 mod work;
 mod zygote;
 
 pub use error::{RuntimeError, StartError, StartErrorKind};
 pub use exec::{ExecProcess, ExecStdio};
+pub use gantry_monitor::plan::IdMap;
 pub use process::Process;
 pub use request::{
     Attach, Attached, ConsoleSize, CreateRequest, ExecRequest, ExitRecord, ExitStatus, LogTarget,
@@ -39,6 +43,7 @@ pub use request::{
 };
 pub use runtime::{OciRuntime, Runtime, RuntimeConfig};
 pub use spec::{ContainerSpec, SpecError, SpecInput, UserSpec};
+pub use userns::{MadeNamespaces, UserNs};
 
 #[cfg(test)]
 mod tests {

@@ -28,6 +28,10 @@ pub struct LogTarget {
     pub max_size: Option<u64>,
     /// How many files are kept, the current one included; at least 1.
     pub max_files: u32,
+    /// Whether rotated files are compressed.
+    pub compress: bool,
+    /// Bytes of output that may wait for the disk before some is dropped; `None`: the container waits.
+    pub buffer: Option<u64>,
     /// The JSON object of `attrs` in every line (`{"tag":"x"}`); empty for none.
     pub attrs: String,
 }
@@ -43,6 +47,10 @@ pub struct CreateRequest {
     pub rootfs: MountPlan,
     /// The network namespace to run in. `None`: what the specification says (a new one, or the host's).
     pub netns: Option<OwnedFd>,
+    /// The user namespace to run in; it has the maps that the specification names. The owners of the root's files, and of
+    /// mounts with the option `idmap`, are shown as they map them: root's as root's. `None`: what the specification
+    /// says, with the root's owners as they are.
+    pub userns: Option<OwnedFd>,
     /// Whether the process gets a terminal instead of pipes.
     pub tty: bool,
     /// Whether stdin is a pipe (or the terminal) that clients can attach to; else it is `/dev/null`.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +19,9 @@ use crate::spec::{self, ContainerSpec, SpecInput};
 use crate::state::Dir;
 use crate::work::{blocking, clear};
 use crate::zygote::Zygotes;
-use crate::{CreateRequest, Process, Reconnected, RuntimeError, create};
+use crate::{
+    CreateRequest, MadeNamespaces, Process, Reconnected, RuntimeError, UserNs, create, userns,
+};
 
 /// A foreign OCI runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +116,25 @@ impl Runtime {
             sys: Path::new("/sys"),
         };
         Ok(spec::build(input, &context)?)
+    }
+    /// Makes a user namespace with these maps, and a network namespace that belongs to it.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Zygote`]; maps that the kernel refuses ([`RuntimeError::Create`]).
+    pub async fn make_namespaces(&self, maps: &UserNs) -> Result<MadeNamespaces, RuntimeError> {
+        let (shared, maps) = (Arc::clone(&self.shared), maps.clone());
+        blocking(move || userns::make(&shared.zygotes, &maps)).await
+    }
+    /// Makes a network namespace that belongs to a user namespace.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Zygote`].
+    pub async fn make_network_in(&self, userns: &OwnedFd) -> Result<OwnedFd, RuntimeError> {
+        let shared = Arc::clone(&self.shared);
+        let userns = userns
+            .try_clone()
+            .map_err(|e| RuntimeError::Zygote(e.to_string()))?;
+        blocking(move || userns::make_network(&shared.zygotes, &userns)).await
     }
     /// Sets a container up to the point before its program is executed. To be run to its end: a container whose
     /// creation is dropped half-way is found by [`Runtime::known`] only.

@@ -1,16 +1,15 @@
 //! Making a container.
 
+pub(crate) mod egress;
 pub(crate) mod merge;
 pub(crate) mod mounts;
 pub(crate) mod ports;
 pub(crate) mod validate;
 
-mod attrs;
 mod defaults;
 pub(crate) mod images;
 mod volumes;
 
-pub use defaults::check_log_driver;
 
 use std::collections::BTreeMap;
 
@@ -23,6 +22,7 @@ use crate::container::Container;
 use crate::container::index::Reserved;
 use crate::container::record::{Record, State};
 use crate::engine::blocking;
+use crate::security::{self, Security};
 use crate::{Engine, EngineError, Result, names};
 
 /// Tries to draw a name that is free.
@@ -53,9 +53,13 @@ impl Engine {
         validate::config(&config)?;
         self.defaults(&mut host_config)?;
         let facts = self.services.runtime.host();
+        let options = host_config.security_opt.as_deref().unwrap_or_default();
+        Security::parse(options, facts.apparmor)?;
+        security::devices(&host_config, !self.config.load().cdi_spec_dirs.is_empty())?;
         let warnings = validate::host_config(&config, &host_config, facts)?;
         ports::requests(&config, &host_config)?;
-        self.check_log(&host_config)?;
+        egress::list(&config, &host_config)?;
+        gantry_logs::check(&host_config.log_config.kind, &host_config.log_config.config)?;
         let wanted = mounts::collect(&config, &host_config, |from| Ok(self.find(from)?.record()))?;
         let id = ContainerId::generate();
         self.host_name(&mut config, &host_config, &id);

@@ -5,7 +5,7 @@ use gantry_driver_registry as registry;
 use gantry_model::Timestamp;
 use gantry_sys::cgroup::Mode;
 use gantry_wire::SystemInfo;
-use gantry_wire::system::{FirewallInfo, PluginsInfo};
+use gantry_wire::system::{DeviceInfo, FirewallInfo, PluginsInfo};
 
 use crate::Engine;
 use crate::container::record::Phase;
@@ -19,7 +19,7 @@ impl Engine {
                 volume: self.driver_names(Kind::Volume),
                 network: self.driver_names(Kind::Network),
                 authorization: None,
-                log: vec!["json-file".into(), "local".into(), "none".into()],
+                log: gantry_logs::DRIVERS.iter().map(|d| (*d).to_owned()).collect(),
             },
             index_server_address: "https://index.docker.io/v1/".into(),
             firewall_backend: Some(FirewallInfo {
@@ -32,6 +32,16 @@ impl Engine {
         self.configured(&mut info);
         self.measured(&mut info);
         self.counted(&mut info);
+        let dirs = self.config.load().cdi_spec_dirs.clone();
+        let devices = blocking(move || gantry_runtime::cdi::Devices::discover(&dirs)).await;
+        let devices = devices.unwrap_or_default();
+        info.discovered_devices = devices
+            .names()
+            .map(|name| DeviceInfo {
+                source: "cdi".into(),
+                id: name.to_owned(),
+            })
+            .collect();
         let images = self.services.images.clone();
         let images = blocking(move || images.list(&gantry_image::ListQuery::default())).await;
         let images = images.map_or(0, |list| list.map_or(0, |list| list.len()));
@@ -63,6 +73,11 @@ impl Engine {
             .unwrap_or_default();
         info.default_address_pools.clone_from(&config.address_pools);
         info.security_options = security(self.services.runtime.host(), &config.seccomp);
+        let dirs = &config.cdi_spec_dirs;
+        info.cdi_spec_dirs = dirs.iter().map(|d| d.display().to_string()).collect();
+        if config.userns.remap.is_some() {
+            info.security_options.push("name=userns".to_owned());
+        }
     }
 
     /// What the host is like.

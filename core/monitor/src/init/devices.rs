@@ -5,21 +5,24 @@ use std::path::Path;
 
 use gantry_monitor::plan::{Device, DeviceKind, Plan};
 use gantry_monitor::protocol::Stage;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, Uid};
 use rustix::io::Errno;
 
 use crate::fault::{At, Step, plain};
 use crate::init::mounts::Context;
 use crate::init::root::Kind;
+use crate::init::staging::file_type;
 use crate::init::tree;
+use crate::init::userns::Trees;
 
-/// Makes the plan's devices and links. What exists already stays (a bind-mounted `/dev`, say).
-pub(crate) fn make(context: &Context<'_>, plan: &Plan) -> Step<()> {
+/// Makes the plan's devices and links. What exists already stays (a bind-mounted `/dev`, say). In a user namespace the
+/// nodes in `made` are bound.
+pub(crate) fn make(context: &Context<'_>, plan: &Plan, mut made: Trees) -> Step<()> {
     let mut last = None;
-    for device in &plan.devices {
+    for (n, device) in plan.devices.iter().enumerate() {
         let what = || format!("make device {}", device.path.display());
         if context.user_ns {
-            bind(context, device)?;
+            bind(context, device, made.get_mut(n).and_then(Option::take))?;
         } else {
             let (dir, name) = parent(context, &device.path, &mut last).at(Stage::Mount, what)?;
             node(dir, name, device).at(Stage::Mount, what)?;
@@ -57,13 +60,14 @@ fn parent<'p, 'l>(
 }
 
 fn node(dir: &OwnedFd, name: &Path, device: &Device) -> Result<(), Errno> {
-    let kind = match device.kind {
-        DeviceKind::Char => FileType::CharacterDevice,
-        DeviceKind::Block => FileType::BlockDevice,
-        DeviceKind::Fifo => FileType::Fifo,
-    };
     let number = rustix::fs::makedev(device.major, device.minor);
-    match rustix::fs::mknodat(dir, name, kind, Mode::from_raw_mode(device.mode), number) {
+    match rustix::fs::mknodat(
+        dir,
+        name,
+        file_type(device.kind),
+        Mode::from_raw_mode(device.mode),
+        number,
+    ) {
         Err(Errno::EXIST) => return Ok(()),
         other => other?,
     }
@@ -75,20 +79,18 @@ fn node(dir: &OwnedFd, name: &Path, device: &Device) -> Result<(), Errno> {
     Ok(())
 }
 
-fn bind(context: &Context<'_>, device: &Device) -> Step<()> {
-    if device.kind == DeviceKind::Fifo {
-        let message = format!(
-            "make device {}: not in a user namespace",
-            device.path.display()
-        );
-        return Err(plain(Stage::Mount, message));
-    }
-    let host = if device.host_path.as_os_str().is_empty() {
-        &device.path
-    } else {
-        &device.host_path
+/// Binds a node that was made outside, or the host's own.
+fn bind(context: &Context<'_>, device: &Device, made: Option<OwnedFd>) -> Step<()> {
+    let fd = match made {
+        Some(fd) => fd,
+        None if device.kind == DeviceKind::Fifo => {
+            let path = device.path.display();
+            let message = format!("make device {path}: not in a user namespace");
+            return Err(plain(Stage::Mount, message));
+        }
+        None if device.host_path.as_os_str().is_empty() => tree::bind(&device.path, false)?,
+        None => tree::bind(&device.host_path, false)?,
     };
-    let fd = tree::bind(host, false)?;
     context
         .root
         .attach(fd.as_fd(), &device.path)

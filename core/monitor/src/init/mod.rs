@@ -5,6 +5,7 @@ mod devices;
 mod mounts;
 mod overlay;
 mod root;
+mod staging;
 mod terminal;
 mod tree;
 mod userns;
@@ -12,6 +13,7 @@ mod userns;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use gantry_monitor::hooks;
 use gantry_monitor::plan::{Launch, Namespace, NamespaceKind, Namespaces, Plan, Propagation};
 use gantry_monitor::protocol::{Failure, MAX_MESSAGE, ProtocolError, Stage, from_bytes};
 use rustix::fs::OFlags;
@@ -26,7 +28,7 @@ pub(crate) use terminal::{
     control as control_terminal, open as open_terminal, set_size as set_terminal_size,
 };
 
-pub(crate) use userns::{own as own_streams, owner as user_ns_owner};
+pub(crate) use userns::{make as make_user_ns, own as own_streams, owner as user_ns_owner};
 
 /// An encoded plan, as it came.
 #[derive(Debug)]
@@ -70,8 +72,12 @@ pub(crate) struct Inherited<'a> {
     pub(crate) stdio: Option<[OwnedFd; 3]>,
     /// Namespaces to join by `setns`.
     pub(crate) join: Vec<(NamespaceKind, OwnedFd)>,
+    /// The user namespace to run in.
+    pub(crate) user_ns: Option<OwnedFd>,
     /// The `tasks` files of the container's v1 cgroups.
     pub(crate) tasks: Vec<OwnedFd>,
+    /// Where the word to go on comes from when the parent has left by then: a listening socket.
+    pub(crate) gate: Option<OwnedFd>,
 }
 
 /// Mounts a foreign runtime's root at `at`, in a mount namespace that the calling process gets for it.
@@ -83,18 +89,33 @@ pub(crate) fn mount_apart(plan: &Plan, at: &Path) -> Step<OwnedFd> {
 
 /// Runs as the container's first process; ends with its program, or with an exit after the failure was reported.
 pub(crate) fn run(inherited: &Inherited<'_>) -> ! {
-    let failure = match set_up(inherited) {
-        Err(failure) => failure,
-        Ok(prepared) => {
-            sync::send(inherited.sync.as_fd(), &Packet::Ready);
-            match sync::receive(inherited.sync.as_fd()) {
-                Some(Packet::Go) => prepared.exec(),
-                // The monitor is gone.
-                _ => sys::exit(1),
-            }
+    let sync = inherited.sync.as_fd();
+    let prepared = match set_up(inherited) {
+        Ok(prepared) => prepared,
+        Err(failure) => report(sync, failure),
+    };
+    sync::send(sync, &Packet::Ready);
+    let hooks = &inherited.launch.hooks;
+    let Some(gate) = &inherited.gate else {
+        match sync::receive(sync) {
+            Some(Packet::Go) => report(sync, prepared.exec(hooks)),
+            // The monitor is gone.
+            _ => sys::exit(1),
         }
     };
-    report(inherited.sync.as_fd(), failure)
+    // The parent has noted down whom it made, and leaves.
+    if !matches!(sync::receive(sync), Some(Packet::Go)) {
+        sys::exit(1)
+    }
+    loop {
+        let Ok(starter) = rustix::net::accept_with(gate, rustix::net::SocketFlags::CLOEXEC) else {
+            sys::exit(1)
+        };
+        // One that leaves without a word changes nothing.
+        if let Some(Packet::Go) = sync::receive(starter.as_fd()) {
+            report(starter.as_fd(), prepared.exec(hooks))
+        }
+    }
 }
 
 /// Tells the monitor why and exits.
@@ -105,17 +126,15 @@ pub(crate) fn report(sync: BorrowedFd<'_>, failure: Failure) -> ! {
 
 fn set_up(inherited: &Inherited<'_>) -> Step<Prepared> {
     let launch = inherited.launch;
-    let user_ns = launch.namespaces.user == Namespace::New;
     if !matches!(launch.namespaces.pid, Namespace::New | Namespace::Host) {
         // Others in the PID namespace may not look into a process that has yet to leave the host.
         sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).at(Stage::Setup, || "become undumpable".into())?;
     }
     join(inherited)?;
     let plan = inherited.plan.decode()?;
-    let sources = if user_ns {
-        Some(userns::enter(inherited, &plan)?)
-    } else {
-        None
+    let sources = match &inherited.user_ns {
+        Some(user_ns) => Some(userns::enter(inherited, &plan, user_ns.as_fd())?),
+        None => None,
     };
     // Rooted where this process is, so it comes after the cgroups.
     if launch.namespaces.cgroup == Namespace::New {
@@ -141,7 +160,9 @@ fn set_up(inherited: &Inherited<'_>) -> Step<Prepared> {
     sync::send(inherited.sync.as_fd(), &Packet::Root(root.into_fd()));
     drop(slave);
     // What the monitor had open could lead a path of the plan's (/proc/self/fd/7) out of the container.
-    sys::close_all_but(labels.fds().chain([inherited.sync.as_raw_fd()]))
+    let own = inherited.gate.iter().chain([&inherited.sync]);
+    let kept = 3..3 + i32::try_from(launch.keep_fds).unwrap_or(0);
+    sys::close_all_but(labels.fds().chain(own.map(AsRawFd::as_raw_fd)).chain(kept))
         .at(Stage::Setup, || "close descriptors".into())?;
     let prepared = process::prepare(plan.process, labels)?;
     process::own_stdio(prepared.uid());
@@ -157,10 +178,11 @@ fn mount_all(
     let launch = inherited.launch;
     isolate(plan)?;
     let user_ns = sources.is_some();
-    let (root, mut given) = match sources {
+    let (root, mut given, made) = match sources {
         Some(sources) => sources.attach()?,
         None => (
-            tree::mount_root(plan, Path::new("/"), &launch.socket_dir)?,
+            tree::mount_root(plan, root_at(plan), &launch.socket_dir)?,
+            Vec::new(),
             Vec::new(),
         ),
     };
@@ -172,7 +194,7 @@ fn mount_all(
     for (n, mount) in plan.mounts.iter().enumerate() {
         mounts::mount(&context, mount, given.get_mut(n).and_then(Option::take))?;
     }
-    devices::make(&context, plan)?;
+    devices::make(&context, plan, made)?;
     let slave = if launch.stdio.tty {
         let (master, slave) = terminal::open_in(&root, launch.stdio.size)?;
         sync::send(inherited.sync.as_fd(), &Packet::Terminal(master));
@@ -181,6 +203,7 @@ fn mount_all(
     } else {
         None
     };
+    run_hooks(inherited)?;
     sysctls(&root, plan)?;
     mounts::hide(&root, plan)?;
     if plan.readonly_root {
@@ -189,6 +212,30 @@ fn mount_all(
     }
     pivot(&root, plan)?;
     Ok((root, slave))
+}
+
+/// Where the root is mounted before it is the root.
+fn root_at(plan: &Plan) -> &Path {
+    if plan.root_at.as_os_str().is_empty() {
+        return Path::new("/");
+    }
+    &plan.root_at
+}
+
+/// Has the parent run its hooks, then runs those that belong into the container's namespaces.
+fn run_hooks(inherited: &Inherited<'_>) -> Step<()> {
+    let hooks = &inherited.launch.hooks;
+    if !hooks.create_runtime.is_empty() {
+        sync::send(inherited.sync.as_fd(), &Packet::Hooks);
+        match sync::receive(inherited.sync.as_fd()) {
+            Some(Packet::Go) => {}
+            // One of them failed, or the parent is gone.
+            _ => sys::exit(1),
+        }
+    }
+    let (list, pid) = (&hooks.create_container, std::process::id().cast_signed());
+    hooks::run(list, "createContainer", &hooks.state, "creating", pid)
+        .map_err(|e| plain(Stage::Setup, e.to_string()))
 }
 
 /// Joins cgroups and namespaces.
@@ -204,7 +251,8 @@ fn join(inherited: &Inherited<'_>) -> Step<()> {
     Ok(())
 }
 
-/// The namespaces that are made together with a process. A new cgroup namespace is not: see [`set_up`].
+/// The namespaces that are made together with a process. A new cgroup namespace is not: see [`set_up`]; a user namespace
+/// is there before, so that these belong to it.
 pub(crate) fn clone_flags(namespaces: &Namespaces) -> u64 {
     let n = namespaces;
     let mut flags = libc::CLONE_NEWNS;
@@ -213,7 +261,6 @@ pub(crate) fn clone_flags(namespaces: &Namespaces) -> u64 {
         (&n.net, libc::CLONE_NEWNET),
         (&n.ipc, libc::CLONE_NEWIPC),
         (&n.uts, libc::CLONE_NEWUTS),
-        (&n.user, libc::CLONE_NEWUSER),
     ] {
         if *namespace == Namespace::New {
             flags |= flag;
@@ -282,16 +329,27 @@ fn pivot(root: &root::Root, plan: &Plan) -> Step<()> {
     rustix::process::chdir("/").at(Stage::Mount, what("chdir /"))
 }
 
+/// The path of a kernel parameter below `/proc/sys`: whichever of `.` and `/` comes first separates, the other is part of a
+/// word (an interface's name).
+fn sysctl_path(name: &str) -> String {
+    let first = name.find(['.', '/']).map(|at| name.as_bytes()[at]);
+    if first == Some(b'/') {
+        return name.to_owned();
+    }
+    let swapped = name.chars().map(|c| match c {
+        '.' => '/',
+        '/' => '.',
+        c => c,
+    });
+    swapped.collect()
+}
+
 /// Sets kernel parameters through the container's own `/proc`.
 fn sysctls(root: &root::Root, plan: &Plan) -> Step<()> {
     const PROC_SUPER_MAGIC: i64 = 0x9fa0;
     for (name, value) in &plan.sysctls {
         let what = || format!("write sysctl key {name}");
-        let path = if name.contains('/') {
-            name.clone()
-        } else {
-            name.replace('.', "/")
-        };
+        let path = sysctl_path(name);
         let fd = root
             .open(&Path::new("/proc/sys").join(path), OFlags::WRONLY)
             .at(Stage::Setup, what)?;

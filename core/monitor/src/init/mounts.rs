@@ -47,9 +47,12 @@ pub(crate) fn mount(context: &Context<'_>, mount: &Mount, source: Option<OwnedFd
             let mut rest = mount.clone();
             rest.attr_clear = 0;
             let fd = match tree::filesystem(fstype, source, attrs, &mount.data) {
-                // The network namespace belongs to another user namespace: the host's view has to do.
+                // The namespace that is shown belongs to another user namespace: the host's view has to do.
                 Err(f) if context.user_ns && fstype == "sysfs" && is_permission(&f) => {
                     tree::bind(Path::new("/sys"), true)
+                }
+                Err(f) if context.user_ns && fstype == "mqueue" && is_permission(&f) => {
+                    tree::bind(Path::new("/dev/mqueue"), true)
                 }
                 other => {
                     rest.attr_set &= late;

@@ -47,7 +47,8 @@ pub(crate) fn attach_root(tree: OwnedFd, at: &Path) -> Step<Root> {
     Ok(Root::new(tree))
 }
 
-fn layers(plan: &Plan) -> &[Layer] {
+/// The mounts of the plan's root.
+pub(crate) fn layers(plan: &Plan) -> &[Layer] {
     plan.rootfs
         .as_ref()
         .map(|p| p.mounts.as_slice())
@@ -64,7 +65,8 @@ pub(crate) fn of_plan(plan: &MountPlan) -> Step<OwnedFd> {
     detached(last.ok_or_else(|| plain(Stage::Plan, "a mount plan is empty"))?)
 }
 
-fn detached(layer: &Layer) -> Step<OwnedFd> {
+/// One mount of a driver's plan, detached.
+pub(crate) fn detached(layer: &Layer) -> Step<OwnedFd> {
     match layer {
         Layer::Bind { source, read_only } => {
             let fd = bind(source, true)?;

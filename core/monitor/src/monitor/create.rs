@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use gantry_monitor::client::SOCKET_NAME;
-use gantry_monitor::plan::{FdRole, IdMap, Launch, Namespace, NamespaceKind, Namespaces, VERSION};
-use gantry_monitor::protocol::{Failure, Stage, from_bytes};
+use gantry_monitor::plan::{FdRole, Launch, Namespace, NamespaceKind, Namespaces, VERSION};
+use gantry_monitor::protocol::{Failure, Message, Stage, from_bytes};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -86,6 +86,32 @@ pub(crate) fn set_title(id: &str) {
     }
 }
 
+/// Makes the user and the network namespace that a launch wants alone, answers with them and leaves.
+pub(crate) fn only_namespaces(launch: &Launch, control: Control) -> ! {
+    let mut conn = Conn::new(0, control.socket);
+    let made = match control.namespaces.into_iter().next() {
+        Some((_, user)) => network_in(&user).map(|net| (user, Some(net))),
+        None => init::make_user_ns(&launch.uid_map, &launch.gid_map, true),
+    };
+    match made {
+        Ok((user, net)) => {
+            conn.say(0, Message::UserNs, Some(user));
+            conn.say(0, Message::Netns, net);
+        }
+        Err(failure) => conn.say(0, Message::CreateFailed(failure), None),
+    }
+    sys::exit(0)
+}
+
+/// A network namespace in a user namespace; this process is in both afterwards.
+fn network_in(user: &OwnedFd) -> Step<OwnedFd> {
+    let what = || "make a network namespace".to_owned();
+    sys::setns(user.as_fd(), libc::CLONE_NEWUSER).at(Stage::Namespace, what)?;
+    sys::unshare(libc::CLONE_NEWNET).at(Stage::Namespace, what)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::open("/proc/self/ns/net", flags, Mode::empty()).at(Stage::Namespace, what)
+}
+
 /// Makes the container's first process and the monitor. `bytes` is the message; its memory is given back here.
 pub(crate) fn create(
     launch: Launch,
@@ -109,30 +135,12 @@ pub(crate) fn create(
             (0, None)
         }
         None => {
-            let (ours, theirs) = sync::pair().at(Stage::Monitor, || "open sync socket".into())?;
-            let joined = joins(&launch.namespaces, namespaces)?;
-            let inherited = Inherited {
-                launch: &launch,
-                plan,
-                sync: theirs,
-                stdio,
-                join: joined.by_init,
-                tasks: open_tasks(&launch.cgroup)?,
-            };
-            let init = clone_init(inherited, &launch, &ours)?;
-            if let Some(own) = joined.own_pid {
-                sys::setns(own.as_fd(), libc::CLONE_NEWPID)
-                    .at(Stage::Namespace, || "return to the PID namespace".into())
-                    .inspect_err(|_| sys::kill_and_wait(init))?;
-            }
-            (init, Some(ours))
+            let (init, sync) = first_process(&launch, namespaces, plan, stdio, None)?;
+            (init, Some(sync))
         }
     };
     drop(bytes);
     let finish = || -> Step<Monitor> {
-        if let Some(sync) = &sync {
-            prepare_init(init, &launch, sync)?;
-        }
         Ok(Monitor {
             oom: Oom::open(launch.cgroup.memory.as_deref()),
             log: Log::open(launch.log.as_ref())?,
@@ -145,9 +153,10 @@ pub(crate) fn create(
             started_at: 0,
             sync,
             owner: init::user_ns_owner(&launch.uid_map, &launch.gid_map)
-                .filter(|_| launch.namespaces.user == Namespace::New),
+                .filter(|_| launch.namespaces.user != Namespace::Host),
             namespaces: launch.namespaces,
             cgroup: launch.cgroup,
+            hooks: launch.hooks,
             socket_dir: launch.socket_dir,
             exit_path: launch.exit_path,
             root: None,
@@ -162,10 +171,53 @@ pub(crate) fn create(
     finish().inspect_err(|_| sys::kill_and_wait(init))
 }
 
+/// Makes the container's first process, which sets itself up from here on; returns it with what it reports on. `gate` is
+/// for one whose parent leaves before it is started.
+pub(crate) fn first_process(
+    launch: &Launch,
+    namespaces: Vec<(NamespaceKind, OwnedFd)>,
+    plan: PlanBytes<'_>,
+    stdio: Option<[OwnedFd; 3]>,
+    gate: Option<OwnedFd>,
+) -> Step<(i32, OwnedFd)> {
+    let (ours, theirs) = sync::pair().at(Stage::Monitor, || "open sync socket".into())?;
+    let mut joined = joins(&launch.namespaces, namespaces)?;
+    if launch.namespaces.user == Namespace::New {
+        let (made, _) = init::make_user_ns(&launch.uid_map, &launch.gid_map, false)?;
+        joined.user = Some(made);
+    }
+    let inherited = Inherited {
+        launch,
+        plan,
+        sync: theirs,
+        stdio,
+        join: joined.by_init,
+        user_ns: joined.user,
+        tasks: open_tasks(&launch.cgroup)?,
+        gate,
+    };
+    let init = clone_init(inherited, launch, &ours)?;
+    let finish = || {
+        if let Some(own) = joined.own_pid {
+            sys::setns(own.as_fd(), libc::CLONE_NEWPID)
+                .at(Stage::Namespace, || "return to the PID namespace".into())?;
+        }
+        // What only the parent may do: the score by which the kernel chooses whom to kill.
+        match launch.oom_score_adj {
+            Some(score) => set_oom_score(&init.to_string(), score),
+            None => Ok(()),
+        }
+    };
+    finish().inspect_err(|_| sys::kill_and_wait(init))?;
+    Ok((init, ours))
+}
+
 /// Namespaces that are joined.
 #[derive(Debug, Default)]
 struct Joined {
     by_init: Vec<(NamespaceKind, OwnedFd)>,
+    /// The user namespace, made or joined.
+    user: Option<OwnedFd>,
     /// The monitor's own PID namespace, to return to once the init is born in another.
     own_pid: Option<OwnedFd>,
 }
@@ -192,20 +244,13 @@ fn joins(wanted: &Namespaces, mut given: Vec<(NamespaceKind, OwnedFd)>) -> Step<
             }
         };
         match kind {
-            NamespaceKind::Pid if wanted.user == Namespace::New => {
-                let why = "a container with a new user namespace cannot join a PID namespace";
-                return Err(plain(Stage::Plan, why));
-            }
+            NamespaceKind::User => joined.user = Some(fd),
+            // Joined by the process that makes the init, which is another one then.
+            NamespaceKind::Pid if wanted.user != Namespace::Host => joined.by_init.push((kind, fd)),
             NamespaceKind::Pid => {
                 let own = open(Path::new("/proc/self/ns/pid")).at(Stage::Namespace, what)?;
                 joined.own_pid = Some(own);
                 sys::setns(fd.as_fd(), libc::CLONE_NEWPID).at(Stage::Namespace, what)?;
-            }
-            NamespaceKind::User => {
-                return Err(plain(
-                    Stage::Plan,
-                    "joining a user namespace is not supported",
-                ));
             }
             _ => joined.by_init.push((kind, fd)),
         }
@@ -228,7 +273,7 @@ fn each(namespaces: &Namespaces) -> [(&Namespace, NamespaceKind); 6] {
 ///
 /// With a user namespace the clone is an intermediary, which makes the init as another child of this process.
 fn clone_init(inherited: Inherited<'_>, launch: &Launch, ours: &OwnedFd) -> Step<i32> {
-    let user_ns = launch.namespaces.user == Namespace::New;
+    let user_ns = inherited.user_ns.is_some();
     let flags = if user_ns {
         0
     } else {
@@ -271,35 +316,6 @@ pub(crate) fn open_cgroup2(dir: Option<&Path>) -> Step<Option<OwnedFd>> {
             .at(Stage::Cgroup, || format!("open cgroup {}", dir.display()))
     })
     .transpose()
-}
-
-/// What only the parent may do for the init: ID maps, and the score by which the kernel chooses whom to kill.
-fn prepare_init(init: i32, launch: &Launch, sync: &OwnedFd) -> Step<()> {
-    if let Some(score) = launch.oom_score_adj {
-        set_oom_score(&init.to_string(), score)?;
-    }
-    if launch.namespaces.user == Namespace::New {
-        write_map(init, "uid_map", &launch.uid_map)?;
-        write_map(init, "gid_map", &launch.gid_map)?;
-        sync::send(sync.as_fd(), &Packet::Go);
-    }
-    Ok(())
-}
-
-fn write_map(init: i32, file: &str, map: &[IdMap]) -> Step<()> {
-    let path = format!("/proc/{init}/{file}");
-    let lines: String = map
-        .iter()
-        .map(|m| format!("{} {} {}\n", m.inside, m.outside, m.count))
-        .collect();
-    let write = || {
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path.as_str(), flags, Mode::empty())?;
-        rustix::io::write(&fd, lines.as_bytes())
-    };
-    write()
-        .at(Stage::Namespace, || format!("write {file}"))
-        .map(drop)
 }
 
 /// Listens on `monitor.sock` in `dir`, for its owner only.

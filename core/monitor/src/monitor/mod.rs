@@ -15,14 +15,16 @@ mod streams;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
-use gantry_monitor::plan::{Cgroup, Namespaces};
+use gantry_monitor::hooks;
+use gantry_monitor::plan::{Cgroup, Hooks, Namespaces};
 use gantry_monitor::protocol::{Failure, Message, Stage};
 use rustix::io::Errno;
 
-use crate::fault::failure;
+use crate::fault::{failure, plain};
 use crate::sync::{self, Packet};
 use crate::sys;
 use conn::{Conn, Mode};
+pub(crate) use create::{first_process, open_cgroup2};
 use execs::Exec;
 use foreign::Foreign;
 use log::Log;
@@ -54,6 +56,7 @@ struct Monitor {
     sync: Option<OwnedFd>,
     namespaces: Namespaces,
     cgroup: Cgroup,
+    hooks: Hooks,
     /// The host's numbers of root in the container's own user namespace.
     owner: Option<(u32, u32)>,
     socket_dir: PathBuf,
@@ -96,6 +99,9 @@ pub(crate) fn run(bytes: Vec<u8>, fds: Vec<OwnedFd>) -> ! {
         Ok(parsed) => parsed,
         Err((failure, control)) => create_failed(control, failure),
     };
+    if launch.only_namespaces {
+        create::only_namespaces(&launch, control);
+    }
     create::set_title(&launch.id);
     // The first connection gets it back when something fails.
     let spare = rustix::io::fcntl_dupfd_cloexec(&control.socket, 3).ok();
@@ -270,11 +276,26 @@ impl Monitor {
                 Packet::Root(root) => self.root = Some(root),
                 Packet::Ready => self.created(),
                 Packet::Failed(failure) => self.abandon(failure),
+                Packet::Hooks => self.run_hooks(),
                 Packet::Go | Packet::Pid(_) | Packet::End => {
                     self.sync = None;
                     self.init_execed();
                 }
             }
+        }
+    }
+
+    /// Runs what is to run before the container's root is its root. The container ends where one fails.
+    fn run_hooks(&mut self) {
+        let hooks = &self.hooks;
+        let (list, state) = (&hooks.create_runtime, &hooks.state);
+        match hooks::run(list, "createRuntime", state, "creating", self.init) {
+            Ok(()) => {
+                if let Some(sync) = &self.sync {
+                    sync::send(sync.as_fd(), &Packet::Go);
+                }
+            }
+            Err(e) => self.abandon(plain(Stage::Setup, e.to_string())),
         }
     }
 
@@ -295,6 +316,10 @@ impl Monitor {
         self.started_at = sys::now();
         let at = self.started_at;
         self.answer(conn, seq, Message::Started { at }, None);
+        let hooks = std::mem::take(&mut self.hooks.poststart);
+        if let Err(e) = hooks::run(&hooks, "poststart", &self.hooks.state, "running", self.init) {
+            eprintln!("gantry-monitor: {}: {e}", self.id);
+        }
     }
 
     /// The handshake's end: the process execed, or it was killed.

@@ -1,15 +1,19 @@
 //! From a specification to the monitor's plan. What Gantry's own runtime cannot honour is refused here.
 
 mod devices;
+mod hooks;
 mod process;
 
 use std::path::{Path, PathBuf};
 
 use gantry_driver_api::MountPlan;
-use gantry_monitor::plan::{Mount, MountSource, Namespace, Namespaces, Plan, Propagation};
+use gantry_monitor::plan::{
+    Hooks, IdMap, Mount, MountSource, Namespace, Namespaces, Plan, Propagation,
+};
 use gantry_sys::cgroup::{self, DeviceRule};
 use oci_spec::runtime as oci;
 
+use crate::UserNs;
 use crate::seccomp::Seccomp;
 use crate::spec::{ContainerSpec, SpecError, resources};
 pub(crate) use process::bare_process;
@@ -23,6 +27,10 @@ pub(crate) struct Lowered {
     pub(crate) device_rules: Vec<DeviceRule>,
     pub(crate) cgroup: PathBuf,
     pub(crate) oom_score_adj: Option<i32>,
+    /// Programs to run at points of its life; their state is the caller's to fill in.
+    pub(crate) hooks: Hooks,
+    /// The numbers of its user namespace, when it has one.
+    pub(crate) userns: UserNs,
 }
 
 pub(crate) fn lower(
@@ -72,6 +80,7 @@ pub(crate) fn lower(
         readonly_paths: paths(linux.readonly_paths().as_deref()),
         sysctls: linux.sysctl().clone().into_iter().flatten().collect(),
         process: process::process(source, &linux, &spec.user, seccomp)?,
+        ..Plan::default()
     };
     let resources = linux.resources().clone().unwrap_or_default();
     Ok(Lowered {
@@ -81,6 +90,11 @@ pub(crate) fn lower(
         device_rules: devices::device_rules(resources.devices().as_deref().unwrap_or_default())?,
         cgroup: cgroup_path(&linux)?,
         oom_score_adj: source.oom_score_adj(),
+        hooks: hooks::hooks(oci.hooks().as_ref())?,
+        userns: UserNs {
+            uid: id_maps(linux.uid_mappings().as_deref()),
+            gid: id_maps(linux.gid_mappings().as_deref()),
+        },
     })
 }
 
@@ -99,12 +113,10 @@ pub(crate) fn cgroup_path(linux: &oci::Linux) -> Result<PathBuf, SpecError> {
 fn refuse(spec: &oci::Spec, linux: &oci::Linux) -> Result<(), SpecError> {
     let process = spec.process().as_ref();
     let there = [
-        ("hooks", spec.hooks().is_some()),
         ("linux.intelRdt", linux.intel_rdt().is_some()),
         ("linux.personality", linux.personality().is_some()),
         ("linux.timeOffsets", linux.time_offsets().is_some()),
         ("linux.mountLabel", linux.mount_label().is_some()),
-        ("linux.uidMappings", linux.uid_mappings().is_some()),
         (
             "process.scheduler",
             process.is_some_and(|p| p.scheduler().is_some()),
@@ -120,11 +132,21 @@ fn refuse(spec: &oci::Spec, linux: &oci::Linux) -> Result<(), SpecError> {
     }
 }
 
+fn id_maps(list: Option<&[oci::LinuxIdMapping]>) -> Vec<IdMap> {
+    let one = |m: &oci::LinuxIdMapping| IdMap {
+        inside: m.container_id(),
+        outside: m.host_id(),
+        count: m.size(),
+    };
+    list.unwrap_or_default().iter().map(one).collect()
+}
+
 fn paths(list: Option<&[String]>) -> Vec<PathBuf> {
     list.unwrap_or_default().iter().map(PathBuf::from).collect()
 }
 
 fn mount(mount: &oci::Mount) -> Result<Mount, SpecError> {
+    // The option `idmap` means the container's own maps.
     if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
         return Err(SpecError::Unsupported("mounts with ID mappings".into()));
     }
@@ -163,7 +185,8 @@ fn namespaces(list: &[oci::LinuxNamespace]) -> Result<Namespaces, SpecError> {
             T::Ipc => all.ipc = from,
             T::Uts => all.uts = from,
             T::Cgroup => all.cgroup = from,
-            T::Mount | T::User | T::Time => {
+            T::User => all.user = from,
+            T::Mount | T::Time => {
                 return Err(SpecError::Unsupported(format!(
                     "joining or making a {} namespace",
                     namespace.typ()

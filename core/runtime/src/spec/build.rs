@@ -9,8 +9,10 @@ use oci_spec::runtime as oci;
 
 use super::{
     ContainerSpec, NamespaceMode, SeccompChoice, SpecError, SpecInput, UserSpec, devices, mounts,
-    process, resources,
+    process, resources, sysctl,
 };
+use crate::IdMap;
+use crate::cdi::Devices;
 use crate::seccomp::Seccomp;
 
 /// Paths that Docker hides in containers, beside the CPUs' thermal counters.
@@ -67,13 +69,21 @@ pub(crate) fn build(input: &SpecInput, to: &Context<'_>) -> Result<ContainerSpec
     let annotations: HashMap<_, _> = input.annotations.clone().into_iter().collect();
     spec.set_annotations((!annotations.is_empty()).then_some(annotations));
     spec.set_linux(Some(linux(input, to, caps)?));
-    Ok(ContainerSpec {
+    let mut made = ContainerSpec {
         oci: spec,
         user: UserSpec {
             name: input.user.clone(),
             groups: input.additional_groups.clone(),
         },
-    })
+    };
+    if !input.cdi_devices.is_empty() {
+        let devices = Devices::discover(&input.cdi_dirs);
+        for (path, reason) in &devices.errors {
+            tracing::warn!("CDI specification {}: {reason}", path.display());
+        }
+        devices.inject(&mut made, &input.cdi_devices)?;
+    }
+    Ok(made)
 }
 
 fn capabilities(input: &SpecInput, host: &HostFacts) -> Result<CapSet, SpecError> {
@@ -97,8 +107,12 @@ fn linux(input: &SpecInput, to: &Context<'_>, caps: CapSet) -> Result<oci::Linux
     linux.set_resources(Some(resources));
     linux.set_devices((!devices.nodes.is_empty()).then_some(devices.nodes));
     linux.set_namespaces(Some(namespaces(input)));
+    if let Some(maps) = &input.userns {
+        linux.set_uid_mappings(Some(id_mappings(&maps.uid)?));
+        linux.set_gid_mappings(Some(id_mappings(&maps.gid)?));
+    }
     linux.set_cgroups_path(Some(cgroups_path(input, to.cgroup_parent)));
-    linux.set_sysctl(sysctls(input, to.host));
+    linux.set_sysctl(sysctls(input, to.host)?);
     linux.set_rootfs_propagation(mounts::root_propagation(&input.mounts).map(str::to_owned));
     let (masked, readonly) = protected_paths(input, to.sys);
     linux.set_masked_paths(Some(masked));
@@ -149,8 +163,13 @@ fn namespaces(input: &SpecInput) -> Vec<oci::LinuxNamespace> {
     use oci::LinuxNamespaceType as T;
     let modes = &input.namespaces;
     let mount = (T::Mount, &NamespaceMode::Private);
+    let user = match input.userns {
+        Some(_) => &NamespaceMode::Private,
+        None => &NamespaceMode::Host,
+    };
     [
         mount,
+        (T::User, user),
         (T::Network, &modes.network),
         (T::Uts, &modes.uts),
         (T::Pid, &modes.pid),
@@ -173,6 +192,17 @@ fn namespaces(input: &SpecInput) -> Vec<oci::LinuxNamespace> {
     .collect()
 }
 
+fn id_mappings(maps: &[IdMap]) -> Result<Vec<oci::LinuxIdMapping>, SpecError> {
+    let one = |m: &IdMap| {
+        oci::LinuxIdMappingBuilder::default()
+            .container_id(m.inside)
+            .host_id(m.outside)
+            .size(m.count)
+            .build()
+    };
+    Ok(maps.iter().map(one).collect::<Result<_, _>>()?)
+}
+
 fn cgroups_path(input: &SpecInput, parent: &str) -> PathBuf {
     let parent = input.cgroup_parent.as_deref().unwrap_or(parent);
     let mut path = PathBuf::from("/");
@@ -185,7 +215,13 @@ fn cgroups_path(input: &SpecInput, parent: &str) -> PathBuf {
 
 /// The container's settings over those Docker makes in a network namespace of the container's own: ports below 1024
 /// and ping sockets for everyone.
-fn sysctls(input: &SpecInput, host: &HostFacts) -> Option<HashMap<String, String>> {
+fn sysctls(
+    input: &SpecInput,
+    host: &HostFacts,
+) -> Result<Option<HashMap<String, String>>, SpecError> {
+    for name in input.sysctls.keys() {
+        sysctl::check(name, &input.namespaces)?;
+    }
     let mut all = HashMap::new();
     if input.namespaces.network == NamespaceMode::Private {
         all.insert("net.ipv4.ip_unprivileged_port_start".into(), "0".into());
@@ -197,5 +233,5 @@ fn sysctls(input: &SpecInput, host: &HostFacts) -> Option<HashMap<String, String
         all.insert("kernel.domainname".into(), input.domainname.clone());
     }
     all.extend(input.sysctls.clone());
-    (!all.is_empty()).then_some(all)
+    Ok((!all.is_empty()).then_some(all))
 }

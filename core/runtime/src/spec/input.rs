@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use gantry_model::ContainerId;
 
+use crate::UserNs;
+
 /// A container's process and surroundings, before defaults are added.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpecInput {
@@ -27,6 +29,8 @@ pub struct SpecInput {
     pub domainname: String,
     /// Which namespaces are new, shared or the host's.
     pub namespaces: Namespaces,
+    /// The numbers of its user namespace; `None`: the host's.
+    pub userns: Option<UserNs>,
     /// `CAP_NET_ADMIN`, `net_admin` or `ALL`.
     pub cap_add: Vec<String>,
     /// As `cap_add`.
@@ -54,6 +58,10 @@ pub struct SpecInput {
     pub shm: ShmInput,
     /// `--device`; a host directory stands for every device below it.
     pub devices: Vec<DeviceInput>,
+    /// Devices by their CDI names, `vendor.com/class=name`.
+    pub cdi_devices: Vec<String>,
+    /// Directories of CDI specifications.
+    pub cdi_dirs: Vec<PathBuf>,
     /// `c 10:200 rwm` lines.
     pub device_cgroup_rules: Vec<String>,
     /// Limits.
@@ -90,6 +98,7 @@ impl SpecInput {
             additional_groups: Vec::new(),
             domainname: String::new(),
             namespaces: Namespaces::default(),
+            userns: None,
             cap_add: Vec::new(),
             cap_drop: Vec::new(),
             privileged: false,
@@ -105,6 +114,8 @@ impl SpecInput {
                 size: ShmInput::DEFAULT_SIZE,
             },
             devices: Vec::new(),
+            cdi_devices: Vec::new(),
+            cdi_dirs: Vec::new(),
             device_cgroup_rules: Vec::new(),
             resources: Resources::default(),
             ulimits: Vec::new(),
@@ -184,6 +195,8 @@ pub struct MountInput {
     pub read_only: bool,
     /// Propagation.
     pub propagation: Propagation,
+    /// Show owners as the container's user namespace maps them (root's as root's); without one, as they are.
+    pub idmapped: bool,
     /// Leave out mounts below the source.
     pub non_recursive: bool,
     /// Read-only covers only the top mount (`ReadOnlyNonRecursive`).
@@ -201,6 +214,7 @@ impl MountInput {
             target: target.into(),
             read_only: false,
             propagation: Propagation::default(),
+            idmapped: false,
             non_recursive: false,
             read_only_non_recursive: false,
             read_only_force_recursive: false,
@@ -278,6 +292,8 @@ pub struct Resources {
     pub memory_reservation: Option<i64>,
     /// 0..=100, v1 only.
     pub memory_swappiness: Option<u64>,
+    /// Bytes of buffers of TCP sockets (cgroup v1).
+    pub kernel_memory_tcp: Option<i64>,
     /// v1 only.
     pub oom_kill_disable: Option<bool>,
     /// Relative weight, 2..=262144.

@@ -7,6 +7,7 @@ mod input;
 mod mounts;
 pub(crate) mod process;
 pub(crate) mod resources;
+mod sysctl;
 mod users;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use input::{
     BlkioDevice, DeviceInput, MountInput, NamespaceMode, Namespaces, Propagation, Resources,
     SeccompChoice, ShmInput, SpecInput, TmpfsInput, Ulimit,
 };
+pub use users::user_ids;
 
 /// What a container is made from: an OCI specification, and its user as it was named.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +64,9 @@ pub enum SpecError {
     /// The root file system cannot be read.
     #[error("reading the container's file system: {0}")]
     Rootfs(String),
+    /// Devices by name that cannot be given.
+    #[error(transparent)]
+    Cdi(#[from] crate::cdi::CdiError),
     /// Part of a specification that Gantry's own runtime does not do.
     #[error("not supported: {0}")]
     Unsupported(String),

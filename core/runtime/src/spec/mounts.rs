@@ -117,7 +117,7 @@ fn own_mounts(input: &SpecInput) -> Result<Vec<oci::Mount>, SpecError> {
             &bind.target,
             "bind",
             &bind.source,
-            bind_options(bind),
+            bind_options(bind, input.userns.is_some()),
         ));
     }
     for tmpfs in &input.tmpfs {
@@ -152,11 +152,15 @@ fn check_target(target: &str) -> Result<(), SpecError> {
 }
 
 /// A read-only bind is so with all that is mounted below it, unless asked otherwise.
-fn bind_options(bind: &MountInput) -> Vec<String> {
+fn bind_options(bind: &MountInput, user_ns: bool) -> Vec<String> {
     let mut options = words(&[if bind.non_recursive { "bind" } else { "rbind" }]);
     if bind.read_only {
         let recursive = !bind.read_only_non_recursive && !bind.non_recursive;
         options.push(if recursive { "rro" } else { "ro" }.into());
+    }
+    if bind.idmapped && user_ns {
+        let recursive = !bind.non_recursive;
+        options.push(if recursive { "ridmap" } else { "idmap" }.into());
     }
     options.push(propagation_word(bind.propagation).into());
     options

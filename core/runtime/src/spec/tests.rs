@@ -279,8 +279,83 @@ fn a_plan_is_complete() {
     assert!(!process.seccomp.as_ref().unwrap().program.is_empty());
     assert_eq!(lowered.plan.devices.len(), 6);
     // What would be ignored is refused.
-    let mut hooked = spec.clone();
-    hooked.oci.set_hooks(Some(oci::Hooks::default()));
-    let error = lower(&hooked, root, &bed.seccomp).unwrap_err();
-    assert_eq!(error, SpecError::Unsupported("hooks".into()));
+    let mut other = spec.clone();
+    let mut linux = other.oci.linux().clone().unwrap();
+    linux.set_mount_label(Some("label".into()));
+    other.oci.set_linux(Some(linux));
+    let error = lower(&other, root, &bed.seccomp).unwrap_err();
+    assert_eq!(error, SpecError::Unsupported("linux.mountLabel".into()));
+}
+
+#[test]
+fn a_user_namespace_and_hooks_reach_the_plan() {
+    use gantry_monitor::plan::Namespace;
+    let bed = Bed::new();
+    let maps = crate::UserNs::range(200_000, 65_536);
+    let mut spec = bed
+        .build(|i| {
+            i.userns = Some(maps.clone());
+            i.mounts = vec![
+                MountInput::bind("/a", "/bound"),
+                MountInput {
+                    idmapped: true,
+                    ..MountInput::bind("/b", "/volume")
+                },
+            ];
+        })
+        .unwrap();
+    let hooks = r#"{"prestart":[{"path":"/a"}],"createRuntime":[{"path":"/b","args":["b","c"],"timeout":3}]}"#;
+    spec.oci.set_hooks(serde_json::from_str(hooks).unwrap());
+    let root = gantry_driver_api::MountPlan { mounts: Vec::new() };
+    let lowered = lower(&spec, root, &bed.seccomp).unwrap();
+    assert_eq!(lowered.namespaces.user, Namespace::New);
+    assert_eq!(lowered.userns, maps);
+    let mapped: Vec<_> = lowered.plan.mounts.iter().filter(|m| m.idmapped).collect();
+    assert_eq!(mapped.len(), 1);
+    assert_eq!(mapped[0].target, Path::new("/volume"));
+    let hooks = &lowered.hooks.create_runtime;
+    assert_eq!(hooks[0].args, ["/a"]);
+    assert_eq!((hooks[1].args.len(), hooks[1].timeout), (2, Some(3)));
+    // Without a user namespace there is nothing to map to.
+    let spec = bed.build(|i| {
+        i.mounts = vec![MountInput {
+            idmapped: true,
+            ..MountInput::bind("/b", "/volume")
+        }];
+    });
+    assert_eq!(options(&spec.unwrap(), "/volume"), "rbind,rprivate");
+}
+
+#[test]
+fn devices_by_name_are_injected() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = r#"{"cdiVersion":"0.5.0","kind":"v.com/c","devices":[{"name":"d","containerEdits":{"env":["FOO=bar"]}}]}"#;
+    std::fs::write(dir.path().join("v.json"), file).unwrap();
+    let bed = Bed::new();
+    let build = |name: &str| {
+        bed.build(|i| {
+            i.cdi_devices = vec![name.into()];
+            i.cdi_dirs = vec![dir.path().into()];
+        })
+    };
+    let spec = build("v.com/c=d").unwrap();
+    let env = spec.oci.process().as_ref().unwrap().env().clone().unwrap();
+    assert!(env.contains(&"FOO=bar".to_owned()), "{env:?}");
+    assert_eq!(
+        build("v.com/c=e").unwrap_err().to_string(),
+        "CDI device injection failed: unresolvable CDI devices v.com/c=e"
+    );
+}
+
+#[test]
+fn settings_of_the_host_are_not_set() {
+    let bed = Bed::new();
+    let words = bed.refused(|i| {
+        i.namespaces.network = NamespaceMode::Host;
+        i.sysctls.insert("net.ipv4.ip_forward".into(), "1".into());
+    });
+    assert!(
+        words.contains("not allowed in host network namespace"),
+        "{words}"
+    );
 }

@@ -33,6 +33,18 @@ fn group(text: &str) -> impl Iterator<Item = (&str, u32, std::str::Split<'_, cha
     })
 }
 
+/// User and group by number of `name|uid[:group|gid]`, looked up in a container's passwd(5) and group(5).
+///
+/// # Errors
+/// Names that are not there.
+pub fn user_ids(name: &str, passwd_text: &str, group_text: &str) -> Result<(u32, u32), SpecError> {
+    let user = UserSpec {
+        name: name.to_owned(),
+        groups: Vec::new(),
+    };
+    find(&user, passwd_text, group_text).map(|found| (found.uid, found.gid))
+}
+
 /// Names come before numbers, as a name may look like one. A user by number that no line has is itself with group 0.
 /// With a group given, supplementary groups come from the request alone.
 pub(crate) fn find(

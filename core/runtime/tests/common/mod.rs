@@ -99,6 +99,7 @@ impl Bed {
                 options: Vec::new(),
             }),
             netns: None,
+            userns: None,
             tty: input.tty,
             open_stdin: false,
             stdin_once: false,

@@ -71,7 +71,6 @@ pub(crate) fn host_config(
 ) -> Result<Vec<String>> {
     restart::check(&host.restart_policy, host.auto_remove)?;
     modes(host)?;
-    no_devices(host)?;
     if !(-1000..=1000).contains(&host.oom_score_adj) {
         return invalid(format!(
             "Invalid value {}, range for oom score adj is [-1000, 1000]",
@@ -138,30 +137,6 @@ fn modes(host: &HostConfig) -> Result<()> {
     ) && !joined(&host.ipc_mode)
     {
         return invalid(format!("invalid IPC mode: {}", host.ipc_mode));
-    }
-    Ok(())
-}
-
-/// Devices by driver and capability need a driver, and there is none.
-fn no_devices(host: &HostConfig) -> Result<()> {
-    if host.device_requests.as_ref().is_some_and(|d| !d.is_empty()) {
-        let first = host.device_requests.iter().flatten().next();
-        let (driver, wanted) = first
-            .map(|d| {
-                (
-                    d.driver.as_str(),
-                    d.capabilities.clone().unwrap_or_default(),
-                )
-            })
-            .unwrap_or_default();
-        let wanted: Vec<String> = wanted
-            .iter()
-            .map(|c| format!("[{}]", c.join(" ")))
-            .collect();
-        return invalid(format!(
-            "could not select device driver {driver:?} with capabilities: [{}]",
-            wanted.join(" ")
-        ));
     }
     Ok(())
 }
@@ -263,15 +238,6 @@ fn warnings(host: &HostConfig, facts: &HostFacts) -> Vec<String> {
     }
     if host.kernel_memory != 0 || host.kernel_memory_tcp != 0 {
         warnings.push("Kernel memory limits are deprecated and have no effect.".into());
-    }
-    if host
-        .log_config
-        .config
-        .get("compress")
-        .is_some_and(|on| on == "true")
-    {
-        warnings
-            .push("Rotated log files are not compressed: log opt compress has no effect.".into());
     }
     if host.cpu_count > 0
         || host.cpu_percent > 0
