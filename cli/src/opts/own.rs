@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
-use gantry_wire::spec::{HostConfig, RestartPolicy};
+use gantry_wire::spec::{Egress, HostConfig, RestartPolicy};
 
 use super::limits::{is_never, restart_policy};
 use super::values::list;
@@ -22,6 +22,9 @@ pub(crate) struct OwnFlags {
     /// Restart the container when it is unhealthy, too (policy "on-failure" where none is given)
     #[arg(long)]
     pub(crate) restart_unhealthy: bool,
+    /// Let the container reach only these beyond its own networks: CIDR, IP address, host name, *.domain or "none"
+    #[arg(long, value_name = "list", value_delimiter = ',')]
+    pub(crate) egress_allow: Vec<String>,
 }
 
 impl OwnFlags {
@@ -60,5 +63,12 @@ impl OwnFlags {
     /// Adds the rest to a host configuration.
     pub(crate) fn complete(&self, host: &mut HostConfig) {
         host.requires = list(&self.requires);
+        if !self.egress_allow.is_empty() {
+            let allow = self.egress_allow.iter();
+            let allow = allow.filter(|entry| !matches!(entry.as_str(), "" | "none"));
+            host.egress = Some(Egress {
+                allow: Some(allow.cloned().collect()),
+            });
+        }
     }
 }

@@ -15,8 +15,8 @@ use std::ops::Deref;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 pub use host::{
-    DeviceMapping, DeviceRequest, HostConfig, LogConfig, RestartPolicy, ThrottleDevice, Ulimit,
-    WeightDevice,
+    DeviceMapping, DeviceRequest, Egress, HostConfig, LogConfig, RestartPolicy, ThrottleDevice,
+    Ulimit, WeightDevice,
 };
 pub use mount::{
     BindOptions, DriverConfig, ImageOptions, Mount, TmpfsOptions, VolumeOptions, mount_type,

@@ -7,7 +7,7 @@ use gantry_model::container::EndpointSettings;
 use gantry_network::{EndpointConfig, EndpointInfo, Link, Sandbox, SandboxMode, SandboxSpec};
 
 use crate::container::record::Record;
-use crate::create::ports;
+use crate::create::{egress, ports};
 use crate::events::Attributes;
 use crate::{Engine, EngineError, Result};
 
@@ -38,7 +38,7 @@ impl Engine {
             dns_options: host.dns_options.clone().unwrap_or_default(),
             extra_hosts: host.extra_hosts.clone().unwrap_or_default(),
             links: self.links(host.links.iter().flatten())?,
-            egress: None,
+            egress: egress::list(config, host)?,
         };
         let networks = &self.services.networks;
         Ok(match made {

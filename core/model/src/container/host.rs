@@ -173,6 +173,17 @@ pub struct HostConfig {
     /// Containers that must run before this one starts: `name`, `name:started` or `name:healthy`. Gantry's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requires: Option<Vec<String>>,
+    /// Where the container may go; `None`: anywhere. Gantry's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Egress>,
+}
+
+/// Where a container may go beyond its own networks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Egress {
+    /// Networks (`10.0.0.0/8`), addresses, host names and `*.example.org`; none of them: nowhere.
+    pub allow: Option<Vec<String>>,
 }
 
 /// Log driver and its options.
