@@ -4,6 +4,7 @@ mod containers;
 mod events;
 mod exec;
 mod images;
+mod look;
 mod networks;
 mod plugins;
 mod streams;
@@ -24,6 +25,7 @@ pub(crate) fn all(engine: Engine) -> Router {
             .merge(events::routes())
             .merge(containers::routes())
             .merge(streams::routes())
+            .merge(look::routes())
             .merge(exec::routes())
             .merge(images::routes())
             .merge(networks::routes())

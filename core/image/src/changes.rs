@@ -14,6 +14,7 @@ const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
 /// # Errors
 /// [`Error::Invalid`] in Docker's words for instructions that are unknown, not allowed here, or malformed.
 pub fn apply(config: &mut ContainerDefaults, changes: &[String]) -> Result<()> {
+    let mut cmd_given = false;
     for line in changes
         .iter()
         .flat_map(|change| change.lines())
@@ -21,7 +22,14 @@ pub fn apply(config: &mut ContainerDefaults, changes: &[String]) -> Result<()> {
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
     {
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        one(config, &word.to_uppercase(), rest.trim())?;
+        let instruction = word.to_uppercase();
+        one(config, &instruction, rest.trim())?;
+        match instruction.as_str() {
+            "CMD" => cmd_given = true,
+            // The command was that of another entry point.
+            "ENTRYPOINT" if !cmd_given => config.cmd = None,
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -78,12 +86,12 @@ fn one(config: &mut ContainerDefaults, instruction: &str, rest: &str) -> Result<
                 })?;
         }
         "HEALTHCHECK" => config.healthcheck = Some(healthcheck(rest)?),
-        "FROM" | "RUN" | "COPY" | "ADD" | "ARG" | "MAINTAINER" => {
+        other => {
+            let other = other.to_lowercase();
             return Err(Error::Invalid(format!(
-                "{instruction} is not a valid change command"
+                "{other} is not a valid change command"
             )));
         }
-        other => return Err(Error::Invalid(format!("unknown instruction: {other}"))),
     }
     Ok(())
 }
@@ -317,6 +325,22 @@ mod tests {
         let health = config.healthcheck.unwrap();
         assert_eq!(health.test, ["CMD-SHELL", "wget -q localhost"]);
         assert_eq!((health.interval, health.retries), (90_000_000_000, 3));
+    }
+
+    #[test]
+    fn an_entry_point_takes_the_command_away() {
+        let mut config = ContainerDefaults {
+            cmd: Some(vec!["old".into()]),
+            ..ContainerDefaults::default()
+        };
+        apply(
+            &mut config,
+            &["CMD [\"new\"]".into(), "ENTRYPOINT [\"e\"]".into()],
+        )
+        .unwrap();
+        assert_eq!(config.cmd.as_deref(), Some(&["new".to_owned()][..]));
+        apply(&mut config, &["ENTRYPOINT [\"f\"]".into()]).unwrap();
+        assert_eq!(config.cmd, None);
     }
 
     #[test]

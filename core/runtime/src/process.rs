@@ -57,6 +57,11 @@ impl Process {
     pub fn pid(&self) -> i32 {
         self.pid
     }
+    /// Its control group.
+    #[must_use]
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
     /// When the program was executed; `None` before [`Process::start`] succeeded.
     #[must_use]
     pub fn started_at(&self) -> Option<Timestamp> {

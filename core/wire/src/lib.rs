@@ -17,8 +17,10 @@ pub mod exec;
 pub mod filters;
 pub mod image;
 pub mod network;
+pub mod path_stat;
 pub mod progress;
 pub mod shape;
+pub mod stats;
 pub mod system;
 pub mod version;
 pub mod volume;
@@ -32,8 +34,8 @@ pub use gantry_model::{Reference, ReferenceError};
 pub use container::{
     ContainerCreateReply, ContainerCreateRequest, ContainerInspect, ContainerState,
     ContainerSummary, FilesystemChange, Health, HealthcheckResult, MountPoint, MountsUpdate,
-    NetworkSettings, Port, PortsUpdate, SummaryHostConfig, SummaryNetworkSettings, TopReply, UpdateReply, UpdateRequest,
-    WaitError, WaitReply,
+    NetworkSettings, Port, PortsUpdate, SummaryHostConfig, SummaryNetworkSettings, TopReply,
+    UpdateReply, UpdateRequest, WaitError, WaitReply,
 };
 pub use driver::{DriverState, DriverStatus};
 pub use event::{EventActor, EventMessage};
@@ -47,7 +49,9 @@ pub use network::{
     ConfigReference, Ipam, IpamConfig, Network, NetworkConnectRequest, NetworkContainer,
     NetworkCreateReply, NetworkCreateRequest, NetworkDisconnectRequest,
 };
+pub use path_stat::PathStat;
 pub use progress::{ErrorDetail, JsonMessage, ProgressDetail};
+pub use stats::ContainerStats;
 pub use system::{AuthConfig, AuthReply, SystemInfo, SystemVersion};
 pub use version::ApiVersion;
 pub use volume::{Volume, VolumeCreateRequest, VolumeListReply, VolumeUsage};

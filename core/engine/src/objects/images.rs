@@ -191,7 +191,7 @@ fn delete_item(removed: image::Removed) -> wire::ImageDeleteItem {
 ///
 /// # Errors
 /// What is no reference.
-pub(super) fn reference(name: &str, tag: Option<&str>) -> Result<Reference> {
+pub(crate) fn reference(name: &str, tag: Option<&str>) -> Result<Reference> {
     let text = match tag.filter(|tag| !tag.is_empty()) {
         Some(digest) if digest.contains(':') => format!("{name}@{digest}"),
         Some(tag) => format!("{name}:{tag}"),

@@ -9,3 +9,4 @@ mod transfer;
 mod volumes;
 
 pub use images::encode_image_event;
+pub(crate) use images::reference;

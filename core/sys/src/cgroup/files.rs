@@ -57,12 +57,17 @@ pub(super) fn write(path: &Path, value: impl AsRef<str>) -> Result<(), CgroupErr
     Writer::open(path.to_owned())?.write(value.as_ref())
 }
 
+/// No control file has more bytes to tell.
+const MAX: u64 = 1 << 20;
+
 /// The text of a control file, without the newline at its end.
 pub(super) fn read(path: &Path) -> Result<String, CgroupError> {
-    let mut text = String::new();
+    // Most fit; asking for the size first would be a call in vain, because the kernel does not know it.
+    let mut text = Vec::with_capacity(4096);
     File::open(path)
-        .and_then(|mut file| file.read_to_string(&mut text))
+        .and_then(|file| file.take(MAX).read_to_end(&mut text))
         .map_err(|e| CgroupError::new("read", path, e))?;
+    let mut text = String::from_utf8_lossy(&text).into_owned();
     text.truncate(text.trim_end().len());
     Ok(text)
 }

@@ -36,9 +36,8 @@ fn v2(dir: &Path) -> Result<Stats, CgroupError> {
             usage: files::number(&dir.join("memory.current")).unwrap_or(0),
             max_usage: files::number(&dir.join("memory.peak")).unwrap_or(0),
             limit: files::number(&dir.join("memory.max")).unwrap_or(u64::MAX),
-            failcnt: files::field(&dir.join("memory.events"), "max").unwrap_or(0),
+            failcnt: files::field(&dir.join("memory.events"), "oom").unwrap_or(0),
             stat: files::pairs(&dir.join("memory.stat")),
-            oom_kills: files::field(&dir.join("memory.events"), "oom_kill").unwrap_or(0),
         },
         pids: pids(dir),
         blkio: io_stat(&files::read(&dir.join("io.stat")).unwrap_or_default()),
@@ -49,7 +48,6 @@ fn v1(group: &Group) -> Stats {
     let mut stats = Stats::default();
     if let Some(dir) = group.dir("cpuacct") {
         let split = files::pairs(&dir.join("cpuacct.stat"));
-        stats.cpu.usage = files::number(&dir.join("cpuacct.usage")).unwrap_or(0);
         stats.cpu.user = get(&split, "user") * TICK;
         stats.cpu.kernel = get(&split, "system") * TICK;
         stats.cpu.per_cpu = files::read(&dir.join("cpuacct.usage_percpu"))
@@ -57,6 +55,8 @@ fn v1(group: &Group) -> Stats {
             .split_whitespace()
             .filter_map(|n| n.parse().ok())
             .collect();
+        // What `cpuacct.usage` says, without another file to read.
+        stats.cpu.usage = stats.cpu.per_cpu.iter().sum();
     }
     if let Some(dir) = group.dir("cpu") {
         let cpu = files::pairs(&dir.join("cpu.stat"));
@@ -74,7 +74,6 @@ fn v1(group: &Group) -> Stats {
                 .unwrap_or(u64::MAX),
             failcnt: number("memory.failcnt").unwrap_or(0),
             stat: files::pairs(&dir.join("memory.stat")),
-            oom_kills: group.oom_kills(),
         };
     }
     if let Some(dir) = group.dir("pids") {

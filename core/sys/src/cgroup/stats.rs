@@ -41,12 +41,10 @@ pub struct MemoryStats {
     pub max_usage: u64,
     /// The limit; `u64::MAX` for none.
     pub limit: u64,
-    /// How often the limit was met (v1).
+    /// How often the limit was met (v1), how often memory ran out (v2).
     pub failcnt: u64,
     /// `memory.stat`, line by line.
     pub stat: Vec<(String, u64)>,
-    /// Kills by the out-of-memory killer.
-    pub oom_kills: u64,
 }
 
 /// Processes.
