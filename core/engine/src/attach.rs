@@ -81,6 +81,13 @@ impl Engine {
         })
     }
 
+    /// A client typed the keys that detach it.
+    pub fn container_detached(&self, id: &str) {
+        if let Ok(container) = self.find(id) {
+            self.tell(&container.record(), "detach");
+        }
+    }
+
     /// Reads a container's log.
     ///
     /// # Errors

@@ -12,6 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
+use crate::exec::Stage;
+
 /// Registers a descriptor with the event loop.
 ///
 /// # Errors
@@ -77,13 +79,13 @@ pub(crate) struct UntilExit {
 type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl UntilExit {
-    /// `ended` becomes true when the exit code has been noted.
-    pub(crate) fn new(stream: FdStream, mut ended: watch::Receiver<bool>) -> Self {
+    /// The stage becomes [`Stage::Ended`] when the exit code has been noted.
+    pub(crate) fn new(stream: FdStream, mut stage: watch::Receiver<Stage>) -> Self {
         Self {
             stream: Some(stream),
             exit: Some(Box::pin(async move {
                 // An error means that the exec has been forgotten: it has ended then.
-                let _ = ended.wait_for(|ended| *ended).await;
+                let _ = stage.wait_for(|stage| *stage == Stage::Ended).await;
             })),
             grace: None,
         }
@@ -168,21 +170,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn output_ends_after_the_exit() {
         let (read, write) = rustix::pipe::pipe().unwrap();
-        let ended = watch::Sender::new(false);
-        let mut output = UntilExit::new(FdStream::new(read).unwrap(), ended.subscribe());
+        let stage = watch::Sender::new(Stage::Runs);
+        let mut output = UntilExit::new(FdStream::new(read).unwrap(), stage.subscribe());
         drop(write);
         let mut byte = [0u8];
         let early = tokio::time::timeout(Duration::from_secs(9), output.read(&mut byte)).await;
         assert!(early.is_err(), "ended before the exit");
-        ended.send_replace(true);
+        stage.send_replace(Stage::Ended);
         assert_eq!(output.read(&mut byte).await.unwrap(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_holds_it_open_for_ever() {
         let (read, _write) = rustix::pipe::pipe().unwrap();
-        let ended = watch::Sender::new(true);
-        let mut output = UntilExit::new(FdStream::new(read).unwrap(), ended.subscribe());
+        let stage = watch::Sender::new(Stage::Ended);
+        let mut output = UntilExit::new(FdStream::new(read).unwrap(), stage.subscribe());
         assert_eq!(output.read(&mut [0u8]).await.unwrap(), 0);
     }
 }

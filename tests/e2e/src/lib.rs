@@ -8,6 +8,7 @@
 mod engine;
 mod fixture;
 mod footprint;
+pub mod raw;
 mod run;
 
 pub use engine::{Engine, Options, bin_dir};

@@ -7,65 +7,79 @@ use futures_util::StreamExt;
 use gantry_engine::Attachment;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{DetachKeys, Taken, linger};
+use super::{Input, Outcome, Taken, linger};
 use crate::reply::log_bytes;
 
 /// Output is moved in pieces of this size; the monitor's frames are not looked into.
-const OUTPUT: usize = 64 << 10;
+const OUTPUT: usize = 256 << 10;
 const INPUT: usize = 16 << 10;
-
-/// What the client sends is for the container, for nobody, or scanned first.
-enum Input {
-    None,
-    Plain,
-    Scanned(DetachKeys),
-}
 
 /// Plays the log, then carries bytes both ways until the container's output ends, the client leaves or detaches.
 pub(crate) async fn pump(
-    mut taken: Taken,
+    taken: Taken,
     attachment: Attachment,
-    stdin: bool,
-    keys: DetachKeys,
-) -> io::Result<()> {
-    let input = match (stdin, attachment.tty) {
-        (false, _) => Input::None,
-        (true, false) => Input::Plain,
-        (true, true) => Input::Scanned(keys),
-    };
-    if let Some(logs) = attachment.replay {
-        let mut chunks = pin!(log_bytes(logs));
-        while let Some(chunk) = chunks.next().await {
-            taken.writer.write_all(&chunk).await?;
-        }
-    }
-    let Some(container) = attachment.stream else {
-        return taken.writer.shutdown().await;
-    };
-    let container = tokio::select! {
-        container = container => container,
-        () = taken.conn.clone().left() => return Ok(()),
-    };
-    let Ok(container) = container else {
-        // It will not start; the start's own caller is told why.
-        return taken.writer.shutdown().await;
-    };
+    input: Input,
+) -> io::Result<Outcome> {
     let left = taken.conn.clone().left();
-    let (mut client, mut to_client) = taken.split();
-    let (from_container, to_container) = container.into_split();
-    tokio::select! {
-        result = output(from_container, &mut to_client) => result?,
-        result = forward(&mut client, to_container, input, left) => result?,
+    let head = taken.head_read();
+    let (mut client, mut writer) = taken.split();
+    let replay = attachment.replay;
+    let mut played = Box::pin(async move {
+        head.await;
+        if let Some(logs) = replay {
+            let mut chunks = pin!(log_bytes(logs));
+            while let Some(chunk) = chunks.next().await {
+                writer.write_all(&chunk).await?;
+            }
+        }
+        io::Result::Ok(writer)
+    });
+    // Where live output goes, once what was before it has been played.
+    let mut to_client = None;
+    let mut left = pin!(left);
+    let container = match attachment.stream {
+        None => None,
+        Some(mut stream) => loop {
+            tokio::select! {
+                // An error means that it will not start; the start's own caller is told why.
+                container = &mut stream => break container.ok(),
+                writer = &mut played, if to_client.is_none() => to_client = Some(writer?),
+                () = left.as_mut() => return Ok(Outcome::Ended),
+            }
+        },
+    };
+    let outcome = match container {
+        None => {
+            live(&mut to_client, played, tokio::io::empty()).await?;
+            Outcome::Ended
+        }
+        Some(container) => {
+            let (from_container, to_container) = container.into_split();
+            tokio::select! {
+                result = live(&mut to_client, played, from_container) => {
+                    result.map(|()| Outcome::Ended)?
+                }
+                result = forward(&mut client, to_container, input, left) => result?,
+            }
+        }
+    };
+    if let Some(mut to_client) = to_client {
+        to_client.shutdown().await?;
+        linger(client).await;
     }
-    to_client.shutdown().await?;
-    linger(client).await;
-    Ok(())
+    Ok(outcome)
 }
 
-async fn output(
+/// Finishes what is `played` first, unless it is done and left its writer in the slot, then copies.
+async fn live<W: AsyncWrite + Unpin>(
+    slot: &mut Option<W>,
+    played: impl Future<Output = io::Result<W>>,
     mut container: impl AsyncRead + Unpin,
-    client: &mut (impl AsyncWrite + Unpin),
 ) -> io::Result<()> {
+    let client = match slot {
+        Some(client) => client,
+        None => slot.insert(played.await?),
+    };
     let mut buffer = vec![0; OUTPUT];
     loop {
         match container.read(&mut buffer).await? {
@@ -82,7 +96,7 @@ async fn forward(
     mut container: tokio::net::unix::OwnedWriteHalf,
     mut input: Input,
     left: impl Future<Output = ()>,
-) -> io::Result<()> {
+) -> io::Result<Outcome> {
     let mut buffer = vec![0; INPUT];
     let mut passed = Vec::new();
     loop {
@@ -101,7 +115,7 @@ async fn forward(
                 if detached {
                     // Dropping the half would shut it down, which is the end of input.
                     container.forget();
-                    return Ok(());
+                    return Ok(Outcome::Detached);
                 }
                 written
             }
@@ -117,7 +131,7 @@ async fn forward(
         let _ = container.shutdown().await;
     }
     left.await;
-    Ok(())
+    Ok(Outcome::Ended)
 }
 
 #[cfg(test)]
@@ -128,6 +142,7 @@ mod tests {
     use tokio::sync::oneshot;
     use tokio_util::sync::CancellationToken;
 
+    use super::super::DetachKeys;
     use super::*;
     use crate::socket::{Conn, Shared, Socket};
     use crate::transport::Stream;
@@ -135,13 +150,12 @@ mod tests {
     fn taken() -> (Taken, UnixStream) {
         let (here, client) = UnixStream::pair().unwrap();
         let socket = Arc::new(Socket::Unix(here));
-        let (reader, writer) = tokio::io::split(Stream::Plain(Shared(Arc::clone(&socket))));
+        let stream = Stream::Plain(Shared(Arc::clone(&socket)));
         let conn = Arc::new(Conn::new(socket, CancellationToken::new()));
         let taken = Taken {
             conn,
             early: bytes::Bytes::from_static(b"early "),
-            reader,
-            writer,
+            stream,
         };
         (taken, client)
     }
@@ -158,15 +172,15 @@ mod tests {
         (attachment, monitor)
     }
 
-    fn keys() -> DetachKeys {
-        DetachKeys::parse(None).unwrap()
+    fn input(tty: bool) -> Input {
+        Input::new(true, tty, DetachKeys::parse(None).unwrap())
     }
 
     #[tokio::test]
     async fn input_ends_before_output() {
         let (taken, mut client) = taken();
         let (attachment, mut monitor) = attachment(false);
-        let pump = tokio::spawn(pump(taken, attachment, true, keys()));
+        let pump = tokio::spawn(pump(taken, attachment, input(false)));
         client.write_all(b"input").await.unwrap();
         client.shutdown().await.unwrap();
         let mut input = Vec::new();
@@ -184,9 +198,9 @@ mod tests {
     async fn keys_detach_from_a_terminal() {
         let (taken, mut client) = taken();
         let (attachment, mut monitor) = attachment(true);
-        let pump = tokio::spawn(pump(taken, attachment, true, keys()));
+        let pump = tokio::spawn(pump(taken, attachment, input(true)));
         client.write_all(b"ls\x10\x11").await.unwrap();
-        pump.await.unwrap().unwrap();
+        assert_eq!(pump.await.unwrap().unwrap(), Outcome::Detached);
         let mut input = Vec::new();
         monitor.read_to_end(&mut input).await.unwrap();
         assert_eq!(input, b"early ls");

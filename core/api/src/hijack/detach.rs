@@ -1,5 +1,7 @@
 //! The key sequence with which a client leaves a terminal without ending what runs there.
 
+use base64::Engine as _;
+
 use crate::error::ApiError;
 
 const DEFAULT: &str = "ctrl-p,ctrl-q";
@@ -20,6 +22,11 @@ impl DetachKeys {
         let keys: Option<Vec<u8>> = text.split(',').map(key).collect();
         keys.map(|keys| Self { keys, matched: 0 })
             .ok_or_else(|| ApiError::bad_request(format!("Invalid detach keys ({text}) provided")))
+    }
+
+    /// The sequence's bytes.
+    pub(crate) fn to_base64(&self) -> String {
+        base64::engine::general_purpose::STANDARD.encode(&self.keys)
     }
 
     /// Appends to `out` those of the typed bytes that are not (or not yet) part of the sequence. True when the
@@ -81,8 +88,10 @@ mod tests {
             keys(Some("a,ctrl-a,ctrl-@,ctrl-_")),
             Some(vec![b'a', 1, 0, 31])
         );
+        let keys = DetachKeys::parse(Some("ctrl-a,b")).unwrap();
+        assert_eq!(keys.to_base64(), "AWI=");
         for bad in ["ctrl-", "ctrl-P", "ab", "a,", "ctrl-1"] {
-            assert_eq!(keys(Some(bad)), None, "{bad}");
+            assert!(DetachKeys::parse(Some(bad)).is_err(), "{bad}");
         }
     }
 

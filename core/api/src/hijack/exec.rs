@@ -3,11 +3,11 @@
 use std::io;
 use std::pin::pin;
 
-use gantry_engine::{ExecIo, ExecReader, ExecWriter};
+use gantry_engine::{EngineError, ExecIo, ExecReader, ExecWriter};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Mutex;
 
-use super::{DetachKeys, Taken, linger};
+use super::{DetachKeys, Outcome, Taken, linger};
 use crate::reply::frame_header;
 
 const OUTPUT: usize = 32 << 10;
@@ -18,43 +18,64 @@ const HEADER: usize = 8;
 type Sink<W> = Mutex<Option<W>>;
 
 /// Carries bytes both ways until the exec's output ends. The client may detach or leave before.
-pub(crate) async fn pump(taken: Taken, exec: ExecIo, keys: DetachKeys) -> io::Result<()> {
-    let (mut client, to_client) = taken.split();
+///
+/// The exec is being started while the client reads the head. Why it does not run is told where the client waits for
+/// output, as by dockerd; the exit code is in inspect.
+pub(crate) async fn pump(
+    taken: Taken,
+    started: impl Future<Output = Result<ExecIo, EngineError>>,
+    tty: bool,
+    keys: DetachKeys,
+) -> io::Result<Outcome> {
+    let head = taken.head_read();
+    let (mut client, mut to_client) = taken.split();
+    let exec = match started.await {
+        Ok(exec) => exec,
+        Err(error) => {
+            head.await;
+            to_client.write_all(&refusal(&error.message, tty)).await?;
+            to_client.shutdown().await?;
+            linger(client).await;
+            return Ok(Outcome::Ended);
+        }
+    };
     let sink = Mutex::new(Some(to_client));
     let mut outputs = pin!(async {
+        head.await;
         tokio::try_join!(
-            output(exec.stdout, 1, exec.tty, &sink),
-            output(exec.stderr, 2, exec.tty, &sink),
+            output(exec.stdout, 1, tty, &sink),
+            output(exec.stderr, 2, tty, &sink),
         )
     });
-    let keys = exec.tty.then_some(keys);
+    let keys = tty.then_some(keys);
     // Its input is not to end with the client's detaching.
-    let (_stdin, client) = tokio::select! {
+    let (_stdin, outcome) = tokio::select! {
         result = &mut outputs => {
             result?;
-            (None, Some(client))
+            (None, Outcome::Ended)
         }
-        stdin = input(&mut client, exec.stdin, keys) => (stdin, None),
+        stdin = input(&mut client, exec.stdin, keys) => (stdin, Outcome::Detached),
     };
     if let Some(mut to_client) = sink.lock().await.take() {
         to_client.shutdown().await?;
     }
-    match client {
-        Some(client) => linger(client).await,
-        None => drop(outputs.await?),
+    match outcome {
+        Outcome::Ended => linger(client).await,
+        Outcome::Detached => {
+            drop(client);
+            outputs.await?;
+        }
     }
-    Ok(())
+    Ok(outcome)
 }
 
-/// Tells the client why nothing runs, where it waits for output.
-pub(crate) async fn refuse(mut taken: Taken, tty: bool, message: String) -> io::Result<()> {
+fn refusal(message: &str, tty: bool) -> Vec<u8> {
     let words = format!("{message}\r\n");
-    if !tty {
-        let header = frame_header(1, words.len());
-        taken.writer.write_all(&header).await?;
-    }
-    taken.writer.write_all(words.as_bytes()).await?;
-    taken.writer.shutdown().await
+    let header = match tty {
+        true => Vec::new(),
+        false => frame_header(1, words.len()).to_vec(),
+    };
+    [header, words.into_bytes()].concat()
 }
 
 async fn output(

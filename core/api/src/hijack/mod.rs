@@ -3,6 +3,8 @@
 mod attach;
 mod detach;
 mod exec;
+mod frames;
+mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::response::Response;
 use bytes::Bytes;
+use http::header::HeaderName;
 use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
@@ -18,7 +21,7 @@ use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
-use tokio::io::{AsyncRead, AsyncReadExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, WriteHalf};
 
 use crate::error::ApiError;
 use crate::socket::{Conn, Socket};
@@ -26,7 +29,36 @@ use crate::transport::{Stream, Transport};
 
 pub(crate) use attach::pump as attach;
 pub(crate) use detach::DetachKeys;
-pub(crate) use exec::{pump as exec, refuse as refuse_exec};
+pub(crate) use exec::pump as exec;
+pub(crate) use websocket::WebSocket;
+
+/// How an attached client's connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The output ended, or the client left.
+    Ended,
+    /// The client typed its keys.
+    Detached,
+}
+
+/// What the client sends is for the container, for nobody, or scanned first.
+#[derive(Debug)]
+pub(crate) enum Input {
+    None,
+    Plain,
+    Scanned(DetachKeys),
+}
+
+impl Input {
+    /// Keys detach from terminals only.
+    pub(crate) fn new(wanted: bool, tty: bool, keys: DetachKeys) -> Self {
+        match (wanted, tty) {
+            (false, _) => Self::None,
+            (true, false) => Self::Plain,
+            (true, true) => Self::Scanned(keys),
+        }
+    }
+}
 
 /// A client that is awake has read the head before it was looked for so often; a timer would cost it a millisecond.
 const LOOKS: usize = 64;
@@ -68,8 +100,20 @@ impl<S: Sync> FromRequestParts<S> for Hijack {
 }
 
 impl Hijack {
-    /// Answers 101, and hands the connection to `run` once the client has read that.
+    /// Answers 101 and hands the connection to `run`.
     pub(crate) fn accept<F, R>(self, content_type: &'static str, run: F) -> Response
+    where
+        F: FnOnce(Taken) -> R + Send + 'static,
+        R: Future<Output = std::io::Result<()>> + Send + 'static,
+    {
+        let headers = [
+            (CONTENT_TYPE, HeaderValue::from_static(content_type)),
+            (UPGRADE, HeaderValue::from_static("tcp")),
+        ];
+        self.switch(headers, run)
+    }
+
+    fn switch<F, R>(self, named: [(HeaderName, HeaderValue); 2], run: F) -> Response
     where
         F: FnOnce(Taken) -> R + Send + 'static,
         R: Future<Output = std::io::Result<()>> + Send + 'static,
@@ -90,9 +134,8 @@ impl Hijack {
             .extensions_mut()
             .insert(ReasonPhrase::from_static(b"UPGRADED"));
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
+        headers.extend(named);
         response
     }
 
@@ -101,14 +144,10 @@ impl Hijack {
         let parts = downcast::<TokioIo<Transport>>(upgraded)
             .unwrap_or_else(|_| unreachable!("connections are made over `Transport` only"));
         let (stream, rest) = parts.io.into_inner().into_stream();
-        let early = [parts.read_buf, rest].concat().into();
-        head_was_read(&self.conn.socket).await;
-        let (reader, writer) = tokio::io::split(stream);
         Ok(Taken {
             conn: self.conn,
-            early,
-            reader,
-            writer,
+            early: [parts.read_buf, rest].concat().into(),
+            stream,
         })
     }
 }
@@ -139,15 +178,22 @@ pub(crate) struct Taken {
     pub(crate) conn: Arc<Conn>,
     /// What the client sent behind its request.
     early: Bytes,
-    reader: ReadHalf<Stream>,
-    pub(crate) writer: WriteHalf<Stream>,
+    stream: Stream,
 }
 
 impl Taken {
+    /// Resolves once output may follow the head. Input need not wait for it: who writes all before reading anything is
+    /// not kept waiting.
+    fn head_read(&self) -> impl Future<Output = ()> + Send + use<> {
+        let conn = self.conn.clone();
+        async move { head_was_read(&conn.socket).await }
+    }
+
     /// The client's bytes, and where output goes.
-    fn split(self) -> (impl tokio::io::AsyncRead + Send + Unpin, WriteHalf<Stream>) {
+    fn split(self) -> (impl AsyncRead + Send + Unpin, WriteHalf<Stream>) {
         let early = std::io::Cursor::new(self.early);
-        (early.chain(self.reader), self.writer)
+        let (reader, writer) = tokio::io::split(self.stream);
+        (early.chain(reader), writer)
     }
 }
 

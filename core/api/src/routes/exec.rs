@@ -4,14 +4,14 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use gantry_engine::{Engine, ErrorKind};
+use gantry_engine::{Engine, EngineError};
 use gantry_wire::{ExecCreateRequest, ExecStartRequest, IdReply, shape};
 use http::StatusCode;
 
 use super::containers::size;
 use crate::error::{ApiError, Result};
 use crate::extract::{Json, Path, Query, Version};
-use crate::hijack::{self, DetachKeys, Hijack};
+use crate::hijack::{self, DetachKeys, Hijack, Outcome};
 use crate::reply;
 
 pub(super) fn routes() -> Router<Engine> {
@@ -33,6 +33,7 @@ async fn create(
         return Err(ApiError::bad_request("no exec command specified"));
     }
     shape::exec_create_request(version, &mut request);
+    DetachKeys::parse(Some(&request.detach_keys))?;
     let id = engine.exec_create(&container, request).await?;
     reply::json(StatusCode::CREATED, &IdReply { id })
 }
@@ -50,22 +51,24 @@ async fn start(
         return Ok(StatusCode::OK.into_response());
     }
     let hijack = hijack?;
-    let exec = engine.exec_inspect(&id).await?;
-    let (tty, keys) = (exec.process_config.tty, exec.detach_keys);
+    let (tty, keys) = engine.exec_ready(&id)?;
     let keys = DetachKeys::parse(Some(&keys))?;
     let content_type = reply::output_type(version, tty);
-    match engine.exec_start(&id, request).await {
-        Ok(Some(io)) => Ok(hijack.accept(content_type, move |taken| hijack::exec(taken, io, keys))),
-        Ok(None) => Ok(StatusCode::OK.into_response()),
-        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Conflict) => {
-            Err(error.into())
+    // Started at once: the client has read the head by the time there is output.
+    let (starter, exec) = (engine.clone(), id.clone());
+    let started = tokio::spawn(async move { starter.exec_start(&exec, request).await });
+    let started = async {
+        let started = started
+            .await
+            .map_err(|e| EngineError::internal(e.to_string()))?;
+        started?.ok_or_else(|| EngineError::internal("the exec has no streams"))
+    };
+    Ok(hijack.accept(content_type, async move |taken| {
+        if hijack::exec(taken, started, tty, keys).await? == Outcome::Detached {
+            engine.exec_detached(&id);
         }
-        // dockerd has taken the connection over when it finds out that the command cannot be executed, and clients read
-        // the reason there and the exit code from inspect.
-        Err(error) => Ok(hijack.accept(content_type, move |taken| {
-            hijack::refuse_exec(taken, tty, error.message)
-        })),
-    }
+        Ok(())
+    }))
 }
 
 async fn resize(State(engine): State<Engine>, Path(id): Path, query: Query) -> Result<Response> {
@@ -75,5 +78,10 @@ async fn resize(State(engine): State<Engine>, Path(id): Path, query: Query) -> R
 }
 
 async fn inspect(State(engine): State<Engine>, Path(id): Path) -> Result {
-    reply::ok(&engine.exec_inspect(&id).await?)
+    let mut exec = engine.exec_inspect(&id).await?;
+    // Bytes in Go, which are base64 in JSON.
+    if !exec.detach_keys.is_empty() {
+        exec.detach_keys = DetachKeys::parse(Some(&exec.detach_keys))?.to_base64();
+    }
+    reply::ok(&exec)
 }

@@ -6,10 +6,11 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use gantry_engine::{AttachQuery, Engine, LogsQuery, WaitCondition};
+use gantry_wire::ApiVersion;
 
 use crate::error::{ApiError, Result};
 use crate::extract::{Client, Path, Query, Version};
-use crate::hijack::{self, DetachKeys, Hijack};
+use crate::hijack::{self, DetachKeys, Hijack, Input, Outcome, WebSocket};
 use crate::reply;
 
 pub(super) fn routes() -> Router<Engine> {
@@ -17,6 +18,7 @@ pub(super) fn routes() -> Router<Engine> {
         .route("/containers/{id}/wait", post(wait))
         .route("/containers/{id}/logs", get(logs))
         .route("/containers/{id}/attach", post(attach))
+        .route("/containers/{id}/attach/ws", get(attach_websocket))
 }
 
 /// The head is sent as soon as the wait is registered: clients start the container when they see it.
@@ -71,6 +73,17 @@ async fn logs(
     })
 }
 
+fn attach_query(query: &Query) -> AttachQuery {
+    AttachQuery {
+        stream: query.flag("stream"),
+        stdin: query.flag("stdin"),
+        stdout: query.flag("stdout"),
+        stderr: query.flag("stderr"),
+        logs: query.flag("logs"),
+        detach_keys: query.some("detachKeys").map(str::to_owned),
+    }
+}
+
 async fn attach(
     State(engine): State<Engine>,
     Path(id): Path,
@@ -78,19 +91,40 @@ async fn attach(
     query: Query,
     hijack: Hijack,
 ) -> Result {
-    let asked = AttachQuery {
-        stream: query.flag("stream"),
-        stdin: query.flag("stdin"),
-        stdout: query.flag("stdout"),
-        stderr: query.flag("stderr"),
-        logs: query.flag("logs"),
-        detach_keys: query.some("detachKeys").map(str::to_owned),
-    };
+    let asked = attach_query(&query);
     let keys = DetachKeys::parse(asked.detach_keys.as_deref())?;
     let stdin = asked.stdin;
     let attachment = engine.container_attach(&id, asked).await?;
     let content_type = reply::output_type(version, attachment.tty);
-    Ok(hijack.accept(content_type, move |taken| {
-        hijack::attach(taken, attachment, stdin, keys)
+    let input = Input::new(stdin, attachment.tty, keys);
+    Ok(hijack.accept(content_type, async move |taken| {
+        if hijack::attach(taken, attachment, input).await? == Outcome::Detached {
+            engine.container_detached(&id);
+        }
+        Ok(())
+    }))
+}
+
+async fn attach_websocket(
+    State(engine): State<Engine>,
+    Path(id): Path,
+    Version(version): Version,
+    query: Query,
+    socket: WebSocket,
+) -> Result {
+    let mut asked = attach_query(&query);
+    // Before 1.42 every stream was joined, whatever was asked for.
+    if version < ApiVersion::new(1, 42) {
+        (asked.stdin, asked.stdout, asked.stderr) = (true, true, true);
+    }
+    let keys = DetachKeys::parse(asked.detach_keys.as_deref())?;
+    let stdin = asked.stdin;
+    let attachment = engine.container_attach(&id, asked).await?;
+    let input = Input::new(stdin, attachment.tty, keys);
+    let binary = version >= ApiVersion::new(1, 28);
+    Ok(socket.accept(attachment, input, binary, move |outcome| {
+        if outcome == Outcome::Detached {
+            engine.container_detached(&id);
+        }
     }))
 }

@@ -4,15 +4,13 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bytes::Bytes;
-use futures_util::StreamExt;
-use gantry_engine::{Engine, EventsQuery};
+use gantry_engine::Engine;
 use gantry_wire::AuthConfig;
-use gantry_wire::shape::{self, Reply};
+use gantry_wire::shape::Reply;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, PRAGMA};
 
 use crate::error::Result;
-use crate::extract::{Client, Json, Query, Version};
+use crate::extract::{Json, Version};
 use crate::reply;
 
 pub(super) fn routes() -> Router<Engine> {

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::error::Result as Reply;
 use crate::extract::{Client, Json, Path};
-use crate::hijack::{DetachKeys, Hijack};
+use crate::hijack::{DetachKeys, Hijack, Input};
 use crate::reply;
 
 /// Echoes what a taken connection sends, until it half-closes.
@@ -35,7 +35,12 @@ async fn echo(hijack: Hijack) -> Reply {
     };
     let keys = DetachKeys::parse(None)?;
     Ok(hijack.accept(reply::RAW, move |taken| {
-        crate::hijack::attach(taken, attachment, true, keys)
+        let input = Input::new(true, false, keys);
+        async {
+            crate::hijack::attach(taken, attachment, input)
+                .await
+                .map(drop)
+        }
     }))
 }
 

@@ -195,7 +195,11 @@ mod tests {
         let taken = take(&mut stream, 601).await;
         let numbers: Vec<u64> = taken.iter().map(|(seq, _)| *seq).collect();
         assert_eq!(numbers, (3..604).collect::<Vec<_>>());
-        assert!((0..601).eq(taken.iter().map(|(_, action)| action.parse::<i32>().unwrap())));
+        assert!(
+            (0..601).eq(taken
+                .iter()
+                .map(|(_, action)| action.parse::<i32>().unwrap()))
+        );
     }
 
     #[tokio::test]

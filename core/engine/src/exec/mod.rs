@@ -18,7 +18,7 @@ use crate::container::Container;
 use crate::container::record::Phase;
 use crate::events::Attributes;
 use crate::{Engine, EngineError, Result};
-use streams::{console_size, drain, streams};
+use streams::{console_size, drain, refused_variable, streams};
 
 pub(crate) use streams::refused;
 
@@ -41,6 +41,8 @@ pub struct ExecIo {
 
 /// How long an exec that has ended, or was never started, is remembered.
 const REMEMBERED: Duration = Duration::from_secs(300);
+/// How often it is looked for those that may be forgotten.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// How long a client that sizes a terminal waits for it.
 const RESIZE: Duration = Duration::from_secs(10);
@@ -75,29 +77,41 @@ pub(crate) struct Exec {
 
 /// All execs of the engine.
 #[derive(Default)]
-pub(crate) struct Execs(Mutex<HashMap<ExecId, Arc<Exec>>>);
+pub(crate) struct Execs(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    execs: HashMap<ExecId, Arc<Exec>>,
+    /// When it was last looked for those that may be forgotten.
+    looked: Option<Instant>,
+}
 
 impl Execs {
     fn add(&self, exec: Arc<Exec>) {
-        let mut all = self.0.lock();
+        let mut known = self.0.lock();
         let now = Instant::now();
-        all.retain(|_, exec| {
-            let idle = exec.progress.lock().idle;
-            idle.is_none_or(|since| now.duration_since(since) < REMEMBERED)
-        });
-        all.insert(exec.id.clone(), exec);
+        let due = |at: Instant| now.duration_since(at) >= LOOK;
+        if known.looked.is_none_or(due) {
+            known.looked = Some(now);
+            known.execs.retain(|_, exec| {
+                let idle = exec.progress.lock().idle;
+                idle.is_none_or(|since| now.duration_since(since) < REMEMBERED)
+            });
+        }
+        known.execs.insert(exec.id.clone(), exec);
     }
 
     fn get(&self, id: &str) -> Result<Arc<Exec>> {
         let missing = || EngineError::not_found(format!("No such exec instance: {id}"));
         let key: ExecId = id.parse().map_err(|_| missing())?;
-        self.0.lock().get(&key).cloned().ok_or_else(missing)
+        self.0.lock().execs.get(&key).cloned().ok_or_else(missing)
     }
 
     /// Identifiers of a container's execs that run.
     pub(crate) fn running(&self, container: &ContainerId) -> Vec<String> {
-        let all = self.0.lock();
-        let mut ids: Vec<String> = all
+        let known = self.0.lock();
+        let mut ids: Vec<String> = known
+            .execs
             .values()
             .filter(|e| e.container == *container && e.progress.lock().process.is_some())
             .map(|e| e.id.to_string())
@@ -108,8 +122,8 @@ impl Execs {
 
     /// The container has ended, and its execs with it.
     pub(crate) fn ended(&self, container: &ContainerId) {
-        let all = self.0.lock();
-        for exec in all.values().filter(|e| e.container == *container) {
+        let known = self.0.lock();
+        for exec in known.execs.values().filter(|e| e.container == *container) {
             let mut progress = exec.progress.lock();
             progress.idle.get_or_insert_with(Instant::now);
         }
@@ -118,7 +132,7 @@ impl Execs {
     /// The container is gone.
     pub(crate) fn removed(&self, container: &ContainerId) {
         // Those that run still tell their exit code to whoever holds them.
-        self.0.lock().retain(|_, e| e.container != *container);
+        self.0.lock().execs.retain(|_, e| e.container != *container);
     }
 }
 
@@ -219,7 +233,7 @@ impl Engine {
         let request = ExecRequest {
             id: exec.id.clone(),
             argv: asked.cmd.0.clone(),
-            env: asked.env.clone().unwrap_or_default(),
+            env: environment(asked),
             cwd: Some(asked.working_dir.clone()).filter(|d| !d.is_empty()),
             user: Some(asked.user.clone()).filter(|u| !u.is_empty()),
             privileged: asked.privileged,
@@ -232,10 +246,13 @@ impl Engine {
             stdout: attach && asked.attach_stdout,
             stderr: attach && asked.attach_stderr,
         };
-        let mut started = match process.exec(request).await {
+        let started = match nameless(&request.env) {
+            Some(variable) => Err(refused_variable(variable)),
+            None => process.exec(request).await.map_err(refused),
+        };
+        let mut started = match started {
             Ok(started) => started,
-            Err(error) => {
-                let (error, exit_code) = refused(error);
+            Err((error, exit_code)) => {
                 let mut progress = exec.progress.lock();
                 progress.exit_code = Some(exit_code);
                 progress.idle = Some(Instant::now());
@@ -325,7 +342,10 @@ impl Engine {
                 entrypoint,
                 arguments,
                 privileged: Some(asked.privileged),
-                user: asked.user.clone(),
+                user: match asked.user.as_str() {
+                    "" => self.container_user(&exec.container),
+                    user => user.to_owned(),
+                },
             },
             open_stdin: asked.attach_stdin,
             open_stderr: asked.attach_stderr,
@@ -335,6 +355,11 @@ impl Engine {
             detach_keys: asked.detach_keys.clone(),
             pid: progress.pid.into(),
         })
+    }
+
+    fn container_user(&self, id: &ContainerId) -> String {
+        let container = self.containers.get(id);
+        container.map_or_else(String::new, |c| c.record().config.user.clone())
     }
 
     fn tell_exec(&self, container: &Container, exec: &Exec, action: &str) {
@@ -347,6 +372,17 @@ impl Engine {
         let attributes = [("execID".to_owned(), exec.id.to_string())].into();
         self.tell_with(&container.record(), &action, attributes);
     }
+}
+
+/// The variables that are asked for; an empty one is none.
+fn environment(asked: &wire::ExecCreateRequest) -> Vec<String> {
+    let variables = asked.env.iter().flatten();
+    variables.filter(|v| !v.is_empty()).cloned().collect()
+}
+
+/// A variable that has a value alone.
+fn nameless(env: &[String]) -> Option<&String> {
+    env.iter().find(|variable| variable.starts_with('='))
 }
 
 fn already_run(exec: &Exec) -> EngineError {

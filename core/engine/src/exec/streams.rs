@@ -16,11 +16,20 @@ pub(crate) fn refused(error: RuntimeError) -> (EngineError, i32) {
         StartErrorKind::Permission => (ErrorKind::BadRequest, 126),
         StartErrorKind::Other => (ErrorKind::Internal, 126),
     };
-    let message = format!(
-        "OCI runtime exec failed: exec failed: unable to start container process: {}: unknown",
-        error.message
-    );
+    let message = words(&error.message);
     (EngineError { kind, message }, exit_code)
+}
+
+/// As [`refused`], for a variable without a name.
+pub(super) fn refused_variable(variable: &str) -> (EngineError, i32) {
+    let why = format!("environment variable name can't be empty: {variable:?}");
+    (EngineError::internal(words(&why)), 126)
+}
+
+fn words(why: &str) -> String {
+    format!(
+        "OCI runtime exec failed: exec failed: unable to start container process: {why}: unknown"
+    )
 }
 
 /// A size that is one.
