@@ -180,7 +180,12 @@ pub struct Target<'a> {
 ///
 /// # Errors
 /// Whatever fails until the program runs; nothing is left of the process then.
-pub fn exec(target: &Target<'_>, plan: &ExecPlan, tty: bool, keep_fds: u32) -> Result<Born, Failure> {
+pub fn exec(
+    target: &Target<'_>,
+    plan: &ExecPlan,
+    tty: bool,
+    keep_fds: u32,
+) -> Result<Born, Failure> {
     let what = || "make the exec's process".to_owned();
     let bytes = to_bytes(plan).map_err(|e| plain(Stage::Plan, e.to_string()))?;
     let pid = Pid::from_raw(target.pid).ok_or_else(|| plain(Stage::Gone, what()))?;
@@ -213,7 +218,10 @@ pub fn exec(target: &Target<'_>, plan: &ExecPlan, tty: bool, keep_fds: u32) -> R
     sys::wait(first);
     match done {
         Ok(()) if born.pid > 0 => Ok(born),
-        Ok(()) => Err(plain(Stage::Gone, "the exec's process died while it was set up")),
+        Ok(()) => Err(plain(
+            Stage::Gone,
+            "the exec's process died while it was set up",
+        )),
         Err(failure) => {
             born.kill();
             Err(failure)

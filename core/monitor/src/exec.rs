@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use gantry_monitor::plan::{Cgroup, ExecPlan, Namespace, Namespaces};
+use gantry_monitor::plan::{Cgroup, ExecPlan, Hooks, Namespace, Namespaces};
 use gantry_monitor::protocol::{Stage, from_bytes};
 use rustix::fs::{Mode, OFlags};
 
@@ -29,12 +29,14 @@ pub(crate) struct Inherited<'a> {
     pub(crate) sync: OwnedFd,
     /// Standard input, output and error; none with a terminal.
     pub(crate) stdio: Option<[OwnedFd; 3]>,
+    /// How many descriptors from 3 on it keeps.
+    pub(crate) keep_fds: u32,
 }
 
 /// Runs as the child; ends with its program, or with an exit after the failure was reported.
 pub(crate) fn run(inherited: &Inherited<'_>) -> ! {
     let failure = match set_up(inherited) {
-        Ok(prepared) => prepared.exec(),
+        Ok(prepared) => prepared.exec(&Hooks::default()),
         Err(failure) => failure,
     };
     report(inherited.sync.as_fd(), failure)
@@ -97,7 +99,8 @@ fn be_born(inherited: &Inherited<'_>, labels: &Labels) -> Step<()> {
         sys::set_groups(&[]).at(Stage::Namespace, what)?;
         sys::set_ids(0, 0).at(Stage::Namespace, what)?;
     }
-    sys::close_all_but(labels.fds().chain([inherited.sync.as_raw_fd()]))
+    let kept = 3..3 + i32::try_from(inherited.keep_fds).unwrap_or(0);
+    sys::close_all_but(labels.fds().chain([inherited.sync.as_raw_fd()]).chain(kept))
         .at(Stage::Setup, || "close descriptors".into())?;
     match sys::clone3(libc::CLONE_PARENT as u64, None).at(Stage::Namespace, what)? {
         Fork::Child => Ok(()),

@@ -47,7 +47,13 @@ pub(crate) fn plain(stage: Stage, message: impl Into<String>) -> Failure {
 
 /// The error as Go prints it (`no such file or directory`), which is what Docker's users know.
 pub(crate) fn words(errno: Errno) -> String {
-    let text = std::io::Error::from(errno).to_string();
+    words_of(&errno.into())
+}
+
+/// A system's error as Go prints it: `no such file or directory`.
+#[must_use]
+pub fn words_of(error: &std::io::Error) -> String {
+    let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     let mut chars = text.chars();
     match chars.next() {

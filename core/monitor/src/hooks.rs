@@ -67,7 +67,12 @@ fn one(hook: &Hook, state: &str) -> Result<(), String> {
         .map_err(|e| format!("fork/exec {}: {}", hook.path.display(), words(e)))?;
     let status = match wait(&mut child, hook.timeout).map_err(words)? {
         Some(status) => status,
-        None => return Err(format!("hook ran past specified timeout of {}s", hook.timeout.unwrap_or(0))),
+        None => {
+            return Err(format!(
+                "hook ran past specified timeout of {}s",
+                hook.timeout.unwrap_or(0)
+            ));
+        }
     };
     if status.success() {
         return Ok(());
@@ -129,7 +134,9 @@ mod tests {
     fn sh(script: &str, timeout: Option<u32>) -> Hook {
         Hook {
             path: "/bin/sh".into(),
-            args: ["hook-name", "-c", script, "zero", "one"].map(str::to_owned).to_vec(),
+            args: ["hook-name", "-c", script, "zero", "one"]
+                .map(str::to_owned)
+                .to_vec(),
             env: vec!["A=b c".into()],
             timeout,
         }
@@ -139,16 +146,30 @@ mod tests {
     fn hooks_are_told_the_state_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
-        let script = format!("cat > {0}; echo \"$1 $A ${{HOME-none}}\" >> {0}", out.display());
+        let script = format!(
+            "cat > {0}; echo \"$1 $A ${{HOME-none}}\" >> {0}",
+            out.display()
+        );
         let hooks = [sh(&script, Some(20))];
-        run(&hooks, "prestart", r#"{"id":"x","annotations":{"a":"b"}}"#, "creating", 7).unwrap();
+        run(
+            &hooks,
+            "prestart",
+            r#"{"id":"x","annotations":{"a":"b"}}"#,
+            "creating",
+            7,
+        )
+        .unwrap();
         let text = std::fs::read_to_string(&out).unwrap();
         assert_eq!(
             text,
             "{\"id\":\"x\",\"annotations\":{\"a\":\"b\"},\"status\":\"creating\",\"pid\":7}one b c none\n"
         );
         run(&hooks, "poststop", "{}", "stopped", 0).unwrap();
-        assert!(std::fs::read_to_string(&out).unwrap().starts_with(r#"{"status":"stopped"}"#));
+        assert!(
+            std::fs::read_to_string(&out)
+                .unwrap()
+                .starts_with(r#"{"status":"stopped"}"#)
+        );
     }
 
     #[test]
@@ -157,13 +178,23 @@ mod tests {
         let out = dir.path().join("out");
         let touch = sh(&format!("touch {}", out.display()), None);
         let hooks = [sh("echo because >&2; exit 3", None), touch];
-        let e = run(&hooks, "createRuntime", "{}", "creating", 1).unwrap_err().to_string();
-        assert_eq!(e, "error running createRuntime hook #0: exit status: 3, output: because");
+        let e = run(&hooks, "createRuntime", "{}", "creating", 1)
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            e,
+            "error running createRuntime hook #0: exit status: 3, output: because"
+        );
         assert!(!out.exists());
         let e = run(&[sh("sleep 60", Some(0))], "poststop", "{}", "stopped", 0).unwrap_err();
         assert!(e.to_string().contains("past specified timeout"), "{e}");
-        let gone = Hook { path: "/no/such".into(), ..Hook::default() };
-        let e = run(&[gone], "poststop", "{}", "stopped", 0).unwrap_err().to_string();
+        let gone = Hook {
+            path: "/no/such".into(),
+            ..Hook::default()
+        };
+        let e = run(&[gone], "poststop", "{}", "stopped", 0)
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             e,
             "error running poststop hook #0: fork/exec /no/such: no such file or directory"

@@ -20,8 +20,10 @@
 extern crate self as gantry_monitor;
 
 pub mod client;
+pub mod direct;
 mod exec;
 mod fault;
+pub mod hooks;
 mod init;
 mod monitor;
 pub mod options;
@@ -32,4 +34,5 @@ mod sync;
 mod sys;
 mod zygote;
 
+pub use fault::words_of;
 pub use zygote::run as serve_zygote;

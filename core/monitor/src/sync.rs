@@ -28,6 +28,8 @@ pub(crate) enum Packet {
     Root(OwnedFd),
     /// The child: the container's first process is this one (made by the child, as a child of the monitor).
     Pid(i32),
+    /// The child: the mounts are there, it is time for the hooks; it waits for `Go`.
+    Hooks,
     /// The child: everything is set up.
     Ready,
     /// The child: it could not, and exits.
@@ -67,6 +69,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, packet: &Packet) {
             bytes.push(b'P');
             bytes.extend(pid.to_ne_bytes());
         }
+        Packet::Hooks => bytes.push(b'H'),
         Packet::Ready => bytes.push(b'R'),
         Packet::Go => bytes.push(b'G'),
         Packet::End => return,
@@ -111,6 +114,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Option<Packet> {
         b'P' => content
             .first_chunk()
             .map_or(Packet::End, |pid| Packet::Pid(i32::from_ne_bytes(*pid))),
+        b'H' => Packet::Hooks,
         b'R' => Packet::Ready,
         b'G' => Packet::Go,
         b'F' => Packet::Failed(

@@ -2,7 +2,7 @@
 //! little and stays shared with every monitor.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use gantry_monitor::client::{MAX_INLINE, receive_bytes};
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -64,10 +64,23 @@ fn borrowed() -> std::os::fd::BorrowedFd<'static> {
 /// Executes this program again from a sealed copy in memory, so that a container that gets hold of `/proc/PID/exe`
 /// cannot write to the file on the host (CVE-2019-5736).
 fn seal_self() -> io::Result<()> {
-    let exe = std::fs::read_link("/proc/self/exe")?;
-    if exe.as_os_str().as_encoded_bytes().starts_with(b"/memfd:") {
+    if is_sealed_copy()? {
         return Ok(());
     }
+    let copy = sealed_copy()?;
+    let name = c"gantry-monitor";
+    debug_assert_ne!(copy.as_raw_fd(), SOCKET);
+    Err(sys::exec_file(copy.as_fd(), &[name, c"zygote"]).into())
+}
+
+/// Whether this program runs from a [`sealed_copy`].
+pub(crate) fn is_sealed_copy() -> io::Result<bool> {
+    let exe = std::fs::read_link("/proc/self/exe")?;
+    Ok(exe.as_os_str().as_encoded_bytes().starts_with(b"/memfd:"))
+}
+
+/// This program in memory, where nobody can change it.
+pub(crate) fn sealed_copy() -> io::Result<OwnedFd> {
     let file = std::fs::File::open("/proc/self/exe")?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let copy = rustix::fs::memfd_create("gantry-monitor", flags)?;
@@ -76,7 +89,5 @@ fn seal_self() -> io::Result<()> {
         &copy,
         SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
     )?;
-    let name = c"gantry-monitor";
-    debug_assert_ne!(copy.as_raw_fd(), SOCKET);
-    Err(sys::exec_file(copy.as_fd(), &[name, c"zygote"]).into())
+    Ok(copy)
 }

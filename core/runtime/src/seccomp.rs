@@ -1,6 +1,6 @@
 //! Seccomp filters between Docker's profiles, the OCI form and the compiled program; each made once.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use gantry_sys::caps::CapSet;
 use gantry_sys::host::HostFacts;
@@ -22,7 +22,8 @@ type Cache<K, V> = Mutex<Vec<(K, Arc<V>)>>;
 /// Filters by what they were made from, programs by their filter.
 #[derive(Debug)]
 pub(crate) struct Seccomp {
-    default: Profile,
+    /// Docker's, read when it is asked for.
+    default: OnceLock<Profile>,
     arch: Option<Arch>,
     kernel: (u32, u32),
     filters: Cache<(Option<String>, CapSet), oci::LinuxSeccomp>,
@@ -44,12 +45,19 @@ impl From<oci_spec::OciSpecError> for SpecError {
 impl Seccomp {
     pub(crate) fn new(host: &HostFacts) -> Result<Self, SpecError> {
         Ok(Self {
-            default: Profile::parse(DEFAULT_PROFILE)?,
+            default: OnceLock::new(),
             arch: Arch::from_machine(&host.machine),
             kernel: host.kernel,
             filters: Mutex::default(),
             programs: Mutex::default(),
         })
+    }
+    fn default(&self) -> Result<&Profile, SpecError> {
+        if let Some(profile) = self.default.get() {
+            return Ok(profile);
+        }
+        let profile = Profile::parse(DEFAULT_PROFILE)?;
+        Ok(self.default.get_or_init(|| profile))
     }
     fn arch(&self) -> Result<Arch, SpecError> {
         self.arch.ok_or_else(|| {
@@ -71,7 +79,7 @@ impl Seccomp {
         cached(&self.filters, known, || {
             let filter = match profile {
                 Some(json) => Profile::parse(json)?.resolve(to)?,
-                None => self.default.resolve(to)?,
+                None => self.default()?.resolve(to)?,
             };
             Ok(((profile.map(str::to_owned), caps), to_oci(&filter)?))
         })

@@ -100,6 +100,7 @@ impl Monitor {
                 plan,
                 sync: theirs,
                 stdio,
+                keep_fds: 0,
             }),
         }
     }
@@ -128,7 +129,7 @@ impl Monitor {
                         return self.exec_ended(pid, status);
                     }
                 }
-                Packet::Ready | Packet::Go | Packet::Root(_) => {}
+                Packet::Hooks | Packet::Ready | Packet::Go | Packet::Root(_) => {}
                 Packet::End => return self.exec_started(at),
             }
         }

@@ -4,6 +4,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use gantry_monitor::client::SOCKET_NAME;
+use gantry_monitor::hooks;
 use gantry_monitor::plan::{Cgroup, Namespace};
 use gantry_monitor::protocol::{ExitRecord, Failure, Message};
 use rustix::fs::{Mode, OFlags};
@@ -64,7 +65,9 @@ impl Monitor {
         let exited_at = sys::now();
         self.kill_rest();
         while let Some((pid, status)) = sys::reap() {
-            self.exec_ended(pid, status);
+            if !self.log.reaped(pid, status) {
+                self.exec_ended(pid, status);
+            }
         }
         self.execs_gone();
         self.streams.drain(&mut self.log, &mut self.conns);
@@ -97,7 +100,9 @@ impl Monitor {
                 break;
             }
             while let Some((pid, status)) = sys::reap() {
-                self.exec_ended(pid, status);
+                if !self.log.reaped(pid, status) {
+                    self.exec_ended(pid, status);
+                }
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
@@ -107,6 +112,10 @@ impl Monitor {
     /// client that neither reads nor goes keeps this process, but nothing else.
     fn leave(&mut self) -> ! {
         let _ = std::fs::remove_file(self.socket_dir.join(SOCKET_NAME));
+        let (list, state) = (&self.hooks.poststop, &self.hooks.state);
+        if let Err(e) = hooks::run(list, "poststop", state, "stopped", 0) {
+            eprintln!("gantry-monitor: {}: {e}", self.id);
+        }
         let is_control = |c: &Conn| c.mode == ConnMode::Control;
         for _ in 0..FLUSH_ROUNDS {
             self.close_if(|c| !c.backlog() && !is_control(c));

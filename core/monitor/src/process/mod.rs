@@ -7,13 +7,15 @@ mod program;
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::DirBuilderExt;
 
-use gantry_monitor::plan::{Process, Rlimit};
+use gantry_monitor::hooks;
+use gantry_monitor::plan::{Hooks, Process, Rlimit};
 use gantry_monitor::protocol::{Failure, Stage};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::fault::{At, Step, failure, words};
+use crate::fault::{At, Step, failure, plain, words};
 use crate::sys;
 pub(crate) use identity::{Identity, resolve};
 
@@ -119,7 +121,9 @@ fn enter_cwd(root: &OwnedFd, process: &Process) -> Step<Cwd> {
     let open = || rustix::fs::openat2(root, path, DIRECTORY, Mode::empty(), ResolveFlags::IN_ROOT);
     let dir = match open() {
         Err(Errno::NOENT) if process.create_cwd => {
-            let made = std::fs::create_dir_all(path);
+            let mut builder = std::fs::DirBuilder::new();
+            // Nothing has masked any permission so far.
+            let made = builder.recursive(true).mode(0o755).create(path);
             made.at(Stage::Cwd, || format!("mkdir {path}"))?;
             open()
         }
@@ -139,15 +143,16 @@ impl Prepared {
         self.identity.uid
     }
 
-    /// Gives up privileges, installs the filter and execs. Returns only with the reason why it could not.
-    pub(crate) fn exec(self) -> Failure {
-        match self.try_exec() {
+    /// Gives up privileges, installs the filter, runs the `startContainer` hooks and execs. Returns only with the reason
+    /// why it could not.
+    pub(crate) fn exec(self, hooks: &Hooks) -> Failure {
+        match self.try_exec(hooks) {
             Ok(never) => match never {},
             Err(failure) => failure,
         }
     }
 
-    fn try_exec(self) -> Step<std::convert::Infallible> {
+    fn try_exec(self, hooks: &Hooks) -> Step<std::convert::Infallible> {
         let process = &self.process;
         let argv = strings(&process.argv)?;
         let env = strings(&process.env)?;
@@ -177,6 +182,9 @@ impl Prepared {
             let what = || format!("chdir to cwd ({:?}) set in config.json failed", process.cwd);
             rustix::process::fchdir(dir).at(Stage::Cwd, what)?;
         }
+        let (list, pid) = (&hooks.start_container, std::process::id().cast_signed());
+        hooks::run(list, "startContainer", &hooks.state, "created", pid)
+            .map_err(|e| plain(Stage::Setup, e.to_string()))?;
         let errno = sys::execve(&self.program, &argv, &env);
         let stage = match errno {
             Errno::NOENT => Stage::NotFound,
