@@ -1,13 +1,15 @@
-//! docs/compatibility.md is generated from tests/compatibility.tsv.
+//! docs/compatibility.md is generated from tests/compatibility.tsv and the tables of tests/checklists.
+
+mod checklists;
 
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 const TABLE: &str = "tests/compatibility.tsv";
 const DOCUMENT: &str = "docs/compatibility.md";
-const HEAD: &str = "# Compatibility\n\n<!-- Generated from tests/compatibility.tsv by `cargo xtask compatibility`. -->\n\nWhat \
+const HEAD: &str = "# Compatibility\n\n<!-- Generated from tests/compatibility.tsv and tests/checklists by `cargo xtask compatibility`. -->\n\nWhat \
      works as Docker's engine does, what does not yet, and which test tells.\n";
 
 struct Row {
@@ -19,25 +21,16 @@ struct Row {
 }
 
 fn rows(root: &Path) -> Result<Vec<Row>> {
-    let text = fs::read_to_string(root.join(TABLE)).context(TABLE)?;
-    text.lines()
-        .skip(1)
-        .map(|line| {
-            let mut cells = line.split('\t').map(str::to_owned);
-            let mut next = || {
-                cells
-                    .next()
-                    .with_context(|| format!("{TABLE}: too few cells in {line:?}"))
-            };
-            Ok(Row {
-                area: next()?,
-                item: next()?,
-                status: next()?,
-                test: next()?,
-                note: next()?,
-            })
+    let rows = cells(root, TABLE)?.into_iter();
+    Ok(rows
+        .map(|[area, item, status, test, note]| Row {
+            area,
+            item,
+            status,
+            test,
+            note,
         })
-        .collect()
+        .collect())
 }
 
 fn render(root: &Path) -> Result<String> {
@@ -61,7 +54,34 @@ fn render(root: &Path) -> Result<String> {
             row.item, row.status, row.note
         ));
     }
+    checklists::render(root, &mut text)?;
     Ok(text)
+}
+
+/// Cells of a table, without its head.
+fn cells<const N: usize>(root: &Path, table: &str) -> Result<Vec<[String; N]>> {
+    let text = fs::read_to_string(root.join(table)).with_context(|| table.to_owned())?;
+    text.lines()
+        .skip(1)
+        .map(|line| {
+            let cells: Vec<String> = line.split('\t').map(str::to_owned).collect();
+            let cells: Result<[String; N], _> = cells.try_into();
+            cells.map_err(|_| anyhow!("{table}: not {N} cells in {line:?}"))
+        })
+        .collect()
+}
+
+/// Fails unless `file::function` is in the tree.
+fn is_test(root: &Path, table: &str, test: &str) -> Result<()> {
+    let (file, name) = test
+        .split_once("::")
+        .with_context(|| format!("{table}: {test:?} is no test"))?;
+    let source = fs::read_to_string(root.join(file)).with_context(|| format!("{table}: {file}"))?;
+    ensure!(
+        source.contains(&format!("fn {name}(")),
+        "{table}: {file} has no test {name}"
+    );
+    Ok(())
 }
 
 /// Writes the document.
@@ -83,17 +103,8 @@ pub(crate) fn check(root: &Path) -> Result<()> {
             row.status
         );
         if row.status == "works" || row.status == "partly" {
-            let (file, name) = row
-                .test
-                .split_once("::")
-                .with_context(|| format!("{TABLE}: {}: no test", row.item))?;
-            let source =
-                fs::read_to_string(root.join(file)).with_context(|| format!("{TABLE}: {file}"))?;
-            ensure!(
-                source.contains(&format!("fn {name}(")),
-                "{TABLE}: {file} has no test {name}"
-            );
+            is_test(root, TABLE, &row.test).with_context(|| row.item.clone())?;
         }
     }
-    Ok(())
+    checklists::check(root)
 }
