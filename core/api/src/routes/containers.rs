@@ -7,7 +7,7 @@ use axum::response::Response;
 use axum::routing::{delete, get, post};
 use gantry_engine::{Engine, ListQuery, RemoveOptions};
 use gantry_wire::shape::{self, Reply};
-use gantry_wire::{ContainerCreateRequest, UpdateRequest};
+use gantry_wire::{ContainerCreateRequest, UpdateRequest, lenient};
 use http::StatusCode;
 
 use crate::error::{ApiError, Result};
@@ -131,7 +131,7 @@ async fn update(
     Version(version): Version,
     body: Json<UpdateRequest>,
 ) -> Result {
-    let mut request = body.or_default();
+    let mut request = body.0.ok_or(lenient::Error::Empty)?;
     shape::update_request(version, &mut request);
     reply::ok(&engine.container_update(&id, request).await?)
 }

@@ -10,7 +10,7 @@ use gantry_wire::shape::Reply;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, PRAGMA};
 
 use crate::error::Result;
-use crate::extract::{Json, Version};
+use crate::extract::{Json, Query, Version};
 use crate::reply;
 
 pub(super) fn routes() -> Router<Engine> {
@@ -24,7 +24,9 @@ pub(super) fn routes() -> Router<Engine> {
 
 /// What needs no engine.
 pub(super) fn engineless<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new().route("/_ping", get(ping).head(ping_head))
+    Router::new()
+        .route("/_ping", get(ping).head(ping_head))
+        .route("/build/prune", post(build_prune))
 }
 
 /// What clients learn from a ping, beyond what every answer tells.
@@ -43,6 +45,23 @@ async fn ping() -> impl IntoResponse {
 
 async fn ping_head() -> impl IntoResponse {
     (PING, [(CONTENT_LENGTH, "0")])
+}
+
+/// There is no cache of builds, so nothing of it is removed.
+async fn build_prune(query: Query) -> Result {
+    query.filters()?.check(&[
+        "until",
+        "unused-for",
+        "id",
+        "parent",
+        "type",
+        "description",
+        "inuse",
+        "shared",
+        "private",
+    ])?;
+    query.number("keep-storage")?;
+    reply::ok(&serde_json::json!({"CachesDeleted": null, "SpaceReclaimed": 0}))
 }
 
 async fn version(State(engine): State<Engine>) -> Result {

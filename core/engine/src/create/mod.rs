@@ -56,14 +56,16 @@ impl Engine {
         let options = host_config.security_opt.as_deref().unwrap_or_default();
         Security::parse(options, facts.apparmor)?;
         security::devices(&host_config, !self.config.load().cdi_spec_dirs.is_empty())?;
-        let warnings = validate::host_config(&config, &host_config, facts)?;
+        validate::host_config(&config, &host_config, facts)?;
+        let warnings = validate::adjust(&mut host_config, facts);
         ports::requests(&config, &host_config)?;
         egress::list(&config, &host_config)?;
         gantry_logs::check(&host_config.log_config.kind, &host_config.log_config.config)?;
         let wanted = mounts::collect(&config, &host_config, |from| Ok(self.find(from)?.record()))?;
         let id = ContainerId::generate();
         self.host_name(&mut config, &host_config, &id);
-        let networks = self.network_wishes(&config, &host_config, &networking_config);
+        let networks = self.network_wishes(&config, &host_config, &networking_config)?;
+        self.check_wishes(&networks, &host_config)?;
         let (name, reserved) = self.take_name(name, &id)?;
         let (userns, _held) = self.choose_userns(&id, &host_config)?;
         let record = Record {
@@ -221,10 +223,10 @@ impl Engine {
         config: &ContainerConfig,
         host: &HostConfig,
         networking: &NetworkingConfig,
-    ) -> BTreeMap<String, EndpointSettings> {
+    ) -> Result<BTreeMap<String, EndpointSettings>> {
         let mode = host.network_mode.as_str();
         if mode.starts_with("container:") || config.network_disabled {
-            return BTreeMap::new();
+            return Ok(BTreeMap::new());
         }
         let canonical = |name: &str| match name {
             "default" => "bridge".to_owned(),
@@ -245,7 +247,11 @@ impl Engine {
         let main = wishes.entry(canonical(mode)).or_default();
         if main.mac_address.is_empty() {
             main.mac_address.clone_from(&config.mac_address);
+        } else if !config.mac_address.is_empty() && config.mac_address != main.mac_address {
+            return Err(EngineError::bad_request(
+                "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty",
+            ));
         }
-        wishes
+        Ok(wishes)
     }
 }

@@ -96,10 +96,11 @@ impl Engine {
                 container.id
             ))
         };
-        let record = container.record();
-        if record.state.phase == Phase::Restarting {
-            return self.cancel_restart(&container, None, None).await;
+        let between = container.record().state.phase == Phase::Restarting;
+        if between && self.cancel_restart(&container).await? {
+            return Ok(());
         }
+        let record = container.record();
         let process = container
             .process()
             .filter(|_| record.state.phase.has_process());
@@ -133,8 +134,9 @@ impl Engine {
         timeout: Option<i64>,
     ) -> Result<()> {
         let record = container.record();
-        if record.state.phase == Phase::Restarting {
-            return self.cancel_restart(container, signal, timeout).await;
+        if record.state.phase == Phase::Restarting && self.cancel_restart(container).await? {
+            self.tell(&container.record(), "stop");
+            return Ok(());
         }
         let Some(process) = container.process() else {
             return Ok(());
@@ -207,21 +209,11 @@ impl Engine {
         self.records.note(&record)
     }
 
-    /// A container between two runs is not to run again.
-    async fn cancel_restart(
-        &self,
-        container: &Arc<Container>,
-        signal: Option<i32>,
-        timeout: Option<i64>,
-    ) -> Result<()> {
-        let turn = container.queue.lock().await;
+    /// A container between two runs is not to run again; `false` when it is between two runs no more.
+    async fn cancel_restart(&self, container: &Arc<Container>) -> Result<bool> {
+        let _turn = container.queue.lock().await;
         if container.record().state.phase != Phase::Restarting {
-            drop(turn);
-            // It was started meanwhile: then it is stopped like any other.
-            return match container.record().state.phase.has_process() {
-                true => Box::pin(self.stop(container, signal, timeout)).await,
-                false => Ok(()),
-            };
+            return Ok(false);
         }
         {
             let mut live = container.live.lock();
@@ -239,8 +231,7 @@ impl Engine {
             progress.exits += 1;
             progress.running = false;
         });
-        self.tell(&record, "stop");
-        Ok(())
+        Ok(true)
     }
 }
 

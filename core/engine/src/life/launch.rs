@@ -22,6 +22,7 @@ impl Engine {
         container: &Arc<Container>,
         record: &Record,
     ) -> Result<Arc<Process>, Failure> {
+        self.reach_log_receiver(record).await?;
         let (userns, network) = self.user_namespaces(record).await?;
         let (root, sandbox, sources) = tokio::join!(
             self.root(record),
@@ -29,7 +30,8 @@ impl Engine {
             self.mount_sources(record),
         );
         let (root, sandbox, sources) = (root?, sandbox?, sources?);
-        let input = self.spec_input(record, &sandbox.files, &sources)?;
+        let mut input = self.spec_input(record, &sandbox.files, &sources)?;
+        input.env.splice(0..0, self.link_env(record)?);
         let spec = self.services.runtime.build_spec(&input)?;
         let request = CreateRequest {
             id: record.id.clone(),

@@ -4,6 +4,7 @@ mod exit;
 mod health;
 mod kill;
 mod launch;
+mod links;
 mod network;
 mod order;
 mod pause;

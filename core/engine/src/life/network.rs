@@ -1,15 +1,16 @@
 //! A container's place in the network, from its record to the network service.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
-use gantry_model::container::EndpointSettings;
+use gantry_model::container::{EndpointSettings, HostConfig};
 use gantry_network::{EndpointConfig, EndpointInfo, Link, Sandbox, SandboxMode, SandboxSpec};
 
 use crate::container::record::Record;
 use crate::create::{egress, ports};
 use crate::events::Attributes;
-use crate::{Engine, EngineError, Result};
+use crate::{Engine, EngineError, ErrorKind, Result};
 
 impl Engine {
     /// Makes the sandbox, not yet connected; in `made`, a network namespace that is new, when there is one.
@@ -59,9 +60,9 @@ impl Engine {
 
     /// Connects the sandbox to every network that is wanted, the main one first, and publishes ports.
     pub(super) async fn join_networks(&self, record: &Record) -> Result<()> {
-        let main = record.host_config.network_mode.as_str();
+        let main = self.main_network(record);
         let mut wishes: Vec<_> = record.networks.iter().collect();
-        wishes.sort_by_key(|(name, _)| name.as_str() != main);
+        wishes.sort_by_key(|(name, _)| **name != main);
         for (network, wish) in wishes {
             self.join_network(record, network, wish).await?;
         }
@@ -80,7 +81,7 @@ impl Engine {
         wish: &EndpointSettings,
     ) -> Result<EndpointInfo> {
         let mut config = self.endpoint_config(wish)?;
-        if network == record.host_config.network_mode {
+        if network == self.main_network(record) {
             config
                 .links
                 .extend(self.links(record.host_config.links.iter().flatten())?);
@@ -90,6 +91,37 @@ impl Engine {
         let driver = networks.get(network).map(|n| n.driver).unwrap_or_default();
         self.tell_network("connect", &joined, &driver, record);
         Ok(joined)
+    }
+
+    /// The name of the network that a container's mode means.
+    fn main_network(&self, record: &Record) -> String {
+        let mode = &record.host_config.network_mode;
+        let known = self.services.networks.get(mode);
+        known.map_or_else(|_| mode.clone(), |network| network.name)
+    }
+
+    /// Checks what is wished of networks before there is a container; networks that are missing may come.
+    pub(crate) fn check_wishes(
+        &self,
+        wishes: &BTreeMap<String, EndpointSettings>,
+        host: &HostConfig,
+    ) -> Result<()> {
+        self.links(host.links.iter().flatten())?;
+        for (name, wish) in wishes {
+            let prefixed = |error: EngineError| match error.kind {
+                ErrorKind::BadRequest => {
+                    error.context(format!("invalid config for network {name}"))
+                }
+                _ => error,
+            };
+            let config = self.endpoint_config(wish).map_err(prefixed)?;
+            match self.services.networks.check(name, &config) {
+                Ok(_) => {}
+                Err(error) if error.kind == gantry_network::ErrorKind::NotFound => {}
+                Err(error) => return Err(prefixed(error.into())),
+            }
+        }
+        Ok(())
     }
 
     /// Gives the sandbox back.
@@ -131,7 +163,7 @@ impl Engine {
             "" => Ok(None),
             text => text.parse::<IpAddr>().map(Some).map_err(|_| {
                 EngineError::bad_request(format!(
-                    "invalid endpoint settings: invalid {what} address: {text}"
+                    "invalid endpoint settings:\ninvalid {what} address: {text}"
                 ))
             }),
         };
@@ -139,7 +171,12 @@ impl Engine {
             aliases: wish.aliases.clone().unwrap_or_default(),
             ipv4: address(&ipam.ipv4_address, "IPv4")?,
             ipv6: address(&ipam.ipv6_address, "IPv6")?,
-            link_local: addresses(ipam.link_local_ips.iter().flatten())?,
+            link_local: ipam
+                .link_local_ips
+                .iter()
+                .flatten()
+                .filter_map(|text| address(text, "link-local IP").transpose())
+                .collect::<Result<_>>()?,
             mac: Some(wish.mac_address.clone()).filter(|mac| !mac.is_empty()),
             options: wish.driver_opts.clone().unwrap_or_default(),
             gw_priority: wish.gw_priority,
@@ -152,8 +189,11 @@ impl Engine {
         links
             .map(|link| {
                 let (name, alias) = link.split_once(':').unwrap_or((link, link));
-                let other = self.find(name).map_err(|_| {
-                    EngineError::bad_request(format!("could not get container for {name}"))
+                let other = self.find(name).map_err(|error| {
+                    EngineError::bad_request(format!(
+                        "could not get container for {name}: {}",
+                        error.message
+                    ))
                 })?;
                 Ok(Link {
                     container: other.id.clone(),

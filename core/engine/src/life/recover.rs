@@ -177,6 +177,7 @@ impl Engine {
     /// Puts a container in order; whether it is to be started.
     async fn settle(&self, container: &Arc<Container>, found: Found) -> bool {
         let _turn = container.queue.lock().await;
+        self.forward_logs(container);
         match found {
             Found::Lives(process) => {
                 container.live.lock().process = Some(process.clone());

@@ -107,6 +107,7 @@ impl Engine {
                 background.abort();
             }
         }
+        self.finish_forwarding(container).await;
         let outcome = self.remove_parts(&record, volumes).await;
         if let Err(error) = outcome {
             let record = container.update(|record| {

@@ -31,13 +31,17 @@ impl Engine {
                     "Renaming a container with the same name as its current name",
                 ));
             }
-            let reserved = engine.containers.reserve(&name, &container.id)?;
+            let reserved = engine
+                .containers
+                .reserve(&name, &container.id)
+                .map_err(|error| error.context("Error when allocating new name"))?;
             let mut new = crate::container::record::Record::clone(&old);
             new.name.clone_from(&name);
             engine.records.save(&new).await?;
             container.update(|record| record.name.clone_from(&name));
             reserved.keep();
             engine.containers.free(&old.name);
+            engine.follow_links(&old.name, &name);
             if old.state.phase.has_process()
                 && let Err(error) = engine.services.networks.rename(&container.id, &name).await
             {
@@ -48,6 +52,35 @@ impl Engine {
             Ok(())
         })
         .await
+    }
+
+    /// Links are to a container, not to its name: they take the new one over.
+    fn follow_links(&self, old: &str, new: &str) {
+        let stale = |links: &Option<Vec<String>>| {
+            let mut names = links.iter().flatten().map(|link| linked(link));
+            names.any(|name| name == old)
+        };
+        for other in self.containers.all() {
+            let record = other.record();
+            let wishes = || record.networks.values().map(|wish| &wish.links);
+            if !stale(&record.host_config.links) && !wishes().any(stale) {
+                continue;
+            }
+            let record = other.update(|record| {
+                let networks = record.networks.values_mut().map(|wish| &mut wish.links);
+                for link in [&mut record.host_config.links]
+                    .into_iter()
+                    .chain(networks)
+                    .flatten()
+                    .flatten()
+                {
+                    *link = relinked(link, old, new);
+                }
+            });
+            if let Err(error) = self.records.keep(&record) {
+                tracing::warn!(container = %record.id, %error, "cannot write a container's links");
+            }
+        }
     }
 
     /// Sets the size of a container's terminal.
@@ -68,5 +101,32 @@ impl Engine {
         ];
         self.tell_with(&container.record(), "resize", attributes.into());
         Ok(())
+    }
+}
+
+/// The container in `name[:alias]`.
+fn linked(link: &str) -> &str {
+    let name = link.split(':').next().unwrap_or(link);
+    name.trim_start_matches('/')
+}
+
+/// A link after a rename. Its alias stays what it was, also when that was the name.
+fn relinked(link: &str, old: &str, new: &str) -> String {
+    let alias = link.split_once(':').map_or(link, |(_, alias)| alias);
+    match linked(link) == old {
+        true => format!("{new}:{}", alias.trim_start_matches('/')),
+        false => link.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_follow() {
+        assert_eq!(relinked("db:store", "db", "pg"), "pg:store");
+        assert_eq!(relinked("/db", "db", "pg"), "pg:db");
+        assert_eq!(relinked("dbx:store", "db", "pg"), "dbx:store");
     }
 }

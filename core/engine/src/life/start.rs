@@ -173,6 +173,7 @@ impl Engine {
         container.tell(|progress| progress.running = true);
         self.tell(&record, "start");
         self.watch_over(container.clone(), process);
+        self.forward_logs(container);
         self.check_health(container);
         kept
     }

@@ -39,7 +39,6 @@ impl Engine {
         container: &Arc<Container>,
         request: &UpdateRequest,
     ) -> Result<UpdateReply> {
-        let wish = &request.host_config;
         let before = container.record();
         let cannot =
             |error: EngineError| error.context(format!("Cannot update container {}", before.id));
@@ -48,13 +47,15 @@ impl Engine {
                 "container is marked for removal and cannot be \"update\"",
             )));
         }
-        let mut warnings = self.check(&before.host_config, wish)?;
-        warnings.extend(limits::ignored(wish));
-        let change = limits::merge(&before.host_config, wish).map_err(cannot)?;
+        let mut wish = request.host_config.clone();
+        self.check(&before.host_config, &wish)?;
+        let mut warnings = validate::adjust(&mut wish, self.services.runtime.host());
+        warnings.extend(limits::ignored(&wish));
+        let change = limits::merge(&before.host_config, &wish).map_err(cannot)?;
         let mut resources = spec::resources(&change.limits);
         resources.oom_kill_disable = change.limits.oom_kill_disable;
         let live = self.change_live(container, request).await.map_err(cannot)?;
-        let limited = *wish != HostConfig::default();
+        let limited = wish != HostConfig::default();
         let restore = match container.process().filter(|_| limited) {
             Some(process) => match process.update(&resources).await {
                 Ok(restore) => Some(restore),
@@ -90,7 +91,7 @@ impl Engine {
     }
 
     /// Checks a wish as at creation; of memory and swap, the pair that will hold together.
-    fn check(&self, before: &HostConfig, wish: &HostConfig) -> Result<Vec<String>> {
+    fn check(&self, before: &HostConfig, wish: &HostConfig) -> Result<()> {
         let mut wish = wish.clone();
         if wish.memory == 0 {
             wish.memory = before.memory;

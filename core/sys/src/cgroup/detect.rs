@@ -141,4 +141,33 @@ impl Cgroups {
             Mode::V1 | Mode::Hybrid => self.v1.contains_key(controller),
         }
     }
+    /// Whether groups below a hierarchy's root have one of these files, which depends on the kernel's configuration. Some
+    /// of them are not in the root itself; where it has no groups yet, one is made for a moment.
+    #[must_use]
+    pub fn has_file(&self, controller: &str, names: &[&str]) -> bool {
+        let mount = match self.mode {
+            Mode::V2 => self.unified.as_ref().filter(|_| self.has(controller)),
+            Mode::V1 | Mode::Hybrid => self.v1.get(controller),
+        };
+        let Some(mount) = mount else {
+            return false;
+        };
+        let there = |dir: &Path| names.iter().any(|name| dir.join(name).exists());
+        if there(mount) {
+            return true;
+        }
+        let entries = std::fs::read_dir(mount).into_iter().flatten().flatten();
+        let mut groups = entries
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .map(|entry| entry.path())
+            .peekable();
+        if groups.peek().is_some() {
+            return groups.any(|group| there(&group));
+        }
+        let thread = std::thread::current().id();
+        let probe = mount.join(format!("gantry-probe-{}-{thread:?}", std::process::id()));
+        let found = std::fs::create_dir(&probe).is_ok() && there(&probe);
+        let _ = std::fs::remove_dir(&probe);
+        found
+    }
 }

@@ -125,6 +125,8 @@ fn set_memory(to: &To, l: &Limits) -> Result<(), CgroupError> {
     // Unlimited memory with a limit on memory and swap cannot be.
     let wanted = match (l.memory, l.memory_swap) {
         (Some(-1), None) if has_swap_accounting(to.group) => Some(-1),
+        // No limit is what a kernel that does not count swap has.
+        (_, Some(-1)) if !has_swap_accounting(to.group) => None,
         (_, swap) => swap,
     };
     if let (Some(_), Some(both)) = (l.memory, wanted) {

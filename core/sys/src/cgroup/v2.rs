@@ -65,7 +65,11 @@ fn bytes(value: i64) -> String {
 fn swap(dir: &Path, l: &Limits) -> Result<Option<String>, CgroupError> {
     match (l.memory, l.memory_swap) {
         (_, None) => Ok(None),
-        (_, Some(both)) if both < 0 => Ok(Some("max".into())),
+        // No limit is what a kernel that does not count swap has.
+        (_, Some(both)) if both < 0 => {
+            let counted = dir.join("memory.swap.max").exists();
+            Ok(counted.then(|| "max".into()))
+        }
         (Some(memory), Some(both)) if memory >= 0 && both >= memory => {
             Ok(Some((both - memory).to_string()))
         }

@@ -1,6 +1,9 @@
 //! Requests that make no sense are refused here, in Docker's words.
 
+mod adjust;
 mod resources;
+
+pub(crate) use adjust::adjust;
 
 use gantry_model::container::{ContainerConfig, HostConfig, RestartPolicy};
 use gantry_runtime::spec::SpecError;
@@ -63,12 +66,12 @@ fn health(check: &gantry_model::container::HealthConfig) -> Result<()> {
     crate::life::check_test(&check.test)
 }
 
-/// Checks the part that depends on the host; returns warnings.
+/// Checks the part that depends on the host.
 pub(crate) fn host_config(
     config: &ContainerConfig,
     host: &HostConfig,
     facts: &HostFacts,
-) -> Result<Vec<String>> {
+) -> Result<()> {
     restart::check(&host.restart_policy, host.auto_remove)?;
     modes(host)?;
     if !(-1000..=1000).contains(&host.oom_score_adj) {
@@ -90,24 +93,18 @@ pub(crate) fn host_config(
         }
     }
     network_mode(config, host)?;
-    resources::memory(host)?;
-    resources::cpu(host, facts)?;
-    resources::blkio(host)?;
-    Ok(warnings(host, facts))
+    resources::check(host, facts)
 }
 
-/// Checks what of a host configuration an update can change; returns warnings.
-pub(crate) fn limits(host: &HostConfig, facts: &HostFacts) -> Result<Vec<String>> {
+/// Checks what of a host configuration an update can change.
+pub(crate) fn limits(host: &HostConfig, facts: &HostFacts) -> Result<()> {
     // Whether bad health fits is known with the policy there is.
     let policy = RestartPolicy {
         unhealthy: None,
         ..host.restart_policy.clone()
     };
     restart::check(&policy, false)?;
-    resources::memory(host)?;
-    resources::cpu(host, facts)?;
-    resources::blkio(host)?;
-    Ok(warnings(host, facts))
+    resources::check(host, facts)
 }
 
 /// Words that choose namespaces.
@@ -184,7 +181,7 @@ fn network_mode(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
         return Ok(());
     }
     if host.network_mode == "container:" {
-        return invalid("Container network mode: invalid container name");
+        return invalid("invalid network mode: invalid container format container:<name|id>");
     }
     for (given, what) in [
         (!config.hostname.is_empty(), "hostname and the network mode"),
@@ -217,40 +214,6 @@ fn network_mode(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-fn warnings(host: &HostConfig, facts: &HostFacts) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let v2 = facts.cgroup_mode() == Some(gantry_sys::cgroup::Mode::V2);
-    if host.oom_kill_disable == Some(true) && host.memory == 0 {
-        warnings.push(
-            "OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources."
-                .into(),
-        );
-    }
-    if v2 && host.oom_kill_disable == Some(true) {
-        warnings
-            .push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".into());
-    }
-    if v2 && host.memory_swappiness.is_some_and(|s| s >= 0) {
-        warnings.push(
-            "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded."
-                .into(),
-        );
-    }
-    if host.kernel_memory != 0 || host.kernel_memory_tcp != 0 {
-        warnings.push("Kernel memory limits are deprecated and have no effect.".into());
-    }
-    if host.cpu_count > 0
-        || host.cpu_percent > 0
-        || host.io_maximum_iops > 0
-        || host.io_maximum_bandwidth > 0
-    {
-        warnings.push(
-            "CpuCount, CpuPercent and IOMaximum limits are for Windows and have no effect.".into(),
-        );
-    }
-    warnings
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,7 +224,7 @@ mod tests {
         change(&mut config, &mut host);
         let facts = HostFacts::probe(Path::new("/proc"), Path::new("/sys")).unwrap();
         super::config(&config)
-            .and_then(|()| host_config(&config, &host, &facts).map(drop))
+            .and_then(|()| host_config(&config, &host, &facts))
             .map_or_else(|e| e.message, |()| "accepted".into())
     }
 
@@ -280,7 +243,16 @@ mod tests {
         assert!(refused(|_, h| h.cpuset_cpus = "8000".into()).starts_with("Requested CPUs"));
         assert_eq!(
             refused(|_, h| h.cpuset_mems = "x".into()),
-            "Invalid value x for cpuset mems"
+            "Invalid value x for cpuset mems: invalid format: x"
+        );
+        assert!(refused(|_, h| h.cpuset_mems = "77".into()).starts_with("Requested memory nodes"));
+        assert_eq!(
+            refused(|_, h| h.cpu_shares = 1),
+            "the minimum allowed cpu-shares is 2"
+        );
+        assert_eq!(
+            refused(|_, h| h.io_maximum_iops = 1),
+            "invalid QoS settings: linux does not support configuration of maximum IOPs"
         );
         assert_eq!(
             refused(|c, h| {

@@ -1,6 +1,7 @@
 //! Limits that make no sense.
 
 use gantry_model::container::HostConfig;
+use gantry_sys::cgroup::{Cgroups, Mode};
 use gantry_sys::host::HostFacts;
 
 use super::invalid;
@@ -9,8 +10,17 @@ use crate::Result;
 /// Smallest memory limit with which a process can be started.
 const MIN_MEMORY: i64 = 6 << 20;
 
-/// Checks memory limits.
-pub(super) fn memory(host: &HostConfig) -> Result<()> {
+/// Checks all limits.
+pub(super) fn check(host: &HostConfig, facts: &HostFacts) -> Result<()> {
+    memory(host)?;
+    cpu(host, facts)?;
+    realtime(host, facts)?;
+    cpuset(host)?;
+    blkio(host)?;
+    windows(host)
+}
+
+fn memory(host: &HostConfig) -> Result<()> {
     let (memory, swap) = (host.memory, host.memory_swap);
     if memory != 0 && memory < MIN_MEMORY {
         return invalid("Minimum memory limit allowed is 6MB");
@@ -41,8 +51,7 @@ pub(super) fn memory(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-/// Checks CPU limits.
-pub(super) fn cpu(host: &HostConfig, facts: &HostFacts) -> Result<()> {
+fn cpu(host: &HostConfig, facts: &HostFacts) -> Result<()> {
     if host.nano_cpus > 0 && host.cpu_period > 0 {
         return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
     }
@@ -55,11 +64,12 @@ pub(super) fn cpu(host: &HostConfig, facts: &HostFacts) -> Result<()> {
             "Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
         ));
     }
-    if host.cpu_shares < 0 {
-        return invalid(format!(
-            "invalid CPU shares ({}): value must be a positive integer",
-            host.cpu_shares
-        ));
+    if host.cpu_shares == 1 {
+        return invalid("the minimum allowed cpu-shares is 2");
+    }
+    // A negative number is a large one to those who write it down.
+    if host.cpu_shares < 0 || host.cpu_shares > 262_144 {
+        return invalid("the maximum allowed cpu-shares is 262144");
     }
     if host.cpu_period != 0 && !(1000..=1_000_000).contains(&host.cpu_period) {
         return invalid(
@@ -69,20 +79,71 @@ pub(super) fn cpu(host: &HostConfig, facts: &HostFacts) -> Result<()> {
     if host.cpu_quota > 0 && host.cpu_quota < 1000 {
         return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)");
     }
-    for (name, list) in [("cpus", &host.cpuset_cpus), ("mems", &host.cpuset_mems)] {
+    Ok(())
+}
+
+/// Realtime limits, which version 1 of cgroups alone has.
+fn realtime(host: &HostConfig, facts: &HostFacts) -> Result<()> {
+    let (period, runtime) = (host.cpu_realtime_period, host.cpu_realtime_runtime);
+    if period == 0 && runtime == 0 {
+        return Ok(());
+    }
+    let v1 = |cgroups: &Cgroups| {
+        cgroups.mode() != Mode::V2 && cgroups.has_file("cpu", &["cpu.rt_runtime_us"])
+    };
+    if !facts.cgroups.as_ref().is_some_and(v1) {
+        return invalid("kernel does not support CPU real-time scheduler");
+    }
+    if period != 0 && runtime > period {
+        return invalid("cpu real-time runtime cannot be higher than cpu real-time period");
+    }
+    Ok(())
+}
+
+fn cpuset(host: &HostConfig) -> Result<()> {
+    for (name, what, list, online) in [
+        (
+            "cpus",
+            "CPUs",
+            &host.cpuset_cpus,
+            "/sys/devices/system/cpu/online",
+        ),
+        (
+            "mems",
+            "memory nodes",
+            &host.cpuset_mems,
+            "/sys/devices/system/node/online",
+        ),
+    ] {
         let Some(numbers) = parse_set(list) else {
-            return invalid(format!("Invalid value {list} for cpuset {name}"));
-        };
-        if name == "cpus"
-            && !numbers.is_empty()
-            && let Some(online) = std::fs::read_to_string("/sys/devices/system/cpu/online").ok()
-            && let Some(online) = parse_set(online.trim())
-            && !numbers.iter().all(|n| online.contains(n))
-        {
-            let available: Vec<String> = online.iter().map(ToString::to_string).collect();
             return invalid(format!(
-                "Requested CPUs are not available - requested {list}, available: {}",
-                available.join(",")
+                "Invalid value {list} for cpuset {name}: invalid format: {list}"
+            ));
+        };
+        // A kernel without nodes says nothing of them.
+        let available = std::fs::read_to_string(online).unwrap_or_default();
+        let available = available.trim();
+        if let Some(there) = parse_set(available)
+            && !there.is_empty()
+            && !numbers.iter().all(|n| there.contains(n))
+        {
+            return invalid(format!(
+                "Requested {what} are not available - requested {list}, available: {available}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Limits that Linux does not have.
+fn windows(host: &HostConfig) -> Result<()> {
+    for (given, what) in [
+        (host.io_maximum_bandwidth > 0, "bandwidth"),
+        (host.io_maximum_iops > 0, "IOPs"),
+    ] {
+        if given {
+            return invalid(format!(
+                "invalid QoS settings: linux does not support configuration of maximum {what}"
             ));
         }
     }
@@ -103,8 +164,8 @@ fn parse_set(text: &str) -> Option<Vec<u32>> {
     Some(numbers)
 }
 
-/// Checks block I/O weights.
-pub(super) fn blkio(host: &HostConfig) -> Result<()> {
+/// Weights.
+fn blkio(host: &HostConfig) -> Result<()> {
     let weights = host.blkio_weight_device.iter().flatten().map(|d| d.weight);
     for weight in weights.chain([host.blkio_weight]) {
         if weight != 0 && !(10..=1000).contains(&weight) {
