@@ -89,20 +89,13 @@ pub(crate) fn output_type(version: ApiVersion, tty: bool) -> &'static str {
 /// A log as bytes: frames, or for a terminal as it is. A failure half-way is told on standard error.
 pub(crate) fn log_bytes(logs: Logs) -> impl Stream<Item = Bytes> + Send {
     let tty = logs.tty;
-    logs.stream.map(move |batch| {
-        let mut out = BytesMut::new();
-        match batch {
-            Ok(lines) => {
-                for line in lines {
-                    frame(&mut out, tty, line.stream, &line.bytes);
-                }
-            }
-            Err(error) => {
-                let words = format!("Error grabbing logs: {error}\n");
-                frame(&mut out, tty, 2, words.as_bytes());
-            }
-        }
-        out.freeze()
+    logs.stream.map(move |piece| {
+        piece.unwrap_or_else(|error| {
+            let words = format!("Error grabbing logs: {error}\n");
+            let mut out = BytesMut::new();
+            frame(&mut out, tty, 2, words.as_bytes());
+            out.freeze()
+        })
     })
 }
 

@@ -95,11 +95,7 @@ impl Engine {
     pub async fn container_logs(&self, id: &str, query: LogsQuery) -> Result<Logs> {
         let container = self.find(id)?;
         let record = container.record();
-        if record.host_config.log_config.kind == "none" {
-            return Err(EngineError::not_implemented(
-                "configured logging driver does not support reading",
-            ));
-        }
+        self.check_readable(&record)?;
         let source = Source {
             path: self.log_path(&container.id),
             progress: container.watch(),

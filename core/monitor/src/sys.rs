@@ -400,6 +400,14 @@ pub(crate) fn reap() -> Option<(i32, i32)> {
     (pid > 0).then_some((pid, status))
 }
 
+/// As [`reap`], of this child only.
+pub(crate) fn reap_one(pid: i32) -> Option<(i32, i32)> {
+    let mut status = 0;
+    // SAFETY: `status` is a valid place.
+    let pid = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
+    (pid > 0).then_some((pid, status))
+}
+
 /// Kills a child and reaps it; 0 is none.
 pub(crate) fn kill_and_wait(pid: i32) {
     if pid > 0 {

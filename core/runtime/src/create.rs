@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::control::Control;
 use crate::failure::{cgroup, create_error};
+use crate::limits;
 use crate::lower::{self, Lowered, lower};
 use crate::runtime::{OciRuntime, Shared};
 use crate::spec::foreign;
@@ -134,6 +135,7 @@ fn prepare(shared: &Shared, request: CreateRequest) -> Result<Prepared, RuntimeE
             launch.cgroup = places(&group);
             launch.oom_score_adj = own.oom_score_adj;
             launch.hooks = std::mem::take(&mut own.hooks);
+            limits::warn(&request.id, &own.plan.process, own.oom_score_adj, &config.host);
             let bundle = match launch.hooks == Hooks::default() {
                 true => None,
                 false => Some(for_hooks(&request.spec, &dir, &mut launch, &mut own)?),

@@ -41,6 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "gantry-sys",
         ],
     ),
+    ("gantry-logs", &["gantry-model", "gantry-sys"]),
     (
         "gantry-volume",
         &[
@@ -77,6 +78,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "gantry-driver-api",
             "gantry-driver-registry",
             "gantry-image",
+            "gantry-logs",
             "gantry-model",
             "gantry-network",
             "gantry-runtime",

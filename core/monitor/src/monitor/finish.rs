@@ -113,7 +113,7 @@ impl Monitor {
     fn leave(&mut self) -> ! {
         let _ = std::fs::remove_file(self.socket_dir.join(SOCKET_NAME));
         let (list, state) = (&self.hooks.poststop, &self.hooks.state);
-        if let Err(e) = hooks::run(list, "poststop", state, "stopped", 0) {
+        for e in hooks::run_each(list, "poststop", state, "stopped", 0) {
             eprintln!("gantry-monitor: {}: {e}", self.id);
         }
         let is_control = |c: &Conn| c.mode == ConnMode::Control;

@@ -26,11 +26,25 @@ pub(crate) fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
+/// So many bytes are looked at together while none of them needs a closer look.
+const BLOCK: usize = 32;
+
+/// Whether a byte may have to be escaped. Without branches, so that the compiler looks at many bytes at once.
+fn suspicious(b: u8) -> bool {
+    (b < 0x20) | (b == b'"') | (b == b'\\') | (b == b'<') | (b == b'>') | (b == b'&') | (b == 0xe2)
+}
+
 fn escape_str(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
     let mut start = 0;
     let mut i = 0;
     while i < bytes.len() {
+        if let Some(block) = bytes[i..].first_chunk::<BLOCK>()
+            && !block.iter().fold(false, |any, b| any | suspicious(*b))
+        {
+            i += BLOCK;
+            continue;
+        }
         let b = bytes[i];
         let len = if b < 0x80 {
             if !ESCAPED[b as usize] {

@@ -86,6 +86,7 @@ enum Token {
     Signals,
     Listener,
     Output(usize),
+    Log,
     Input,
     Conn(u64),
 }
@@ -189,6 +190,9 @@ impl Monitor {
                 }
             }
         }
+        if let Some(fd) = self.log.blocked() {
+            add(fd, libc::POLLOUT, Token::Log);
+        }
         if let Some(fd) = self.streams.blocked_input() {
             add(fd, libc::POLLOUT, Token::Input);
         }
@@ -216,6 +220,7 @@ impl Monitor {
             Token::Output(stream) => {
                 self.streams.pump(stream, &mut self.log, &mut self.conns);
             }
+            Token::Log => self.log.push(),
             Token::Input => self.streams.write_input(),
             Token::Conn(id) => self.conn_ready(id, events),
         }
@@ -317,7 +322,7 @@ impl Monitor {
         let at = self.started_at;
         self.answer(conn, seq, Message::Started { at }, None);
         let hooks = std::mem::take(&mut self.hooks.poststart);
-        if let Err(e) = hooks::run(&hooks, "poststart", &self.hooks.state, "running", self.init) {
+        for e in hooks::run_each(&hooks, "poststart", &self.hooks.state, "running", self.init) {
             eprintln!("gantry-monitor: {}: {e}", self.id);
         }
     }
@@ -343,7 +348,7 @@ impl Monitor {
             if pid == self.init {
                 self.init_says();
                 self.init_ended(status);
-            } else if !self.runtime_ended(pid, status) {
+            } else if !self.log.reaped(pid, status) && !self.runtime_ended(pid, status) {
                 self.exec_ended(pid, status);
             }
         }
