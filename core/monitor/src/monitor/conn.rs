@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use gantry_monitor::client;
 use gantry_monitor::protocol::{Decoder, FromMonitor, Message, ToMonitor, encode};
@@ -12,6 +13,10 @@ const MAX_BACKLOG: usize = 4 << 20;
 
 /// The most descriptors a client may have sent without the message that they belong to.
 const MAX_HELD_FDS: usize = 3;
+
+/// An attached client that takes nothing for so long is dropped. Until then it holds the container's output back, so that
+/// it loses none; for ever it does not.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +51,8 @@ pub(crate) struct Conn {
     fds: Vec<OwnedFd>,
     queue: VecDeque<Piece>,
     queued: usize,
+    /// Since when nothing was taken of what is queued.
+    waits: Option<Instant>,
 }
 
 impl Conn {
@@ -62,7 +69,14 @@ impl Conn {
             fds: Vec::new(),
             queue: VecDeque::new(),
             queued: 0,
+            waits: None,
         }
+    }
+
+    /// How much longer an attached client that takes nothing is waited for; `None` while nothing waits for it.
+    pub(crate) fn patience(&self, now: Instant) -> Option<Duration> {
+        let since = self.waits.filter(|_| self.mode != Mode::Control)?;
+        Some(PATIENCE.saturating_sub(now.saturating_duration_since(since)))
     }
 
     /// Whether something waits to be sent.
@@ -151,6 +165,7 @@ impl Conn {
         if !piece.bytes.is_empty() {
             self.queued += piece.bytes.len();
             self.queue.push_back(piece);
+            self.waits.get_or_insert_with(Instant::now);
         }
     }
 
@@ -164,6 +179,7 @@ impl Conn {
             self.queued -= n;
             if n > 0 {
                 piece.fd = None;
+                self.waits = Some(Instant::now());
             }
             piece.sent += n;
             if piece.sent < piece.bytes.len() {
@@ -172,6 +188,7 @@ impl Conn {
             }
         }
         self.queue.shrink_to_fit();
+        self.waits = None;
     }
 
     /// How much the socket took; `None` when the client is gone.
@@ -187,5 +204,33 @@ impl Conn {
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_takes_nothing_is_not_waited_for_for_ever() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut conn = Conn::new(1, ours.into());
+        conn.attach(false, [true, true]);
+        let chunk = vec![0; 64 << 10];
+        assert_eq!(conn.patience(Instant::now()), None);
+        while !conn.backlog() {
+            conn.push(&[&chunk], None);
+        }
+        let left = |conn: &Conn, later| conn.patience(Instant::now() + later);
+        assert!(left(&conn, Duration::ZERO) > Some(PATIENCE / 2));
+        assert_eq!(left(&conn, PATIENCE), Some(Duration::ZERO));
+        // Whatever it takes, it is waited for anew, and not at all once it has everything.
+        theirs.set_nonblocking(true).unwrap();
+        let mut buffer = vec![0; 1 << 20];
+        while conn.backlog() {
+            std::io::Read::read(&mut &theirs, &mut buffer).unwrap();
+            conn.flush();
+        }
+        assert_eq!(left(&conn, PATIENCE), None);
     }
 }

@@ -109,7 +109,7 @@ impl Monitor {
     }
 
     /// Everything is said and recorded: lets go of the container, sends what clients have not taken yet, and leaves. A
-    /// client that neither reads nor goes keeps this process, but nothing else.
+    /// client that neither reads nor goes keeps this process for as long as it is waited for, but nothing else.
     fn leave(&mut self) -> ! {
         let _ = std::fs::remove_file(self.socket_dir.join(SOCKET_NAME));
         let (list, state) = (&self.hooks.poststop, &self.hooks.state);
@@ -126,13 +126,14 @@ impl Monitor {
         // Unmounting may take its time. The end of a control connection says that nothing is held any more.
         self.root = None;
         self.close_if(|c| !c.backlog());
-        while self.flush(-1) {
+        while self.flush(self.patience()) {
+            self.sweep();
             self.close_if(|c| !c.backlog());
         }
         sys::exit(0)
     }
 
-    /// Waits (milliseconds; -1 for ever) for clients to take what they have not yet. `false`: they all have.
+    /// Waits (milliseconds; -1: for ever) for clients to take what they have not yet. `false`: they all have.
     fn flush(&mut self, wait: i32) -> bool {
         let waiting = self.conns.iter().filter(|c| c.backlog());
         let mut fds: Vec<libc::pollfd> = waiting

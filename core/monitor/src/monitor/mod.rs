@@ -14,6 +14,7 @@ mod streams;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use gantry_monitor::hooks;
 use gantry_monitor::plan::{Cgroup, Hooks, Namespaces};
@@ -144,7 +145,7 @@ impl Monitor {
         let (mut fds, mut tokens) = (Vec::new(), Vec::new());
         loop {
             self.interests(&mut fds, &mut tokens);
-            if !sys::poll(&mut fds, -1) {
+            if !sys::poll(&mut fds, self.patience()) {
                 continue;
             }
             for (fd, token) in fds.iter().zip(&tokens) {
@@ -249,8 +250,21 @@ impl Monitor {
         }
     }
 
-    /// Removes connections that are gone. One that gave input ends it.
+    /// For how many milliseconds there is nothing to do unless something happens; -1 for ever.
+    fn patience(&self) -> i32 {
+        let now = Instant::now();
+        let left = self.conns.iter().filter_map(|c| c.patience(now)).min();
+        left.map_or(-1, |left| {
+            i32::try_from(left.as_millis()).map_or(i32::MAX, |ms| ms + 1)
+        })
+    }
+
+    /// Removes connections that are gone or were waited for in vain. One that gave input ends it.
     fn sweep(&mut self) {
+        let now = Instant::now();
+        for conn in &mut self.conns {
+            conn.dead |= conn.patience(now).is_some_and(|left| left.is_zero());
+        }
         let mut ended = false;
         self.conns.retain(|c| {
             ended |= c.dead && !c.input_ended && matches!(c.mode, Mode::Attach { stdin: true, .. });
