@@ -39,14 +39,25 @@ pub fn run(
     status: &str,
     pid: i32,
 ) -> Result<(), HookError> {
-    if hooks.is_empty() {
-        return Ok(());
-    }
+    run_each(hooks, kind, state, status, pid)
+        .next()
+        .map_or(Ok(()), Err)
+}
+
+/// As [`run`], but one that fails keeps none of the others back: each failure is an item.
+pub fn run_each(
+    hooks: &[Hook],
+    kind: &'static str,
+    state: &str,
+    status: &str,
+    pid: i32,
+) -> impl Iterator<Item = HookError> {
     let state = complete(state, status, pid);
-    for (number, hook) in hooks.iter().enumerate() {
-        one(hook, &state).map_err(|why| HookError { kind, number, why })?;
-    }
-    Ok(())
+    hooks.iter().enumerate().filter_map(move |(number, hook)| {
+        one(hook, &state)
+            .err()
+            .map(|why| HookError { kind, number, why })
+    })
 }
 
 /// The state with what changes during a container's life.

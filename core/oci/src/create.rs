@@ -117,7 +117,7 @@ fn undo(container: &Container, group: &Group) {
         let _ = container.remove();
     }
     let hooks = &container.record.hooks;
-    let _ = hooks::run(&hooks.poststop, "poststop", &hooks.state, "stopped", 0);
+    hooks::run_each(&hooks.poststop, "poststop", &hooks.state, "stopped", 0).for_each(drop);
 }
 
 fn record(bundle: &Bundle, id: &str, lowered: &Lowered) -> Record {

@@ -77,12 +77,7 @@ pub(crate) fn remove(container: &Container, log: &Log) -> Result<()> {
     group.remove()?;
     container.remove()?;
     let hooks = &container.record.hooks;
-    for hook in &hooks.poststop {
-        // One that fails keeps none of the others back.
-        let one = std::slice::from_ref(hook);
-        if let Err(e) = hooks::run(one, "poststop", &hooks.state, "stopped", 0) {
-            log.warn(&e);
-        }
-    }
+    hooks::run_each(&hooks.poststop, "poststop", &hooks.state, "stopped", 0)
+        .for_each(|e| log.warn(&e));
     Ok(())
 }

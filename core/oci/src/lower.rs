@@ -100,7 +100,7 @@ pub(crate) fn lower(bundle: &Bundle, id: &str, host: &HostFacts) -> Result<Lower
 fn cgroup_path(given: Option<&Path>, id: &str) -> Result<PathBuf> {
     let given = given.filter(|p| !p.as_os_str().is_empty());
     let Some(path) = given else {
-        return Ok(Path::new("/gantry-oci").join(id));
+        return Ok(PathBuf::from(format!("/gantry-oci-{id}")));
     };
     if path.to_string_lossy().contains(':') {
         return Err(Error::refused(format!(
@@ -252,8 +252,8 @@ mod tests {
     #[test]
     fn cgroups_are_below_the_roots() {
         let path = |given: &str| cgroup_path(Some(Path::new(given)), "x");
-        assert_eq!(cgroup_path(None, "x").unwrap(), Path::new("/gantry-oci/x"));
-        assert_eq!(path("").unwrap(), Path::new("/gantry-oci/x"));
+        assert_eq!(cgroup_path(None, "x").unwrap(), Path::new("/gantry-oci-x"));
+        assert_eq!(path("").unwrap(), Path::new("/gantry-oci-x"));
         assert_eq!(path("/a/../../b/./c").unwrap(), Path::new("/b/c"));
         assert_eq!(path("b/c").unwrap(), Path::new("/b/c"));
         assert!(path("/").is_err());

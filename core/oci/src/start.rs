@@ -35,9 +35,7 @@ pub(crate) fn go(container: &Container, lock: Lock, log: &Log) -> Result<()> {
     drop(lock);
     log.debug(&format!("container {} runs", container.record.id));
     let (hooks, pid) = (&container.record.hooks, container.record.pid);
-    // A failure is passed over, and the hooks after it too.
-    if let Err(e) = hooks::run(&hooks.poststart, "poststart", &hooks.state, "running", pid) {
-        log.warn(&e);
-    }
+    hooks::run_each(&hooks.poststart, "poststart", &hooks.state, "running", pid)
+        .for_each(|e| log.warn(&e));
     Ok(())
 }

@@ -130,6 +130,7 @@ fn set_up(inherited: &Inherited<'_>) -> Step<Prepared> {
         // Others in the PID namespace may not look into a process that has yet to leave the host.
         sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).at(Stage::Setup, || "become undumpable".into())?;
     }
+    rustix::process::umask(rustix::fs::Mode::empty());
     join(inherited)?;
     let plan = inherited.plan.decode()?;
     let sources = match &inherited.user_ns {
@@ -143,7 +144,6 @@ fn set_up(inherited: &Inherited<'_>) -> Step<Prepared> {
     }
     let labels = Labels::open(&plan.process)?;
     rustix::process::setsid().at(Stage::Setup, || "setsid".into())?;
-    rustix::process::umask(rustix::fs::Mode::empty());
     set_names(&plan)?;
     let (root, slave) = mount_all(inherited, &plan, sources)?;
 
@@ -186,6 +186,11 @@ fn mount_all(
             Vec::new(),
         ),
     };
+    if plan.rootfs_propagation == Some(Propagation::Shared) {
+        // A peer of one of the host's could not become the root.
+        mounts::make_private(root.as_fd())
+            .at(Stage::Mount, || "set the propagation of the root".into())?;
+    }
     let context = Context {
         root: &root,
         cgroup: &launch.cgroup,
@@ -326,7 +331,14 @@ fn pivot(root: &root::Root, plan: &Plan) -> Step<()> {
     }
     rustix::mount::unmount(".", UnmountFlags::DETACH)
         .at(Stage::Mount, what("unmount the old root"))?;
-    rustix::process::chdir("/").at(Stage::Mount, what("chdir /"))
+    rustix::process::chdir("/").at(Stage::Mount, what("chdir /"))?;
+    // Private or slave it is already.
+    let kind = match plan.rootfs_propagation {
+        Some(Propagation::Shared) => MountPropagationFlags::SHARED,
+        Some(Propagation::Unbindable) => MountPropagationFlags::UNBINDABLE,
+        None | Some(Propagation::Private | Propagation::Slave) => return Ok(()),
+    };
+    rustix::mount::mount_change("/", kind).at(Stage::Mount, what("set the propagation of /"))
 }
 
 /// The path of a kernel parameter below `/proc/sys`: whichever of `.` and `/` comes first separates, the other is part of a

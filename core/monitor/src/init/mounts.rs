@@ -204,6 +204,23 @@ fn remount(fd: BorrowedFd<'_>, mount: &Mount) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Takes a mount, and none below it, out of its peer group.
+pub(crate) fn make_private(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    let attrs = MountAttr {
+        propagation: libc::MS_PRIVATE,
+        ..MountAttr::default()
+    };
+    match sys::mount_setattr(fd, false, &attrs) {
+        // Before Linux 5.12.
+        Err(Errno::NOSYS) => {
+            let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            let private = rustix::mount::MountPropagationFlags::PRIVATE;
+            rustix::mount::mount_change(path.as_str(), private)
+        }
+        other => other,
+    }
+}
+
 /// Makes a mount read-only, with the ones below or alone.
 pub(crate) fn make_read_only(fd: BorrowedFd<'_>, below: bool) -> Result<(), Errno> {
     let attrs = MountAttr {
