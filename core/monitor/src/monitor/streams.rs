@@ -13,8 +13,12 @@ use crate::monitor::conn::Conn;
 use crate::monitor::log::Log;
 use crate::sys;
 
-/// Output is read in pieces of this size.
+/// Output is read in pieces of this size, which is also what the kernel's pipes hold.
 const CHUNK: usize = 64 << 10;
+
+/// A container that fills its pipe gets a larger one, and is read in larger pieces: fewer turns for the same bytes.
+const LARGE_PIPE: usize = 1 << 20;
+const LARGE_CHUNK: usize = 4 * CHUNK;
 
 /// After the end so much is still taken of a stream that somebody outside the container holds open.
 const MAX_TAIL: usize = 4 << 20;
@@ -30,6 +34,8 @@ pub(crate) struct Streams {
     /// Close the input once nothing is pending.
     ending: bool,
     outputs: [Option<OwnedFd>; 2],
+    /// Which outputs have a large pipe.
+    large: [bool; 2],
     buffer: Vec<u8>,
 }
 
@@ -43,8 +49,9 @@ impl Streams {
             pending: Vec::new(),
             ending: false,
             outputs: [None, None],
+            large: [false, false],
             // So large that the allocator maps it apart, zeroed and untouched until it is used.
-            buffer: vec![0; 4 * CHUNK],
+            buffer: vec![0; LARGE_CHUNK],
         };
         if stdio.tty {
             return Ok((streams, None));
@@ -108,9 +115,19 @@ impl Streams {
             return 0;
         };
         let mut buffer = std::mem::take(&mut self.buffer);
-        let chunk = &mut buffer[..CHUNK];
+        let size = if self.large[stream] {
+            LARGE_CHUNK
+        } else {
+            CHUNK
+        };
+        let chunk = &mut buffer[..size];
         let n = match rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut *chunk)) {
             Ok(0) => None,
+            Ok(CHUNK) if !self.tty && !self.large[stream] => {
+                // Not to be had beyond what an administrator allows.
+                self.large[stream] = rustix::pipe::fcntl_setpipe_size(fd, LARGE_PIPE).is_ok();
+                Some(CHUNK)
+            }
             Ok(n) => Some(n),
             Err(Errno::AGAIN) => Some(0),
             // EIO: nobody has the terminal open any more.
