@@ -17,11 +17,14 @@ use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
 use tokio::sync::mpsc;
 
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 256 << 10;
 
 /// Packs `source` under the name `root` and sends the stream in pieces. Blocks; an error goes into the stream.
 pub(crate) fn pack(source: &Path, root: &str, pieces: mpsc::Sender<io::Result<Frame<Bytes>>>) {
-    let sink = io::BufWriter::with_capacity(CHUNK, Pieces(pieces.clone()));
+    let sink = Pieces {
+        pieces: pieces.clone(),
+        piece: Vec::with_capacity(CHUNK),
+    };
     let packed = write_tree(source, root, sink);
     if let Err(error) = packed {
         // A receiver that is gone has its own reason, which is the one to tell.
@@ -41,19 +44,31 @@ fn write_tree(source: &Path, root: &str, sink: impl Write) -> io::Result<()> {
     builder.into_inner()?.flush()
 }
 
-struct Pieces(mpsc::Sender<io::Result<Frame<Bytes>>>);
+/// Collects what is written and sends it in pieces that are not copied again.
+struct Pieces {
+    pieces: mpsc::Sender<io::Result<Frame<Bytes>>>,
+    piece: Vec<u8>,
+}
 
 impl Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let piece = Ok(Frame::data(Bytes::copy_from_slice(bytes)));
-        self.0
-            .blocking_send(piece)
-            .map_err(|_| io::ErrorKind::BrokenPipe)?;
-        Ok(bytes.len())
+        let room = self.piece.capacity() - self.piece.len();
+        let count = bytes.len().min(room);
+        self.piece.extend_from_slice(&bytes[..count]);
+        if count == room {
+            self.flush()?;
+        }
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(CHUNK));
+        self.pieces
+            .blocking_send(Ok(Frame::data(Bytes::from(piece))))
+            .map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 

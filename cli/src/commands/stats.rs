@@ -56,13 +56,17 @@ impl Stats {
         loop {
             let mut samples = BTreeMap::new();
             let mut gone = Ok(());
-            for name in self.names(client).await? {
-                match client
+            // All at once: each answer takes until a second sample has been taken.
+            let asked = self.names(client).await?.into_iter().map(|name| async {
+                let sample = client
                     .get(format!("/containers/{}/stats", segment(&name)))
                     .query("stream", "0")
                     .value()
-                    .await
-                {
+                    .await;
+                (name, sample)
+            });
+            for (name, sample) in futures_util::future::join_all(asked).await {
+                match sample {
                     Ok(sample) => drop(samples.insert(name, sample)),
                     Err(error) if self.containers.contains(&name) => gone = Err(error),
                     // It went between the list and the question.

@@ -5,7 +5,8 @@
 //! and data is read right into them. Entries are sorted by name, so that a tree has one archive.
 //!
 //! Written are ustar headers, with extended ones where they are needed: long or large values, extended attributes, maps of
-//! sparse files (GNU version 1.0). Sockets are left out, as other engines do.
+//! sparse files (GNU version 1.0). Sockets are left out, as other engines do, and so is what the kernel shows of itself in
+//! `/proc` and its like, when it is met on the way.
 
 mod data;
 mod header;
@@ -41,6 +42,8 @@ pub struct PackOptions<'a> {
     pub layer: bool,
     /// Names in the archive that are left out, with all below them.
     pub skip: Option<&'a HashSet<Vec<u8>>>,
+    /// The name of a directory (without slash at the end) whose contents are left out.
+    pub hollow: Option<&'a [u8]>,
 }
 
 /// An archive that is being written.
@@ -62,6 +65,8 @@ struct Level {
     names: std::vec::IntoIter<(CString, FileType)>,
     /// Length of its name in the archive.
     prefix: usize,
+    /// The device that it is on.
+    device: u64,
 }
 
 impl<'a> Packer<'a> {
@@ -116,13 +121,14 @@ impl<'a> Packer<'a> {
     }
 
     fn children(&mut self, directory: OwnedFd, shown: &mut Vec<u8>) -> io::Result<()> {
-        let mut levels = vec![level(directory, shown.len())?];
+        let device = fs::fstat(&directory)?.st_dev;
+        let mut levels = vec![level(directory, shown.len(), device)?];
         while let Some(top) = levels.last_mut() {
             let Some((name, kind)) = top.names.next() else {
                 levels.pop();
                 continue;
             };
-            let parent = Rc::clone(&top.directory);
+            let (parent, above) = (Rc::clone(&top.directory), top.device);
             shown.truncate(top.prefix);
             if !shown.is_empty() && !shown.ends_with(b"/") {
                 shown.push(b'/');
@@ -132,7 +138,13 @@ impl<'a> Packer<'a> {
                 continue;
             }
             match self.one(parent.as_fd(), &name, kind, shown) {
-                Ok(Some(directory)) => levels.push(level(directory, shown.len())?),
+                Ok(Some(directory)) => {
+                    let device = fs::fstat(&directory)?.st_dev;
+                    let inside = device == above || has_contents(&directory)?;
+                    if inside && !self.is_hollow(shown) {
+                        levels.push(level(directory, shown.len(), device)?);
+                    }
+                }
                 Ok(None) => {}
                 // It went between the list and the look.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -140,6 +152,10 @@ impl<'a> Packer<'a> {
             }
         }
         Ok(())
+    }
+
+    fn is_hollow(&self, shown: &[u8]) -> bool {
+        self.options.hollow == shown.strip_suffix(b"/")
     }
 
     /// Adds one entry; for a directory its descriptor is returned, to go on with.
@@ -307,7 +323,31 @@ impl<'a> Packer<'a> {
     }
 }
 
-fn level(directory: OwnedFd, prefix: usize) -> io::Result<Level> {
+/// Whether a file system that was met on the way holds files: the kernel's windows on itself do not.
+fn has_contents(directory: &OwnedFd) -> io::Result<bool> {
+    // linux/magic.h: proc, sysfs, cgroup, cgroup2, devpts, mqueue, debugfs, tracefs, securityfs, bpf, configfs,
+    // binfmt_misc, efivarfs, pstore.
+    const WINDOWS: [u64; 14] = [
+        0x9fa0,
+        0x6265_6572,
+        0x0027_e0eb,
+        0x6367_7270,
+        0x1cd1,
+        0x1980_0202,
+        0x6462_6720,
+        0x7472_6163,
+        0x7363_6673,
+        0xcafe_4a11,
+        0x6265_6570,
+        0x4249_4e4d,
+        0xde5e_81e4,
+        0x6165_676c,
+    ];
+    let kind = fs::fstatfs(directory)?.f_type as u64 & 0xffff_ffff;
+    Ok(!WINDOWS.contains(&kind))
+}
+
+fn level(directory: OwnedFd, prefix: usize, device: u64) -> io::Result<Level> {
     let mut names = Vec::new();
     for entry in Dir::read_from(&directory)? {
         let entry = entry?;
@@ -326,6 +366,7 @@ fn level(directory: OwnedFd, prefix: usize) -> io::Result<Level> {
         directory: Rc::new(directory),
         names: names.into_iter(),
         prefix,
+        device,
     })
 }
 

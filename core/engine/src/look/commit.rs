@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use gantry_image::{CommitOptions, ContainerDefaults, apply_changes};
 use gantry_model::container::{ContainerConfig, StrSlice};
+use gantry_runtime::Process;
 
 use super::GENERATED;
 use crate::container::Container;
@@ -112,6 +113,17 @@ impl Engine {
         let record = container.update(|record| record.state.phase = Phase::Paused);
         self.tell(&record, "pause");
         Ok(true)
+    }
+
+    /// Thaws a container that was frozen for a commit by a daemon that has died since.
+    pub(crate) async fn thaw_forgotten(&self, container: &Arc<Container>, process: &Process) {
+        let running = container.record().state.phase == Phase::Running;
+        if running && process.is_paused().await.unwrap_or(false) {
+            tracing::info!(container = %container.id, "thawing a container that a commit had frozen");
+            if let Err(error) = process.unpause().await {
+                tracing::warn!(container = %container.id, %error, "cannot thaw a container");
+            }
+        }
     }
 
     async fn let_go(&self, container: &Arc<Container>) {

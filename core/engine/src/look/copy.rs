@@ -126,7 +126,13 @@ fn not_there(error: &io::Error, path: &str, container: &str) -> EngineError {
 }
 
 fn pack(root: &OwnedFd, asked: &Asked, pipe: &mut super::stream::Pipe) -> io::Result<u64> {
-    let mut packer = Packer::new(pipe, PackOptions::default());
+    // Devices are the engine's, not the container's: whoever copies a whole container does not mean them.
+    let devices = format!("{}/dev", asked.name.trim_end_matches('/'));
+    let options = PackOptions {
+        hollow: asked.is_root().then_some(devices.as_bytes()),
+        ..PackOptions::default()
+    };
+    let mut packer = Packer::new(pipe, options);
     match asked.directory {
         true => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY;

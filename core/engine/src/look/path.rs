@@ -40,6 +40,11 @@ impl Asked {
         }
     }
 
+    /// Whether the whole of the container is meant.
+    pub(super) fn is_root(&self) -> bool {
+        self.path == Path::new("/")
+    }
+
     /// What is there.
     pub(super) fn stat(&self, root: &OwnedFd) -> io::Result<PathStat> {
         let last = match self.directory {

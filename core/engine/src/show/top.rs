@@ -31,7 +31,9 @@ impl Engine {
         }
         if !output.status.success() {
             let words = String::from_utf8_lossy(&output.stderr);
-            return Err(EngineError::internal(format!("ps: {}", words.trim())));
+            // Its first line says why it failed, the others how to use it.
+            let why = words.trim().lines().next().unwrap_or_default();
+            return Err(EngineError::internal(format!("ps: {why}")));
         }
         let reply = select(&String::from_utf8_lossy(&output.stdout), &pids)?;
         self.tell(&container.record(), "top");

@@ -171,6 +171,7 @@ fn deletions_are_told_as_layers_tell_them() {
     let options = PackOptions {
         layer: true,
         skip: Some(&skip),
+        hollow: None,
     };
     let bytes = packed(dir.path(), "", options);
     assert_eq!(
@@ -184,6 +185,32 @@ fn deletions_are_told_as_layers_tell_them() {
         ]
     );
     assert!(entries(&bytes).iter().all(|e| e.kind != Kind::CharDevice));
+}
+
+#[test]
+fn the_kernels_windows_are_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    std_fs::create_dir_all(dir.path().join("root/proc")).unwrap();
+    std_fs::create_dir_all(dir.path().join("root/tmp")).unwrap();
+    std_fs::create_dir_all(dir.path().join("root/dev/null")).unwrap();
+    let script = "mount -t proc p root/proc && mount -t tmpfs t root/tmp && touch root/tmp/f && echo && read x";
+    let mut child = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .current_dir(dir.path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+    let seen = format!("/proc/{}/root{}/root", child.id(), dir.path().display());
+    let options = PackOptions {
+        hollow: Some(b"/dev"),
+        ..PackOptions::default()
+    };
+    let bytes = packed(Path::new(&seen), "/", options);
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert_eq!(names(&bytes), ["/", "/dev/", "/proc/", "/tmp/", "/tmp/f"]);
 }
 
 #[test]
