@@ -10,9 +10,8 @@ use gantry_model::{ContainerId, EndpointId};
 use crate::endpoint::{check_mode, dns_names, empty_info, link_local, no_address, note_address};
 use crate::files::{self, HostLine};
 use crate::inner::{Inner, Network};
-use crate::ipam::TakeError;
 use crate::place::{Endpoint, Place, gateway};
-use crate::{EndpointConfig, EndpointInfo, Link, NetworkError, Result, SandboxMode};
+use crate::{EndpointConfig, EndpointInfo, Link, NetworkError, Result, SandboxMode, wish};
 
 /// The option that says where a network's ports are published by default.
 const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
@@ -21,27 +20,9 @@ impl Inner {
     /// What can be said of a wish without making it true.
     pub(crate) fn check(&self, network: &Network, config: &EndpointConfig) -> Result<()> {
         let record = &network.record;
-        let wished = [config.ipv4, config.ipv6];
-        if record.predefined && wished.iter().any(Option::is_some) {
-            return Err(NetworkError::invalid(
-                "invalid config for network: user specified IP address is supported on user defined networks only",
-            ));
-        }
-        if record.predefined && !config.aliases.is_empty() && record.name != "bridge" {
-            return Err(NetworkError::invalid(
-                "invalid config for network: network-scoped aliases are only supported for user-defined networks",
-            ));
-        }
-        for address in wished.into_iter().flatten() {
-            if !self.ipam.check(&record.id, address) {
-                return Err(no_address(
-                    record,
-                    address.is_ipv6(),
-                    TakeError::Outside(address),
-                ));
-            }
-        }
-        Ok(())
+        wish::check(record, config, |address| {
+            self.ipam.check(&record.id, address)
+        })
     }
 
     pub(crate) fn connect(
@@ -75,7 +56,12 @@ impl Inner {
         }
         self.settle(&mut place)?;
         // What was set last is what is shown.
-        Ok(place.endpoints().last().map_or(made, |e| e.info.clone()))
+        let made = place.endpoints().last().map_or(made, |e| e.info.clone());
+        drop(place);
+        if made.dns_names.is_empty() {
+            self.refresh_links(container, &made.network);
+        }
+        Ok(made)
     }
 
     /// Addresses, link, files. Leaves nothing behind on failure but the addresses noted in `made`.
@@ -139,7 +125,7 @@ impl Inner {
         let confined = self.confine(place);
         let configured = confined.and_then(|()| match plan.link.is_empty() {
             true => Ok(()),
-            false => place.configure(&plan),
+            false => place.configure(&plan, &made.config),
         });
         let configured = configured.and_then(|()| {
             let lines = place
@@ -215,7 +201,7 @@ impl Inner {
     }
 
     /// What a new attachment puts into `hosts`: the container's own name, and links on the default network.
-    fn host_lines(&self, place: &Place, made: &EndpointInfo) -> Vec<HostLine> {
+    pub(crate) fn host_lines(&self, place: &Place, made: &EndpointInfo) -> Vec<HostLine> {
         let spec = place.spec();
         if spec.mode != SandboxMode::Own {
             return Vec::new();

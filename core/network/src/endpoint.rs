@@ -94,7 +94,7 @@ pub(crate) fn no_address(record: &NetworkRecord, v6: bool, error: TakeError) -> 
     let name = &record.name;
     match error {
         TakeError::Outside(address) => NetworkError::invalid(format!(
-            "invalid config for network {name}: invalid endpoint settings:\nno configured subnet contains IP address {address}"
+            "invalid endpoint settings:\nno configured subnet or ip-range contain the IP address {address}"
         )),
         TakeError::Taken => NetworkError::forbidden("Address already in use"),
         TakeError::Exhausted => NetworkError::internal(format!(

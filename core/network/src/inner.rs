@@ -71,6 +71,8 @@ pub(crate) struct View {
     pub(crate) name: String,
     pub(crate) endpoints: Vec<EndpointInfo>,
     pub(crate) ports: Vec<PortBinding>,
+    /// Links on the default network.
+    pub(crate) links: Vec<crate::Link>,
 }
 
 /// A sandbox in the list of sandboxes.
@@ -180,6 +182,7 @@ impl Inner {
             name: saved.spec.name.clone(),
             endpoints: saved.endpoints.iter().map(|e| e.info.clone()).collect(),
             ports: saved.bindings.clone(),
+            links: saved.spec.links.clone(),
         };
         self.views
             .write()

@@ -24,6 +24,7 @@ mod firewall;
 mod inner;
 mod ipam;
 mod lifecycle;
+mod links;
 mod names;
 mod networks;
 mod open;
@@ -37,6 +38,7 @@ mod restore;
 mod sandbox;
 mod service;
 mod store;
+mod wish;
 
 pub use config::{AddressPool, BridgeDefaults, NetworkConfig};
 pub use egress::EgressList;

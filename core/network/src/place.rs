@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::files::HostLine;
 use crate::resolv::Resolv;
 use crate::{
-    EndpointInfo, NetworkError, PortBinding, PortRequest, Result, SandboxFiles, SandboxSpec,
+    EndpointConfig, EndpointInfo, NetworkError, PortBinding, PortRequest, Result, SandboxFiles,
+    SandboxSpec, wish,
 };
 
 /// An attachment with what is needed to undo it.
@@ -130,14 +131,16 @@ impl Place {
 
     /// A number for the next link that no link of the sandbox has.
     pub(crate) fn next_link(&self) -> String {
-        let number = |e: &Endpoint| e.spec.link.trim_start_matches("eth").parse::<u32>().ok();
-        let used: Vec<u32> = self.saved.endpoints.iter().filter_map(number).collect();
+        let number = |link: &str| link.trim_start_matches("eth").parse::<u32>().ok();
+        // The driver or the user may have called one otherwise.
+        let links = |e: &Endpoint| [number(&e.spec.link), number(&e.plan.link)];
+        let used: Vec<u32> = self.endpoints().iter().flat_map(links).flatten().collect();
         let free = (0..).find(|n| !used.contains(n)).unwrap_or_default();
         format!("eth{free}")
     }
 
     /// Applies a plan to the link that the driver made, and the default routes if they change with it.
-    pub(crate) fn configure(&mut self, plan: &JoinPlan) -> Result<()> {
+    pub(crate) fn configure(&mut self, plan: &JoinPlan, config: &EndpointConfig) -> Result<()> {
         let failed =
             |e: std::io::Error| NetworkError::io(format_args!("configuring {}", plan.link), &e);
         if plan.addresses.iter().any(|net| net.addr().is_ipv6())
@@ -147,6 +150,7 @@ impl Place {
             let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", plan.link);
             netns::inside(&**netns, || std::fs::write(&path, "0")).map_err(failed)?;
         }
+        self.set_link(&plan.link, config)?;
         let (before, after) = (self.saved.routes.clone(), self.wanted_routes());
         let socket = self.socket()?;
         let link = socket.link(&plan.link).map_err(failed)?;
@@ -179,6 +183,28 @@ impl Place {
         socket.apply(changes).map_err(|e| failed(e.error))?;
         self.saved.routes = after;
         Ok(())
+    }
+
+    /// Writes the kernel settings that the user wishes for a link.
+    fn set_link(&self, link: &str, config: &EndpointConfig) -> Result<()> {
+        let settings: Vec<_> = wish::link_settings(config).collect();
+        let Some(netns) = self.netns.as_ref().filter(|_| !settings.is_empty()) else {
+            return Ok(());
+        };
+        let written = netns::inside(&**netns, || {
+            for setting in &settings {
+                let path = setting.path(link);
+                let why = |e: std::io::Error| match e.kind() {
+                    std::io::ErrorKind::NotFound => format!("{path} is not a sysctl file"),
+                    _ => format!("unable to write to '{path}': {e}"),
+                };
+                std::fs::write(&path, setting.value).map_err(|e| std::io::Error::other(why(e)))?;
+            }
+            Ok(())
+        });
+        written.map_err(|e| {
+            NetworkError::invalid(format!("failed to set interface settings of {link}: {e}"))
+        })
     }
 
     /// Sets the default routes anew after an attachment is gone.

@@ -23,6 +23,9 @@ pub struct IpamPool {
     /// Addresses never handed out, by host name.
     #[serde(default)]
     pub aux_addresses: BTreeMap<String, IpAddr>,
+    /// The engine chose the subnet.
+    #[serde(default)]
+    pub chosen: bool,
 }
 
 /// How a network's addresses are managed.

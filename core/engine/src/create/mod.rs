@@ -49,6 +49,7 @@ impl Engine {
             .map(names::check)
             .transpose()?;
         let image = self.image_for(&config, platform).await?;
+        validate::network_mode(&config, &host_config)?;
         merge::merge(&mut config, &image.config.config);
         validate::config(&config)?;
         self.defaults(&mut host_config)?;

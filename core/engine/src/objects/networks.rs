@@ -205,6 +205,7 @@ fn ipam(asked: wire::Ipam) -> Result<IpamConfig> {
             ip_range: optional(&pool.ip_range, "IP range")?,
             gateway: optional(&pool.gateway, "gateway address")?,
             aux_addresses,
+            chosen: false,
         });
     }
     Ok(IpamConfig {

@@ -69,7 +69,10 @@ impl Chooser<'_> {
                         "invalid network config:\nip-range and gateway need a subnet",
                     ));
                 }
-                None => pool.subnet = Some(self.free_v4(&[])?),
+                None => {
+                    pool.subnet = Some(self.free_v4(&[])?);
+                    pool.chosen = true;
+                }
             }
         }
         if v4 && !has(config, false) {
@@ -78,6 +81,7 @@ impl Chooser<'_> {
                 0,
                 IpamPool {
                     subnet,
+                    chosen: true,
                     ..IpamPool::default()
                 },
             );
@@ -86,6 +90,7 @@ impl Chooser<'_> {
             let subnet = Some(self.free_v6()?);
             config.pools.push(IpamPool {
                 subnet,
+                chosen: true,
                 ..IpamPool::default()
             });
         }

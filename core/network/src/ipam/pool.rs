@@ -128,6 +128,7 @@ mod tests {
             ip_range: range.map(|r| r.parse().unwrap()),
             gateway: Some(subnet.parse::<IpNet>().unwrap().hosts().next().unwrap()),
             aux_addresses: [("x".into(), "10.0.0.3".parse().unwrap())].into(),
+            chosen: false,
         })
         .unwrap()
     }

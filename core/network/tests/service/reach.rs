@@ -119,7 +119,13 @@ fn ipv6_works_beside_ipv4() {
 #[test]
 fn a_running_container_changes_networks() {
     Rig::run(None, |rig| {
-        rig.network("apple", |_| {}).unwrap();
+        rig.network("apple", |n| {
+            n.ipam.pools = vec![IpamPool {
+                subnet: Some("172.18.0.0/16".parse().unwrap()),
+                ..IpamPool::default()
+            }];
+        })
+        .unwrap();
         let (a, _) = rig.container("a", "bridge");
         serve(&a.netns, 80);
         rig.publish(&a, 8080, 80).unwrap();

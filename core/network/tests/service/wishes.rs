@@ -10,7 +10,14 @@ use super::rig::*;
 #[test]
 fn wrong_wishes_are_refused_in_dockers_words() {
     Rig::run(None, |rig| {
-        let record = rig.network("one", |_| {}).unwrap();
+        let record = rig
+            .network("one", |n| {
+                n.ipam.pools = vec![IpamPool {
+                    subnet: Some("172.30.0.0/16".parse().unwrap()),
+                    ..IpamPool::default()
+                }];
+            })
+            .unwrap();
         let message = |result: Result<NetworkRecord>| result.unwrap_err().message;
         assert_eq!(
             message(rig.network("one", |_| {})),
@@ -44,10 +51,48 @@ fn wrong_wishes_are_refused_in_dockers_words() {
             ipv4: ip("10.0.0.9"),
             ..EndpointConfig::default()
         };
+        let refused = |network: &str, config: EndpointConfig| {
+            let error = rig.connect(&b, network, config).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Invalid);
+            error.message
+        };
         assert_eq!(
-            rig.connect(&b, "one", outside).unwrap_err().kind,
-            ErrorKind::Invalid
+            refused("one", outside.clone()),
+            "invalid endpoint settings:\nno configured subnet or ip-range contain the IP address 10.0.0.9"
         );
+        rig.network("auto", |_| {}).unwrap();
+        assert_eq!(
+            refused("auto", outside),
+            "invalid endpoint settings:\nuser specified IP address is supported only when connecting to networks with user configured subnets"
+        );
+        let wrong = EndpointConfig {
+            aliases: vec!["x".into()],
+            ipv6: ip("10.0.0.9"),
+            options: [(
+                "com.docker.network.endpoint.sysctls".to_owned(),
+                "net.ipv4.conf.eth0.forwarding=1".to_owned(),
+            )]
+            .into(),
+            ..EndpointConfig::default()
+        };
+        let all = refused("auto", wrong);
+        assert!(
+            all.starts_with("invalid endpoint settings:\n* invalid IPv6 address: 10.0.0.9\n* "),
+            "{all}"
+        );
+        assert!(
+            all.contains(
+                "* unrecognised network interface sysctl 'net.ipv4.conf.eth0.forwarding=1'"
+            ),
+            "{all}"
+        );
+        let wrong = EndpointConfig {
+            mac: Some("02:42".into()),
+            ..EndpointConfig::default()
+        };
+        assert_eq!(refused("one", wrong), "invalid MAC address 02:42");
+        let auto = rig.block(rig.service.remove("auto")).unwrap();
+        assert_eq!(auto.name, "auto");
         let error = rig
             .connect(&b, "none", EndpointConfig::default())
             .unwrap_err();
@@ -143,5 +188,114 @@ fn without_its_driver_a_network_is_listed_and_refused() {
         assert!(error.message.contains(REASON), "{error}");
         engine.block(engine.service.release(&id)).unwrap();
         engine.end();
+    });
+}
+
+#[test]
+fn a_link_is_what_the_user_wishes() {
+    Rig::run(None, |rig| {
+        rig.network("lan", |n| {
+            n.enable_ipv6 = true;
+            n.ipam.pools = ["10.9.0.0/24", "fd09::/64"]
+                .map(|subnet| IpamPool {
+                    subnet: Some(subnet.parse().unwrap()),
+                    ..IpamPool::default()
+                })
+                .into();
+        })
+        .unwrap();
+        rig.network("other", |_| {}).unwrap();
+        let a = rig.start(rig.spec("a"));
+        let option = |name: &str, value: &str| {
+            (
+                format!("com.docker.network.endpoint.{name}"),
+                value.to_owned(),
+            )
+        };
+        let config = EndpointConfig {
+            ipv4: ip("10.9.0.77"),
+            ipv6: ip("fd09::77"),
+            link_local: vec!["169.254.7.7".parse().unwrap(), "fe80::7:7".parse().unwrap()],
+            mac: Some("02:00:00:00:00:77".into()),
+            options: [
+                option("ifname", "eth1"),
+                option(
+                    "sysctls",
+                    "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.IFNAME.accept_ra=0",
+                ),
+            ]
+            .into(),
+            gw_priority: 1,
+            ..EndpointConfig::default()
+        };
+        let lan = rig.connect(&a, "lan", config).unwrap();
+        let other = rig.connect(&a, "other", EndpointConfig::default()).unwrap();
+        assert_eq!((lan.link.as_str(), other.link.as_str()), ("eth1", "eth2"));
+        let (addresses, routes, settings) = netns::inside(&a.netns, || {
+            let mut socket = RouteSocket::open()?;
+            let link = socket.link("eth1")?.unwrap().index;
+            let read = |path: &str| std::fs::read_to_string(format!("/proc/sys/net/{path}"));
+            let settings = [
+                read("ipv4/conf/eth1/log_martians")?,
+                read("ipv6/conf/eth1/accept_ra")?,
+            ];
+            let addresses = socket.addresses()?;
+            let of_link = addresses.into_iter().filter(|(index, _)| *index == link);
+            let of_link: Vec<String> = of_link.map(|(_, net)| net.to_string()).collect();
+            let routes = std::fs::read_to_string("/proc/thread-self/net/route")?;
+            Ok((of_link, routes, settings))
+        })
+        .unwrap();
+        for wanted in [
+            "10.9.0.77/24",
+            "fd09::77/64",
+            "169.254.7.7/16",
+            "fe80::7:7/64",
+        ] {
+            assert!(
+                addresses.iter().any(|a| a == wanted),
+                "{wanted}: {addresses:?}"
+            );
+        }
+        assert_eq!(settings, ["1\n", "0\n"]);
+        assert!(
+            routes.lines().any(|l| l.starts_with("eth1\t00000000\t")),
+            "{routes}"
+        );
+        rig.end(a);
+    });
+}
+
+#[test]
+fn links_follow_a_container_to_its_next_address() {
+    Rig::run(None, |rig| {
+        let (db, at_db) = rig.container("db", "bridge");
+        let mut spec = rig.spec("web");
+        spec.links = vec![Link {
+            container: db.id.clone(),
+            name: "db".into(),
+            alias: "store".into(),
+        }];
+        let web = rig.start(spec);
+        rig.connect(&web, "bridge", EndpointConfig::default())
+            .unwrap();
+        let hosts = || std::fs::read_to_string(&web.files.hosts).unwrap();
+        let line =
+            |at: &EndpointInfo| format!("{}\tstore {} db\n", at.ipv4.unwrap(), db.id.short());
+        assert!(hosts().contains(&line(&at_db)), "{}", hosts());
+        rig.block(rig.service.release(&db.id)).unwrap();
+        let (between, _) = rig.container("between", "bridge");
+        let mut spec = rig.spec("db");
+        spec.container = db.id.clone();
+        let again = rig.start(spec);
+        let now = rig
+            .connect(&again, "bridge", EndpointConfig::default())
+            .unwrap();
+        assert_ne!(now.ipv4, at_db.ipv4);
+        assert!(hosts().contains(&line(&now)), "{}", hosts());
+        assert!(!hosts().contains(&line(&at_db)), "{}", hosts());
+        for container in [web, again, between] {
+            rig.end(container);
+        }
     });
 }
