@@ -13,6 +13,9 @@ use crate::format::time::api_timestamp;
 /// Flags of `logs`.
 #[derive(Args, Debug)]
 pub(crate) struct Logs {
+    /// Forget what was logged so far, instead of showing it
+    #[arg(long, conflicts_with_all = ["details", "follow", "since", "tail", "timestamps", "until"])]
+    pub(crate) clear: bool,
     /// Show extra details provided to logs
     #[arg(long)]
     pub(crate) details: bool,
@@ -38,6 +41,9 @@ impl Logs {
     pub(crate) async fn execute(self, app: &App) -> Result<()> {
         let client = app.client()?;
         let path = format!("/containers/{}", segment(&self.container));
+        if self.clear {
+            return Ok(client.delete(format!("{path}/logs")).done().await?);
+        }
         let reply = client
             .get(format!("{path}/logs"))
             .flag("stdout", true)
@@ -66,9 +72,37 @@ impl Logs {
     }
 }
 
+/// Output of one channel that came together, written together: a frame is a line, and a system call each is too much.
+#[derive(Default)]
+struct Joined {
+    channel: Option<Channel>,
+    bytes: Vec<u8>,
+}
+
+impl Joined {
+    fn add(&mut self, channel: Channel, payload: &[u8]) -> std::io::Result<()> {
+        if self.channel != Some(channel) {
+            self.flush()?;
+            self.channel = Some(channel);
+        }
+        self.bytes.extend_from_slice(payload);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let written = match self.channel {
+            Some(channel) => write(channel, &self.bytes),
+            None => Ok(()),
+        };
+        self.bytes.clear();
+        written
+    }
+}
+
 async fn copy(reply: Reply, raw: bool) -> Result<()> {
     let mut body = reply.into_body();
     let mut demux = Demux::default();
+    let mut joined = Joined::default();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(ApiError::from)?;
         let Some(data) = frame.data_ref() else {
@@ -77,7 +111,8 @@ async fn copy(reply: Reply, raw: bool) -> Result<()> {
         let written = if raw {
             write(Channel::Stdout, data)
         } else {
-            demux.feed(data, write)
+            let fed = demux.feed(data, |channel, payload| joined.add(channel, payload));
+            joined.flush().and(fed)
         };
         match written {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {

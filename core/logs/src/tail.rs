@@ -10,7 +10,8 @@ use crate::files::LogFile;
 
 const BLOCK: usize = 64 << 10;
 
-/// The file (by index) and offset at which the last `lines` lines begin. Compressed files are left at any place.
+/// The file (by index) and offset at which the last `lines` lines begin. The files after
+/// it are at their begin; it is at any place itself.
 pub(crate) fn start(files: &mut [LogFile], lines: u64) -> io::Result<(usize, u64)> {
     let mut left = lines;
     for (index, file) in files.iter_mut().enumerate().rev() {
@@ -72,6 +73,7 @@ fn last_packed(file: &mut LogFile, lines: u64) -> io::Result<Found> {
         true
     })?;
     if count <= lines {
+        file.seek(0)?;
         return Ok(whole(lines, count));
     }
     let mut skip = count - lines;

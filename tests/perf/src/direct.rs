@@ -8,18 +8,21 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::http::Api;
-use crate::peers::Bench;
+use crate::peers::{Bench, LINES};
 
 /// Containers that are started in turn.
 const IN_TURN: usize = 30;
 /// Containers that are run and removed, and by how many clients.
 const CHURN: usize = 100;
 const CLIENTS: usize = 8;
-/// Bytes of attached output.
-const OUTPUT: usize = 50_000_000;
+/// Attached output: so often the lines of the image, and bytes.
+const REPEATS: usize = 50;
+const OUTPUT: usize = REPEATS * LINES * 65;
+
+const LINES_FILE: &str = "/lines";
 
 /// Both engines' hosts by name, Gantry's first.
-fn hosts(bench: &Bench) -> Vec<(&'static str, &str)> {
+pub(crate) fn hosts(bench: &Bench) -> Vec<(&'static str, &str)> {
     let mut hosts = vec![("gantryd", bench.gantryd.host.as_str())];
     hosts.extend(bench.dockerd.as_ref().map(|d| ("dockerd", d.host.as_str())));
     hosts
@@ -32,11 +35,14 @@ fn milliseconds(since: Instant) -> f64 {
 fn quantile(times: &mut [f64], of: f64) -> f64 {
     times.sort_by(f64::total_cmp);
     let last = times.len().saturating_sub(1);
-    times.get((last as f64 * of) as usize).copied().unwrap_or(0.0)
+    times
+        .get((last as f64 * of) as usize)
+        .copied()
+        .unwrap_or(0.0)
 }
 
 /// Prints a row for each engine (`values` in the order of [`hosts`]), the ratio, and whether it is at most the goal.
-fn report(bench: &Bench, title: &str, unit: &str, values: &[f64], at_most: f64) {
+pub(crate) fn report(bench: &Bench, title: &str, unit: &str, values: &[f64], at_most: f64) {
     println!("\n{title}");
     for ((name, _), value) in hosts(bench).iter().zip(values) {
         println!("  {name:<28} {value:>10.2} {unit}");
@@ -48,18 +54,23 @@ fn report(bench: &Bench, title: &str, unit: &str, values: &[f64], at_most: f64) 
     }
 }
 
-fn create(api: &mut Api, name: &str, command: &[&str], host_config: &Value) -> Result<String> {
+pub(crate) fn create(
+    api: &mut Api,
+    name: &str,
+    command: &[&str],
+    host_config: &Value,
+) -> Result<String> {
     let body = json!({ "Image": "busybox", "Cmd": command, "HostConfig": host_config });
     let made = api.json("POST", &format!("/containers/create?name={name}"), &body)?;
     Ok(made["Id"].as_str().context("no Id")?.to_owned())
 }
 
-fn start(api: &mut Api, id: &str) -> Result<()> {
+pub(crate) fn start(api: &mut Api, id: &str) -> Result<()> {
     let path = format!("/containers/{id}/start");
     api.json("POST", &path, &Value::Null).map(drop)
 }
 
-fn remove(api: &mut Api, id: &str) -> Result<()> {
+pub(crate) fn remove(api: &mut Api, id: &str) -> Result<()> {
     let path = format!("/containers/{id}?force=1");
     api.json("DELETE", &path, &Value::Null).map(drop)
 }
@@ -206,9 +217,9 @@ pub(crate) fn attached(bench: &Bench) -> Result<()> {
     let mut seconds = Vec::new();
     for (_, host) in hosts(bench) {
         let mut api = Api::connect(host)?;
-        let line = "0123456789abcdef".repeat(4);
-        let command = format!("yes {line} | head -c {OUTPUT}");
-        let id = create(&mut api, "output", &["sh", "-c", &command], &Value::Null)?;
+        let mut command = vec!["cat"];
+        command.extend([LINES_FILE; REPEATS]);
+        let id = create(&mut api, "output", &command, &Value::Null)?;
         let path = format!("/containers/{id}/attach?stream=1&stdout=1&stderr=1");
         let mut stream = Api::connect(host)?.hijack(&path, &Value::Null)?;
         let begin = Instant::now();
@@ -218,7 +229,10 @@ pub(crate) fn attached(bench: &Bench) -> Result<()> {
         ensure!(count == OUTPUT, "{count} of {OUTPUT} bytes came");
         remove(&mut api, &id)?;
     }
-    let title = format!("{} MB of output attached, container included", OUTPUT / 1_000_000);
+    let title = format!(
+        "{} MB of output attached, container included",
+        OUTPUT / 1_000_000
+    );
     report(bench, &title, "s", &seconds, 0.1);
     for ((name, _), seconds) in hosts(bench).iter().zip(seconds) {
         println!("  {name:<28} {:>10.1} MB/s", OUTPUT as f64 / 1e6 / seconds);

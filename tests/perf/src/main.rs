@@ -5,6 +5,7 @@
 
 mod direct;
 mod http;
+mod logs;
 mod memory;
 mod peers;
 mod table;
@@ -46,6 +47,8 @@ enum What {
     ApiChurn,
     /// Output of a container to a client.
     ApiOutput,
+    /// The log of a container to a client.
+    Logs,
     /// Everything that is driven over the API.
     Api,
     /// All of them.
@@ -66,6 +69,7 @@ fn main() -> Result<()> {
         What::ApiStart => direct::in_turn(&bench),
         What::ApiChurn => direct::churn(&bench),
         What::ApiOutput => direct::attached(&bench),
+        What::Logs => logs::print(&bench),
         What::Api => api(&bench, args.rounds),
         What::All => {
             table::run(&bench, args.rounds)?;
@@ -80,5 +84,6 @@ fn api(bench: &peers::Bench, rounds: usize) -> Result<()> {
     direct::exec(bench, rounds)?;
     direct::in_turn(bench)?;
     direct::churn(bench)?;
-    direct::attached(bench)
+    direct::attached(bench)?;
+    logs::print(bench)
 }

@@ -16,7 +16,7 @@ use crate::reply;
 pub(super) fn routes() -> Router<Engine> {
     Router::new()
         .route("/containers/{id}/wait", post(wait))
-        .route("/containers/{id}/logs", get(logs))
+        .route("/containers/{id}/logs", get(logs).delete(clear_logs))
         .route("/containers/{id}/attach", post(attach))
         .route("/containers/{id}/attach/ws", get(attach_websocket))
 }
@@ -71,6 +71,12 @@ async fn logs(
     } else {
         reply::stream(content_type, bytes)
     })
+}
+
+/// An extension: forgets what the container has written so far.
+async fn clear_logs(State(engine): State<Engine>, Path(id): Path) -> Result {
+    engine.container_clear_logs(&id).await?;
+    Ok(reply::no_content())
 }
 
 fn attach_query(query: &Query) -> AttachQuery {

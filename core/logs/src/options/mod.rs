@@ -25,9 +25,12 @@ const COMMON: &[&str] = &["env", "env-regex", "labels", "labels-regex", "tag"];
 /// The options of the local file.
 const FILE: &[&str] = &["max-size", "max-file", "compress"];
 
-/// Bytes of a file and number of files, when nothing is said. Docker's own for `local`; `json-file` has them here too.
+/// Bytes of a file and number of files, when nothing is said: Docker's own for `local` and for copies of what goes elsewhere.
 const DEFAULT_SIZE: u64 = 20 << 20;
 const DEFAULT_FILES: u32 = 5;
+
+/// `json-file` is bounded here too, but more generously: with Docker it is not, and its lines take twice their text.
+const DEFAULT_JSON_SIZE: u64 = 50 << 20;
 
 /// The ring of the non-blocking mode, when no size is given.
 const DEFAULT_BUFFER: u64 = 1 << 20;
@@ -187,8 +190,12 @@ pub fn spool(driver: &str, options: &Options) -> Result<Option<Spool>> {
         ("json-file", Some(_)) => 1,
         _ => DEFAULT_FILES,
     };
+    let default_size = match driver {
+        "json-file" => DEFAULT_JSON_SIZE,
+        _ => DEFAULT_SIZE,
+    };
     let spool = Spool {
-        max_size: max_size.unwrap_or(Some(DEFAULT_SIZE)),
+        max_size: max_size.unwrap_or(Some(default_size)),
         max_files: max_files.unwrap_or(default_files),
         compress: compress.unwrap_or(driver != "json-file"),
         buffer: mode(options)?,

@@ -16,7 +16,7 @@ fn limits_of_the_local_file() {
     };
     let default = Some(20 << 20);
     assert_eq!(super::spool("none", &options(&[])), Ok(None));
-    assert_eq!(of("json-file", &[]), spool(default, 5, false));
+    assert_eq!(of("json-file", &[]), spool(Some(50 << 20), 5, false));
     assert_eq!(of("local", &[]), spool(default, 5, true));
     assert_eq!(
         of("json-file", &[("max-size", "10m")]),

@@ -109,6 +109,8 @@ async fn follows_growth_rotation_compression_and_end() {
     expect(&mut logs, "f\n").await;
     assert!(logs.next().await.is_none());
     expect(&mut bench.logs(false, None, None), "a\nb\nc\nd\ne\nf\n").await;
+    pack(&bench.rotated("log.1.gz"), &entry("d", 4));
+    std::fs::remove_file(bench.rotated("log.1")).unwrap();
     expect(&mut bench.logs(false, Some(4), None), "c\nd\ne\nf\n").await;
 }
 
