@@ -8,7 +8,7 @@ use gantry_engine::Engine;
 use gantry_wire::{VolumeCreateRequest, shape};
 use http::StatusCode;
 
-use crate::error::Result;
+use crate::error::{ApiError, Result};
 use crate::extract::{Json, Path, Query, Version};
 use crate::reply;
 
@@ -17,7 +17,7 @@ pub(super) fn routes() -> Router<Engine> {
         .route("/volumes", get(list))
         .route("/volumes/create", post(create))
         .route("/volumes/prune", post(prune))
-        .route("/volumes/{*name}", get(inspect).delete(remove))
+        .route("/volumes/{*name}", get(inspect).put(update).delete(remove))
 }
 
 async fn list(State(engine): State<Engine>, query: Query) -> Result {
@@ -36,6 +36,14 @@ async fn inspect(State(engine): State<Engine>, Path(name): Path) -> Result {
 async fn remove(State(engine): State<Engine>, Path(name): Path, query: Query) -> Result<Response> {
     engine.volume_remove(&name, query.flag("force")).await?;
     Ok(reply::no_content())
+}
+
+/// Only volumes of a swarm can be changed.
+async fn update() -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "volume update only valid for cluster volumes, but swarm is unavailable",
+    )
 }
 
 async fn prune(State(engine): State<Engine>, Version(version): Version, query: Query) -> Result {

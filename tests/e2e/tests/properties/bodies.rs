@@ -60,7 +60,11 @@ pub(crate) fn go_reads_them(lab: &Lab<'_>, seen: &Seen) {
             r#"{"Image": "busybox", "Env": "A=b"}"#,
             "cannot unmarshal string into Go struct field",
         ),
-        ("Config.Image", "", "got EOF while reading request body"),
+        (
+            "Config.Image",
+            "",
+            "config cannot be empty in order to create a container",
+        ),
         (
             "Config.Image",
             "null",

@@ -244,30 +244,11 @@ pub(crate) fn read_only_binds(lab: &Lab<'_>, seen: &Seen) {
         top_only,
         (String::new(), "rw".to_owned()),
     );
-    for (property, mount, words) in [
-        (
-            "ReadOnlyNonRecursive",
-            json!({"BindOptions": {"ReadOnlyNonRecursive": true}}),
-            "mount must be read-only",
-        ),
-        (
-            "ReadOnlyForceRecursive",
-            json!({"BindOptions": {"ReadOnlyForceRecursive": true}}),
-            "mount must be read-only",
-        ),
-        (
-            "ReadOnlyForceRecursive",
-            json!({"ReadOnly": true, "BindOptions": {"ReadOnlyForceRecursive": true, "ReadOnlyNonRecursive": true}}),
-            "conflicts with",
-        ),
-    ] {
-        let mut mount = mount;
-        for (key, value) in [("Type", "bind"), ("Source", "/tmp"), ("Target", "/m")] {
-            mount[key] = value.into();
-        }
-        let reply = lab.refusal(&mounts(json!([mount])));
-        seen.refused(&format!("BindOptions.{property}"), reply, 400, words);
-    }
+    let both = json!({"ReadOnlyForceRecursive": true, "ReadOnlyNonRecursive": true});
+    let mount = json!({"Type": "bind", "Source": "/tmp", "Target": "/m", "ReadOnly": true, "BindOptions": both});
+    let reply = lab.refusal(&mounts(json!([mount])));
+    let words = "mount options conflict: ReadOnlyNonRecursive && ReadOnlyForceRecursive";
+    seen.refused("BindOptions.ReadOnlyForceRecursive", reply, 400, words);
 }
 
 /// Mounts that appear later: on the host, inside.

@@ -44,7 +44,7 @@ pub(crate) fn capabilities(lab: &Lab<'_>, seen: &Seen) {
         CHOWN,
     );
     let privileged = lab.run(&host(json!({"Privileged": true})), &format!("{STATUS}; test -e /dev/kmsg && echo kmsg=yes
-mount -o remount,rw /sys && echo sys=rw; echo masked=$(grep -c ' /proc/kcore ' /proc/self/mountinfo)"));
+mount -o remount,rw /sys && echo sys=rw; echo masked=$(grep -c ' /proc/interrupts ' /proc/self/mountinfo)"));
     let engine = std::fs::read_to_string("/proc/self/status").expect("proc is mounted");
     let all = engine
         .lines()
@@ -79,11 +79,11 @@ mount -o remount,rw /sys && echo sys=rw; echo masked=$(grep -c ' /proc/kcore ' /
 /// What is hidden, and what cannot be written.
 pub(crate) fn paths(lab: &Lab<'_>, seen: &Seen) {
     let script = "touch /x 2>/dev/null && echo root=rw; test -s /etc/passwd && echo passwd=seen; touch /tmp/x 2>/dev/null && echo tmp=rw
-ls /proc/acpi >/dev/null 2>&1 && echo acpi=$(ls /proc/acpi | wc -l); echo kcore=$(stat -c %t:%T /proc/kcore)
+ls /proc/acpi >/dev/null 2>&1 && echo acpi=$(ls /proc/acpi | wc -l); echo interrupts=$(stat -c %t:%T /proc/interrupts)
 (echo 0 > /proc/sys/vm/swappiness) 2>/dev/null && echo sysctl=rw; touch /dev/shm/x && echo shm=rw; true";
     let plain = lab.run(&host(json!({})), script);
     seen.eq("HostConfig.ReadonlyRootfs", plain.get("root"), "rw");
-    seen.eq("HostConfig.MaskedPaths", plain.get("kcore"), "1:3");
+    seen.eq("HostConfig.MaskedPaths", plain.get("interrupts"), "1:3");
     seen.eq("HostConfig.ReadonlyPaths", plain.get("sysctl"), "");
     let strict = lab.run(&host(json!({"ReadonlyRootfs": true, "MaskedPaths": ["/etc/passwd"], "ReadonlyPaths": ["/tmp"]})), script);
     seen.eq(
@@ -93,7 +93,7 @@ ls /proc/acpi >/dev/null 2>&1 && echo acpi=$(ls /proc/acpi | wc -l); echo kcore=
     );
     seen.eq(
         "HostConfig.MaskedPaths",
-        (strict.get("passwd"), strict.get("kcore")),
+        (strict.get("passwd"), strict.get("interrupts")),
         ("", "0:0"),
     );
     let only = lab.run(&host(json!({"ReadonlyPaths": ["/tmp"]})), script);
@@ -104,10 +104,10 @@ ls /proc/acpi >/dev/null 2>&1 && echo acpi=$(ls /proc/acpi | wc -l); echo kcore=
     );
     let none = lab.run(
         &host(json!({"MaskedPaths": [], "ReadonlyPaths": []})),
-        "echo kcore=$(stat -c %t:%T /proc/kcore)
+        "echo interrupts=$(stat -c %t:%T /proc/interrupts)
 echo proc=$(grep -c ' /proc/sys ' /proc/self/mountinfo)",
     );
-    seen.eq("HostConfig.MaskedPaths", none.get("kcore"), "0:0");
+    seen.eq("HostConfig.MaskedPaths", none.get("interrupts"), "0:0");
     seen.eq("HostConfig.ReadonlyPaths", none.get("proc"), "0");
 }
 
