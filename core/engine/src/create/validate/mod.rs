@@ -92,7 +92,6 @@ pub(crate) fn host_config(
             return invalid(format!("Unknown option {key}"));
         }
     }
-    network_mode(config, host)?;
     resources::check(host, facts)
 }
 
@@ -163,8 +162,8 @@ fn capabilities(host: &HostConfig, facts: &HostFacts) -> Result<()> {
     Ok(())
 }
 
-/// Options that contradict the network namespace's owner.
-fn network_mode(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
+/// Options that contradict the network namespace's owner. Of the request alone: what the image exposes does not.
+pub(super) fn network_mode(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
     let shared = host.network_mode.starts_with("container:");
     let is_host = host.network_mode == "host";
     let has = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|l| !l.is_empty());
@@ -224,6 +223,7 @@ mod tests {
         change(&mut config, &mut host);
         let facts = HostFacts::probe(Path::new("/proc"), Path::new("/sys")).unwrap();
         super::config(&config)
+            .and_then(|()| network_mode(&config, &host))
             .and_then(|()| host_config(&config, &host, &facts))
             .map_or_else(|e| e.message, |()| "accepted".into())
     }
