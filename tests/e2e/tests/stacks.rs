@@ -85,6 +85,8 @@ impl Stack {
     /// Takes everything down, and looks that nothing of it is left.
     fn down(self, volumes: &[&str]) {
         self.compose(&["down", "-t", "2"]).ok();
+        // Those that only the images ask for have no name to come back to.
+        self.engine.docker(&["volume", "prune", "-f"]).ok();
         let named = self.engine.docker(&["volume", "ls", "-q"]).ok();
         assert_eq!(
             named.lines().collect::<Vec<_>>(),
@@ -140,7 +142,7 @@ fn a_proxy_an_application_and_a_database() {
     );
     stack.compose(&["stop", "-t", "5"]).ok();
     assert!(get(stack.port, "/").is_err(), "a stopped stack answers");
-    stack.compose(&["start", "--wait"]).ok();
+    stack.compose(&["up", "-d", "--wait"]).ok();
     assert!(visits(stack.port).count > before);
 
     let logs = stack.compose(&["logs", "--no-color", "proxy"]).ok();
