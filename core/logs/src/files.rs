@@ -25,6 +25,8 @@ pub(crate) struct LogFile {
     input: Input,
     /// Which file it is: the time of its first entry.
     pub(crate) first: i64,
+    /// Rotations since it was the current one, when it was opened.
+    pub(crate) number: u32,
 }
 
 #[derive(Debug)]
@@ -53,7 +55,8 @@ impl Read for LogFile {
 
 impl LogFile {
     /// Opens a file; `None` when it has no complete entry yet.
-    fn new(file: File, packed: bool) -> io::Result<Option<Self>> {
+    fn new(file: File, Name { number, packed, .. }: &Name) -> io::Result<Option<Self>> {
+        let (number, packed) = (*number, *packed);
         let first = match packed {
             false => first_entry(&mut At(&file, 0))?,
             true => first_entry(&mut GzDecoder::new(BufReader::new(At(&file, 0))))?,
@@ -65,7 +68,11 @@ impl LogFile {
             false => Input::Plain(file),
             true => Input::packed(file),
         };
-        Ok(Some(Self { input, first }))
+        Ok(Some(Self {
+            input,
+            first,
+            number,
+        }))
     }
 
     /// The file itself, when it can be read at any place.
@@ -87,6 +94,12 @@ impl LogFile {
                 io::copy(&mut self.by_ref().take(offset), &mut io::sink()).map(drop)
             }
         }
+    }
+
+    /// Bytes of entries that are there now, unless it is compressed.
+    pub(crate) fn size(&self) -> io::Result<Option<u64>> {
+        let meta = self.plain().map(File::metadata).transpose()?;
+        Ok(meta.map(|meta| meta.len()))
     }
 }
 
@@ -203,7 +216,7 @@ fn open(names: &[Name]) -> io::Result<Option<Vec<LogFile>>> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
-        let opened = LogFile::new(file, name.packed)?;
+        let opened = LogFile::new(file, name)?;
         files.extend(opened.filter(|new| files.iter().all(|old| old.first != new.first)));
     }
     Ok(Some(files))
@@ -230,7 +243,7 @@ pub(crate) fn remove_rotated(path: &Path, before: i64) -> io::Result<()> {
                 left = true;
                 continue;
             };
-            let first = LogFile::new(file, name.packed)?.map(|file| file.first);
+            let first = LogFile::new(file, &name)?.map(|file| file.first);
             if first.is_none_or(|first| first < before) {
                 match std::fs::remove_file(&name.path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

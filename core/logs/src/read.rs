@@ -30,7 +30,7 @@ pub struct Source<A> {
     pub path: PathBuf,
     /// Tells when the container has ended; the log is complete by then.
     pub alive: watch::Receiver<A>,
-    /// Where reading the current file ends; `None`: at its end.
+    /// Nothing is read beyond this many bytes of the file that is the current one as this is made; `None`: everything.
     pub end: Option<u64>,
 }
 
@@ -105,18 +105,23 @@ async fn run<A: Alive>(
         false => None,
     };
     let place = path.clone();
-    let (files, first, offset) = blocking(move || begin(&place, tail)).await?;
+    let Begin {
+        files,
+        first,
+        offset,
+        limit,
+    } = blocking(move || begin(&place, end, tail)).await?;
     let mut reader = Reader {
         cursor: None,
         renderer: Renderer::new(view),
     };
-    let current = files.len().saturating_sub(1);
+    let last = files.len().saturating_sub(1);
     for (index, mut file) in files.into_iter().enumerate().skip(first) {
         if index == first && offset > 0 {
             file = blocking(move || file.seek(offset).map(|()| file)).await?;
         }
         let begin = if index == first { offset } else { 0 };
-        reader.cursor = Some(Cursor::new(file, begin, end.filter(|_| index == current)));
+        reader.cursor = Some(Cursor::new(file, begin, limit.filter(|_| index == last)));
         let stop;
         (reader, stop) = drain(reader, sender).await?;
         if stop == Stop::Done {
@@ -143,8 +148,29 @@ async fn run<A: Alive>(
     }
 }
 
-fn begin(path: &Path, lines: Option<u64>) -> io::Result<(Vec<LogFile>, usize, u64)> {
+/// Where reading begins.
+struct Begin {
+    /// Oldest first.
+    files: Vec<LogFile>,
+    /// The file to begin with, and the place in it.
+    first: usize,
+    offset: u64,
+    /// Where the last of the files ends for this reader.
+    limit: Option<u64>,
+}
+
+fn begin(path: &Path, end: Option<u64>, lines: Option<u64>) -> io::Result<Begin> {
     let mut files = files::list(path)?;
+    let mut limit = None;
+    if let (Some(end), Some(newest)) = (end, files.last())
+        && newest.number == 0
+    {
+        limit = Some(end);
+        if newest.size()?.is_some_and(|size| size < end) {
+            // It was rotated since: the limit is that of the one before.
+            files.pop();
+        }
+    }
     let (first, offset) = match lines {
         Some(lines) => tail::start(&mut files, lines)?,
         None => (0, 0),
@@ -152,7 +178,12 @@ fn begin(path: &Path, lines: Option<u64>) -> io::Result<(Vec<LogFile>, usize, u6
     if let Some(file) = files.get_mut(first).filter(|file| file.plain().is_none()) {
         file.seek(0)?;
     }
-    Ok((files, first, offset))
+    Ok(Begin {
+        files,
+        first,
+        offset,
+        limit,
+    })
 }
 
 /// Reads what has come since, through rotations.

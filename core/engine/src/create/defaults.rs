@@ -63,8 +63,10 @@ impl Engine {
         if log.kind.is_empty() {
             log.kind.clone_from(&config.log_driver);
         }
-        if log.kind == config.log_driver {
-            for (name, value) in &config.log_opts {
+        // Options are of a driver, but those of the local copy are of all.
+        let same = log.kind == config.log_driver;
+        for (name, value) in &config.log_opts {
+            if same || name.starts_with("cache-") {
                 log.config
                     .entry(name.clone())
                     .or_insert_with(|| value.clone());

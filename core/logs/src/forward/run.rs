@@ -114,10 +114,9 @@ fn reopen(path: &Path, place: Place) -> io::Result<Option<Cursor>> {
     let Some(mut file) = files.into_iter().find(|file| file.first == place.first) else {
         return Ok(None);
     };
-    let length = file.plain().map(|plain| plain.metadata()).transpose()?;
     // A power cut may have taken more of the log than of the cursor.
-    let offset = match length {
-        Some(meta) if meta.len() < place.offset => 0,
+    let offset = match file.size()? {
+        Some(size) if size < place.offset => 0,
         _ => place.offset,
     };
     file.seek(offset)?;

@@ -47,10 +47,19 @@ impl Bench {
         self.path.with_file_name(name)
     }
     fn logs(&self, follow: bool, tail: Option<u64>, until: Option<i64>) -> Lines {
+        self.logs_up_to(None, follow, tail, until)
+    }
+    fn logs_up_to(
+        &self,
+        end: Option<u64>,
+        follow: bool,
+        tail: Option<u64>,
+        until: Option<i64>,
+    ) -> Lines {
         let source = Source {
             path: self.path.clone(),
             alive: self.alive.subscribe(),
-            end: None,
+            end,
         };
         let view = View {
             stdout: true,
@@ -139,4 +148,27 @@ async fn large_logs_and_lines_across_pieces() {
     bench.append(&text);
     let want = format!("{line}\n").repeat(100);
     expect(&mut bench.logs(false, None, None), &want).await;
+}
+
+#[tokio::test]
+async fn a_limit_is_of_the_file_that_was_current() {
+    let bench = bench();
+    let (b, c) = (entry("b", 2), entry("c", 3));
+    std::fs::write(bench.rotated("log.1"), entry("a", 1)).unwrap();
+    std::fs::write(&bench.path, "").unwrap();
+    let up_to = |end: usize| bench.logs_up_to(Some(end as u64), false, None, None);
+    let mut empty = up_to(0);
+    expect(&mut empty, "a\n").await;
+    assert!(empty.next().await.is_none());
+    bench.append(&(b.clone() + &c));
+    let mut logs = up_to(b.len());
+    expect(&mut logs, "a\nb\n").await;
+    assert!(logs.next().await.is_none());
+    // Rotated after the limit was taken.
+    std::fs::rename(bench.rotated("log.1"), bench.rotated("log.2")).unwrap();
+    std::fs::rename(&bench.path, bench.rotated("log.1")).unwrap();
+    bench.append(&entry("d", 4));
+    let mut logs = up_to(b.len() + c.len());
+    expect(&mut logs, "a\nb\nc\n").await;
+    assert!(logs.next().await.is_none());
 }

@@ -151,6 +151,10 @@ impl Log {
             rest = &rest[take + usize::from(complete)..];
         }
         self.count(lost);
+        // The memory of a burst is given back when it is over.
+        if chunk.len() < MAX_LINE && self.out.capacity() > 2 * MAX_LINE {
+            self.out = Vec::new();
+        }
     }
 
     /// Writes what is unfinished, and waits until everything is written: the container ended.
@@ -177,10 +181,6 @@ impl Log {
             }
         }
         self.push();
-        // The memory of a burst is given back.
-        if self.out.capacity() > MAX_LINE {
-            self.out = Vec::new();
-        }
     }
 
     /// Begins a new file when the current one is full. Says whether the next entry is the first of a file.
