@@ -26,6 +26,16 @@ fn run(engine: &Engine, flags: &[&str], command: &str) {
     engine.gantry(&args).ok();
 }
 
+/// What has happened to a container so far.
+fn events(engine: &Engine, name: &str) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let until = format!("{:.9}", now.unwrap().as_secs_f64());
+    let filter = format!("container={name}");
+    let mut args = vec!["events", "--since", "10m", "--until", &until];
+    args.extend(["--filter", &filter, "--format", "{{.Action}}"]);
+    engine.docker(&args).ok()
+}
+
 /// What the last check said.
 fn last(health: &Value) -> &Value {
     health["Log"]
@@ -63,19 +73,7 @@ fn commands_are_checked_reported_and_killed() {
     eventually("the last five results are kept", 10, || {
         (health(&engine, "app")["Log"].as_array()?.len() == 5).then_some(())
     });
-    let events = engine
-        .docker(&[
-            "events",
-            "--since",
-            "1m",
-            "--until",
-            "0s",
-            "--filter",
-            "container=app",
-            "--format",
-            "{{.Action}}",
-        ])
-        .ok();
+    let events = events(&engine, "app");
     let at = |wanted: &str| events.lines().position(|line| line == wanted);
     let create = format!("exec_create: /bin/sh -c {check}");
     assert!(
@@ -186,19 +184,7 @@ fn checks_over_the_network_need_no_program() {
     assert_eq!(last(&well)["Output"], "fine\n");
     assert_eq!(last(&well)["ExitCode"], 0);
     // Nothing was executed in it.
-    let events = engine
-        .docker(&[
-            "events",
-            "--since",
-            "1m",
-            "--until",
-            "0s",
-            "--filter",
-            "container=web",
-            "--format",
-            "{{.Action}}",
-        ])
-        .ok();
+    let events = events(&engine, "web");
     assert!(!events.contains("exec_"), "{events}");
     http("lost", "/nothing");
     let lost = becomes(&engine, "lost", "unhealthy");
@@ -240,14 +226,14 @@ fn checks_over_the_network_need_no_program() {
         "--health-timeout",
         "300ms",
     ];
-    run(&engine, &silent, "nc -lk -p 9 -s 127.0.0.1 -e sleep 600");
+    run(&engine, &silent, "nc -ll -p 9 -e sleep 600");
     eventually("a check takes too long", 20, || {
         let said = last_output(&engine, "mute")?;
         (said == "Health check exceeded timeout (300ms)").then_some(())
     });
     engine
         .gantry(&["create", "--health-http", "https://:1/", "busybox"])
-        .fails(125, "invalid HTTP healthcheck");
+        .fails(1, "invalid HTTP healthcheck");
     engine.finish();
 }
 
@@ -273,10 +259,11 @@ fn bad_health_restarts_who_asked_for_it() {
     };
     run("left", &["--restart", "always"]);
     run("healed", &["--restart-unhealthy"]);
-    let inspect = |format: &str, name: &str| engine.docker(&["inspect", "-f", format, name]).ok();
+    // Docker's client does not know the flag, and leaves it out.
+    let inspect = |format: &str, name: &str| engine.gantry(&["inspect", "-f", format, name]).ok();
     assert_eq!(
         inspect("{{json .HostConfig.RestartPolicy}}", "healed"),
-        r#"{"Name":"on-failure","MaximumRetryCount":0,"Unhealthy":true}"#
+        r#"{"MaximumRetryCount":0,"Name":"on-failure","Unhealthy":true}"#
     );
     eventually("it was restarted", 20, || {
         (inspect("{{.RestartCount}}", "healed") != "0").then_some(())
@@ -293,19 +280,7 @@ fn bad_health_restarts_who_asked_for_it() {
         inspect("{{.HostConfig.RestartPolicy.Name}}", "healed"),
         "on-failure"
     );
-    let events = engine
-        .docker(&[
-            "events",
-            "--since",
-            "1m",
-            "--until",
-            "0s",
-            "--filter",
-            "container=healed",
-            "--format",
-            "{{.Action}}",
-        ])
-        .ok();
+    let events = events(&engine, "healed");
     let steps: Vec<&str> = events
         .lines()
         .filter(|line| !line.starts_with("exec_"))

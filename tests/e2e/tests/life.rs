@@ -227,7 +227,6 @@ fn a_policy_goes_on_when_the_start_itself_fails() {
     std::fs::create_dir(place).unwrap();
     std::fs::write(format!("{place}/stay"), "").unwrap();
     becomes(&engine, "needs", "running");
-    assert!(count(&engine) > before);
     // A restart that waits is stopped without having started.
     std::fs::remove_dir_all(place).unwrap();
     becomes(&engine, "needs", "restarting");
@@ -417,7 +416,7 @@ fn stop_signals_and_an_init() {
 
 #[test]
 fn what_is_required_starts_first() {
-    let mut engine = Engine::start();
+    let engine = Engine::start();
     let gantry = |flags: &[&str], command: &str| {
         let mut args = vec!["create", "--network", "none", "--stop-timeout", "0"];
         args.extend(flags);
@@ -430,6 +429,10 @@ fn what_is_required_starts_first() {
         "--health-cmd",
         "test -e /ready",
         "--health-interval",
+        "100ms",
+        "--health-start-period",
+        "30s",
+        "--health-start-interval",
         "100ms",
     ];
     gantry(&["--name", "db"], "sleep 600").ok();
@@ -450,7 +453,9 @@ fn what_is_required_starts_first() {
     let started = |name| inspect(&engine, "{{.State.StartedAt}}", name);
     assert!(started("web") > started("cache") && started("cache") > started("db"));
     assert_eq!(
-        inspect(&engine, "{{.HostConfig.Requires}}", "web"),
+        engine
+            .gantry(&["inspect", "-f", "{{.HostConfig.Requires}}", "web"])
+            .ok(),
         "[db cache:healthy]"
     );
     // Those that depend on it do not end with it.
@@ -464,7 +469,7 @@ fn what_is_required_starts_first() {
         ("db:healthy", "has no health check"),
         ("db:sometimes", "unknown condition"),
     ] {
-        gantry(&["--requires", requires], "true").fails(125, words);
+        gantry(&["--requires", requires], "true").fails(1, words);
     }
     // A circle is closed by a name that is given again.
     engine.docker(&["stop", "web"]).ok();
@@ -473,16 +478,13 @@ fn what_is_required_starts_first() {
         .docker(&["start", "web"])
         .fails(1, "requirement \"db\": No such container: db");
     gantry(&["--name", "db", "--requires", "web"], "true")
-        .fails(125, "containers require each other: db -> web -> db");
-    gantry(&["--name", "db"], "exit 9").ok();
-    gantry(
-        &["--name", "bad", "--requires", "db", "--restart", "always"],
-        "sleep 600",
-    )
-    .ok();
-    gantry(&["--name", "strict", "--requires", "sick:healthy"], "true")
-        .fails(125, "No such container");
-    engine.docker(&["rm", "-f", "cache"]).ok();
+        .fails(1, "containers require each other: db -> web -> db");
+    // What cannot start fails whoever requires it.
+    gantry(&["--name", "db", "--entrypoint", "/nosuch"], "true").ok();
+    engine
+        .docker(&["start", "web"])
+        .fails(1, "requirement \"db\": failed to create task");
+    assert_eq!(state(&engine, "web"), "exited");
     engine.finish();
 }
 
