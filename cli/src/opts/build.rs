@@ -248,7 +248,10 @@ fn check_namespaces(flags: &ContainerFlags) -> Result<()> {
     if !valid(flags.uts.as_ref(), &["", "private", "host"], false) {
         bail!("--uts: invalid UTS mode");
     }
-    if !valid(flags.userns.as_ref(), &["", "host"], false) {
+    let own = |mode: &&String| mode.starts_with("auto:size=");
+    if !valid(flags.userns.as_ref(), &["", "host", "private", "auto"], false)
+        && flags.userns.as_ref().filter(own).is_none()
+    {
         bail!("--userns: invalid USER mode");
     }
     if !valid(flags.cgroupns.as_ref(), &["", "private", "host"], false) {

@@ -21,6 +21,7 @@ mod create;
 mod error;
 mod exec;
 mod failure;
+mod limits;
 mod lower;
 mod process;
 mod request;

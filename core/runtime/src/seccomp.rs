@@ -61,57 +61,62 @@ impl Seccomp {
     }
     fn arch(&self) -> Result<Arch, SpecError> {
         self.arch.ok_or_else(|| {
-            SpecError::Seccomp("no system call tables for this machine's architecture".into())
+            SpecError::Seccomp("seccomp: no system call tables for this machine's architecture".into())
         })
     }
-    /// The OCI form of a profile (`None`: Docker's default) for a container with those capabilities.
+    /// The OCI form of a profile (`None`: Docker's default) for a container with those capabilities; `None` for a profile
+    /// that says nothing.
     pub(crate) fn filter(
         &self,
         profile: Option<&str>,
         caps: CapSet,
-    ) -> Result<Arc<oci::LinuxSeccomp>, SpecError> {
+    ) -> Result<Option<Arc<oci::LinuxSeccomp>>, SpecError> {
         let to = ResolveFor {
             caps,
             arch: self.arch()?,
             kernel: self.kernel,
         };
         let known = |key: &(Option<String>, CapSet)| key.0.as_deref() == profile && key.1 == caps;
-        cached(&self.filters, known, || {
-            let filter = match profile {
-                Some(json) => Profile::parse(json)?.resolve(to)?,
-                None => self.default()?.resolve(to)?,
-            };
-            Ok(((profile.map(str::to_owned), caps), to_oci(&filter)?))
-        })
+        if let Some(filter) = find(&self.filters, known) {
+            return Ok(Some(filter));
+        }
+        let own = profile.map(Profile::parse).transpose()?;
+        if own.as_ref().is_some_and(Profile::is_empty) {
+            return Ok(None);
+        }
+        let filter = match own {
+            Some(own) => own.resolve(to)?,
+            None => self.default()?.resolve(to)?,
+        };
+        let key = (profile.map(str::to_owned), caps);
+        Ok(Some(keep(&self.filters, key, to_oci(&filter)?)))
     }
     /// The program of a filter.
     pub(crate) fn program(&self, filter: &oci::LinuxSeccomp) -> Result<Arc<Program>, SpecError> {
         let arch = self.arch()?;
-        cached(
-            &self.programs,
-            |key| key == filter,
-            || Ok((filter.clone(), compile(&from_oci(filter)?, arch)?)),
-        )
+        if let Some(program) = find(&self.programs, |key| key == filter) {
+            return Ok(program);
+        }
+        let program = compile(&from_oci(filter)?, arch)?;
+        Ok(keep(&self.programs, filter.clone(), program))
     }
 }
 
-fn cached<K, V>(
-    cache: &Cache<K, V>,
-    known: impl Fn(&K) -> bool,
-    make: impl FnOnce() -> Result<(K, V), SpecError>,
-) -> Result<Arc<V>, SpecError> {
-    if let Some((_, value)) = cache.lock().iter().find(|(key, _)| known(key)) {
-        return Ok(Arc::clone(value));
-    }
-    // Made outside the lock: two at once make the same.
-    let (key, value) = make()?;
+fn find<K, V>(cache: &Cache<K, V>, known: impl Fn(&K) -> bool) -> Option<Arc<V>> {
+    let list = cache.lock();
+    let found = list.iter().find(|(key, _)| known(key));
+    found.map(|(_, value)| Arc::clone(value))
+}
+
+/// Keeps what was made outside the lock: two at once make the same.
+fn keep<K, V>(cache: &Cache<K, V>, key: K, value: V) -> Arc<V> {
     let value = Arc::new(value);
     let mut list = cache.lock();
     if list.len() >= KEPT {
         list.remove(0);
     }
     list.push((key, Arc::clone(&value)));
-    Ok(value)
+    value
 }
 
 fn to_oci(filter: &Filter) -> Result<oci::LinuxSeccomp, SpecError> {
@@ -146,7 +151,7 @@ fn to_oci(filter: &Filter) -> Result<oci::LinuxSeccomp, SpecError> {
 /// One of the OCI words.
 fn word<T: std::str::FromStr>(text: &str) -> Result<T, SpecError> {
     text.parse()
-        .map_err(|_| SpecError::Seccomp(format!("no OCI word for {text}")))
+        .map_err(|_| SpecError::Seccomp(format!("seccomp: no OCI word for {text}")))
 }
 
 fn action_to_oci(action: Action) -> (oci::LinuxSeccompAction, Option<u32>) {
@@ -281,10 +286,13 @@ mod tests {
     fn programs_are_made_once() {
         let host = crate::tests::host();
         let seccomp = Seccomp::new(&host).unwrap();
-        let a = seccomp.filter(None, CapSet::docker_default()).unwrap();
-        let b = seccomp.filter(None, CapSet::docker_default()).unwrap();
+        let filter = |caps| seccomp.filter(None, caps).unwrap().unwrap();
+        let a = filter(CapSet::docker_default());
+        let b = filter(CapSet::docker_default());
         assert!(Arc::ptr_eq(&a, &b));
-        let c = seccomp.filter(None, CapSet::ALL).unwrap();
+        let c = filter(CapSet::ALL);
+        let nothing = seccomp.filter(Some("{}"), CapSet::ALL).unwrap();
+        assert!(nothing.is_none(), "Docker takes this for no filter");
         assert_ne!(a, c);
         let p = seccomp.program(&a).unwrap();
         assert!(Arc::ptr_eq(&p, &seccomp.program(&a).unwrap()));

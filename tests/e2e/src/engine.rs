@@ -24,6 +24,8 @@ pub struct Options {
     pub data: Option<PathBuf>,
     /// What the daemon takes for the identifier of the machine's boot.
     pub boot_id: Option<String>,
+    /// Files of the host that the daemon finds with another content.
+    pub files: Vec<(&'static str, String)>,
 }
 
 /// A running engine. Dropping it without [`Engine::finish`] (a failing test) ends its processes all the same.
@@ -143,20 +145,34 @@ impl Engine {
             .expect("gantryd is built: run `cargo build --workspace` first")
     }
 
-    /// The daemon's program, in a mount namespace with another boot identifier when one is wanted.
+    /// The daemon's program, in a mount namespace with files of its own when some are wanted.
     fn program(&self) -> Command {
         let gantryd = bin_dir().join("gantryd");
-        let Some(boot_id) = &self.options.boot_id else {
+        let boot_id = self.options.boot_id.as_ref();
+        let boot_id = boot_id.map(|id| ("/proc/sys/kernel/random/boot_id", id));
+        let others = self.options.files.iter().map(|(path, text)| (*path, text));
+        let files: Vec<_> = boot_id.into_iter().chain(others).collect();
+        if files.is_empty() {
             return Command::new(gantryd);
-        };
-        let file = self.dir().join("boot_id");
-        fs::write(&file, boot_id).expect("the identifier is written");
-        let script = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
+        }
+        let script = "while [ \"$1\" != -- ]; do mount --bind \"$1\" \"$2\" || exit; shift 2; done; \
+                      shift; exec \"$@\"";
         let mut command = Command::new("unshare");
-        command
-            .args(["--mount", "--propagation", "private", "sh", "-c", script])
-            .arg(file)
-            .arg(gantryd);
+        command.args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        ]);
+        for (n, (path, text)) in files.into_iter().enumerate() {
+            let file = self.dir().join(format!("file{n}"));
+            fs::write(&file, text).expect("the file is written");
+            command.arg(file).arg(path);
+        }
+        command.arg("--").arg(gantryd);
         command
     }
 

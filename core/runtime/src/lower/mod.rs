@@ -4,6 +4,7 @@ mod devices;
 mod hooks;
 mod process;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use gantry_driver_api::MountPlan;
@@ -55,9 +56,13 @@ pub(crate) fn lower(
     let own_dev = !mounts
         .iter()
         .any(|m| m.target == Path::new("/dev") && matches!(m.source, MountSource::Bind { .. }));
+    let mut sysctls: BTreeMap<_, _> = linux.sysctl().clone().into_iter().flatten().collect();
+    // Root of a user namespace may not write the setting, but make the call that it stands for.
+    let domainname = sysctls.remove("kernel.domainname");
+    let domainname = oci.domainname().clone().or(domainname);
     let plan = Plan {
         hostname: oci.hostname().clone(),
-        domainname: oci.domainname().clone(),
+        domainname,
         rootfs: Some(rootfs),
         rootfs_propagation: linux
             .rootfs_propagation()
@@ -78,7 +83,7 @@ pub(crate) fn lower(
         },
         masked_paths: paths(linux.masked_paths().as_deref()),
         readonly_paths: paths(linux.readonly_paths().as_deref()),
-        sysctls: linux.sysctl().clone().into_iter().flatten().collect(),
+        sysctls,
         process: process::process(source, &linux, &spec.user, seccomp)?,
         ..Plan::default()
     };

@@ -123,7 +123,10 @@ fn linux(input: &SpecInput, to: &Context<'_>, caps: CapSet) -> Result<oci::Linux
         SeccompChoice::Default | SeccompChoice::Builtin => Some(None),
         SeccompChoice::Profile(json) => Some(Some(json.as_str())),
     };
-    let filter = profile.map(|p| to.seccomp.filter(p, caps)).transpose()?;
+    let filter = profile
+        .map(|p| to.seccomp.filter(p, caps))
+        .transpose()?
+        .flatten();
     linux.set_seccomp(filter.map(|f| (*f).clone()));
     Ok(linux)
 }
@@ -225,7 +228,8 @@ fn sysctls(
     let mut all = HashMap::new();
     if input.namespaces.network == NamespaceMode::Private {
         all.insert("net.ipv4.ip_unprivileged_port_start".into(), "0".into());
-        if !host.in_user_namespace {
+        // Root of a user namespace can only name groups that it has.
+        if !host.in_user_namespace && input.userns.is_none() {
             all.insert("net.ipv4.ping_group_range".into(), "0 2147483647".into());
         }
     }

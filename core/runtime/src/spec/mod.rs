@@ -59,7 +59,7 @@ pub enum SpecError {
     #[error("{0}")]
     Invalid(String),
     /// The seccomp profile cannot be used.
-    #[error("seccomp: {0}")]
+    #[error("{0}")]
     Seccomp(String),
     /// The root file system cannot be read.
     #[error("reading the container's file system: {0}")]

@@ -43,10 +43,10 @@ pub mod flag {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SeccompError {
     /// Not a profile.
-    #[error("decoding seccomp profile failed: {0}")]
+    #[error("Decoding seccomp profile failed: {0}")]
     Decode(String),
     /// A profile that contradicts itself, or holds what the kernel cannot take.
-    #[error("{0}")]
+    #[error("seccomp: {0}")]
     Invalid(String),
     /// Something of the format that is not done here.
     #[error("seccomp: {0} is not supported")]

@@ -12,6 +12,7 @@ const MAX_PROFILE: usize = 4 << 20;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Profile {
+    #[serde(default)]
     default_action: String,
     #[serde(default)]
     default_errno_ret: Option<u32>,
@@ -106,6 +107,11 @@ impl Profile {
             )));
         }
         serde_json::from_str(json).map_err(|e| SeccompError::Decode(e.to_string()))
+    }
+    /// Whether the profile says nothing at all (`{}`), which to Docker means no filter.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.default_action.is_empty() && self.syscalls.is_empty()
     }
     /// The filter for one container.
     ///
