@@ -60,6 +60,7 @@ fn types_have_the_properties_of_the_table() {
         fields::<model::Ulimit>("Ulimit"),
         fields::<model::DeviceMapping>("DeviceMapping"),
         fields::<model::DeviceRequest>("DeviceRequest"),
+        fields::<model::Egress>("Egress"),
         fields::<model::RestartPolicy>("RestartPolicy"),
         fields::<model::LogConfig>("LogConfig"),
         fields::<model::HealthConfig>("HealthConfig"),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use gantry_e2e::run;
 use serde_json::{Value, json};
 
 use crate::lab::{Lab, Seen};
@@ -244,12 +245,16 @@ pub(crate) fn pids(lab: &Lab<'_>, seen: &Seen) {
     }
 }
 
-/// Block devices: throttles at the control group; weights where the kernel has a scheduler that knows them.
+/// Block devices: throttles, and weights under a scheduler that knows them.
 pub(crate) fn block_io(lab: &Lab<'_>, seen: &Seen) {
-    let (path, number) = disk();
+    let disk = Disk::new(&lab.engine.dir().join("disk"));
+    let (path, number) = (&disk.path, &disk.number);
     let throttle = |rate| json!([{"Path": path, "Rate": rate}]);
-    let container = lab.hold(&host(json!({"BlkioDeviceReadBps": throttle(1_000_000), "BlkioDeviceWriteBps": throttle(2_000_000),
-        "BlkioDeviceReadIOps": throttle(300), "BlkioDeviceWriteIOps": throttle(400)})));
+    let container = lab.hold(&host(json!({
+        "BlkioDeviceReadBps": throttle(1_000_000), "BlkioDeviceWriteBps": throttle(2_000_000),
+        "BlkioDeviceReadIOps": throttle(300), "BlkioDeviceWriteIOps": throttle(400),
+        "BlkioWeight": 300, "BlkioWeightDevice": [{"Path": path, "Weight": 400}]
+    })));
     for (field, file, rate) in [
         ("ReadBps", "read_bps_device", 1_000_000),
         ("WriteBps", "write_bps_device", 2_000_000),
@@ -258,77 +263,66 @@ pub(crate) fn block_io(lab: &Lab<'_>, seen: &Seen) {
     ] {
         let line = container.limit("blkio", &format!("blkio.throttle.{file}"));
         let want = format!("{number} {rate}");
-        for property in [
-            format!("HostConfig.BlkioDevice{field}"),
-            "ThrottleDevice.Path".into(),
-            "ThrottleDevice.Rate".into(),
-        ] {
-            seen.eq(&property, line.as_str(), want.as_str());
+        let property = format!("HostConfig.BlkioDevice{field}");
+        for property in [&property, "ThrottleDevice.Path", "ThrottleDevice.Rate"] {
+            seen.eq(property, line.as_str(), want.as_str());
         }
-        let missing = lab.refusal(&host(
-            json!({format!("BlkioDevice{field}"): [{"Path": "/dev/nope", "Rate": 5}]}),
-        ));
-        seen.holds(
-            "ThrottleDevice.Path",
-            missing.0 >= 400 && missing.1.contains("/dev/nope: no such file or directory"),
-            missing.1,
-        );
+        let missing = json!([{"Path": "/dev/nope", "Rate": 5}]);
+        let (status, said) = lab.refusal(&host(json!({format!("BlkioDevice{field}"): missing})));
+        let good = status >= 400 && said.contains("/dev/nope: no such file or directory");
+        seen.holds("ThrottleDevice.Path", good, said);
     }
-    weights(lab, seen, &path, &number);
-}
-
-fn weights(lab: &Lab<'_>, seen: &Seen, path: &str, number: &str) {
-    let all = [
-        "HostConfig.BlkioWeight",
+    let weight = container.limit("blkio", "blkio.bfq.weight");
+    seen.eq("HostConfig.BlkioWeight", weight, "300");
+    let devices = container.limit("blkio", "blkio.bfq.weight_device");
+    for property in [
         "HostConfig.BlkioWeightDevice",
         "WeightDevice.Path",
         "WeightDevice.Weight",
-    ];
-    let container = lab.hold(&host(
-        json!({"BlkioWeight": 300, "BlkioWeightDevice": [{"Path": path, "Weight": 400}]}),
-    ));
-    let known = ["blkio.weight", "blkio.bfq.weight"]
-        .into_iter()
-        .find(|f| Path::new("/sys/fs/cgroup/blkio").join(f).exists());
-    if let Some(file) = known {
-        seen.eq(all[0], container.limit("blkio", file), "300");
-        let device = container.limit("blkio", &format!("{file}_device"));
-        for property in &all[1..] {
-            seen.holds(property, device.contains(&format!("{number} 400")), &device);
-        }
-        return;
+    ] {
+        seen.holds(
+            property,
+            devices.contains(&format!("{number} 400")),
+            &devices,
+        );
     }
-    let shown = container.inspect()["HostConfig"].take();
-    let warnings = container.warnings.join("\n");
-    let words = "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.";
-    seen.holds(
-        all[0],
-        warnings.contains(words) && shown["BlkioWeight"] == 0,
-        &warnings,
-    );
-    let words = "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded.";
-    for property in &all[1..] {
-        let cleared = shown["BlkioWeightDevice"]
-            .as_array()
-            .is_none_or(Vec::is_empty);
-        seen.holds(property, warnings.contains(words) && cleared, &warnings);
+    for (field, config) in [
+        ("HostConfig.BlkioWeight", json!({"BlkioWeight": 5})),
+        (
+            "WeightDevice.Weight",
+            json!({"BlkioWeightDevice": [{"Path": path, "Weight": 5}]}),
+        ),
+    ] {
+        let words = "Range of blkio weight is from 10 to 1000";
+        seen.refused(field, lab.refusal(&host(config)), 400, words);
     }
 }
 
-/// A disk of the host, and its number.
-fn disk() -> (String, String) {
-    let disks = fs::read_dir("/sys/block")
-        .expect("sysfs is mounted")
-        .flatten();
-    let known = disks.filter_map(|disk| {
-        let name = disk.file_name().to_string_lossy().into_owned();
-        let size = fs::read_to_string(disk.path().join("size")).ok()?;
-        let number = fs::read_to_string(disk.path().join("dev")).ok()?;
-        let device = format!("/dev/{name}");
-        let usable = size.trim() != "0" && Path::new(&device).exists();
-        usable.then(|| (device, number.trim().to_owned()))
-    });
-    known.into_iter().min().expect("the machine has a disk")
+/// A disk in a file, with the one scheduler that knows weights.
+struct Disk {
+    path: String,
+    number: String,
+}
+
+impl Disk {
+    fn new(file: &Path) -> Self {
+        let image = fs::File::create(file).expect("a temporary directory is writable");
+        image.set_len(8 << 20).expect("there is room");
+        let path = run("losetup", &["-f", "--show", &file.display().to_string()]).ok();
+        let sys = Path::new("/sys/block").join(path.trim_start_matches("/dev/"));
+        fs::write(sys.join("queue/scheduler"), "bfq").expect("the kernel has BFQ");
+        let number = fs::read_to_string(sys.join("dev")).expect("it is there");
+        Self {
+            path,
+            number: number.trim().to_owned(),
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        run("losetup", &["-d", &self.path]);
+    }
 }
 
 /// Where the group is made.

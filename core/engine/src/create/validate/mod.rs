@@ -109,7 +109,10 @@ pub(crate) fn limits(host: &HostConfig, facts: &HostFacts) -> Result<()> {
 /// Words that choose namespaces.
 fn modes(host: &HostConfig) -> Result<()> {
     if !matches!(host.isolation.to_ascii_lowercase().as_str(), "" | "default") {
-        return invalid(format!("invalid isolation '{}' on linux", host.isolation));
+        return invalid(format!(
+            "invalid isolation: {:?} - linux only supports 'default'",
+            host.isolation
+        ));
     }
     if !matches!(host.uts_mode.as_str(), "" | "host") {
         return invalid(format!("invalid UTS mode: {}", host.uts_mode));
