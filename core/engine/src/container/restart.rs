@@ -36,6 +36,11 @@ impl Backoff {
         self.delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         self.due = later(now, delay);
     }
+    /// Whether the container is, or was last, brought back by its policy rather than by a client.
+    #[must_use]
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.delay > 0
+    }
     /// How much of the delay is left. A clock that was set back does not make it longer.
     #[must_use]
     pub(crate) fn left(&self, now: Timestamp) -> Duration {
@@ -136,6 +141,7 @@ mod tests {
         let now = Timestamp::from_unix(1000, 0);
         let mut backoff = Backoff::default();
         assert_eq!(backoff.left(now), Duration::ZERO);
+        assert!(!backoff.is_under_way());
         let mut next = |run: u64| {
             backoff.advance(Duration::from_secs(run), now);
             backoff.left(now).as_millis()
@@ -155,6 +161,7 @@ mod tests {
         let mut backoff = Backoff::default();
         backoff.advance(Duration::ZERO, Timestamp::from_unix(1000, 0));
         backoff.advance(Duration::ZERO, Timestamp::from_unix(1000, 0));
+        assert!(backoff.is_under_way());
         let kept = serde_json::to_string(&backoff).unwrap();
         let read: Backoff = serde_json::from_str(&kept).unwrap();
         let at = |seconds, nanoseconds| read.left(Timestamp::from_unix(seconds, nanoseconds));

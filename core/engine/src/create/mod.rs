@@ -59,6 +59,7 @@ impl Engine {
         security::devices(&host_config, !self.config.load().cdi_spec_dirs.is_empty())?;
         validate::host_config(&config, &host_config, facts)?;
         let warnings = validate::adjust(&mut host_config, facts);
+        self.check_links(&host_config)?;
         ports::requests(&config, &host_config)?;
         egress::list(&config, &host_config)?;
         gantry_logs::check(&host_config.log_config.kind, &host_config.log_config.config)?;

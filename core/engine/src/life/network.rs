@@ -184,6 +184,11 @@ impl Engine {
         })
     }
 
+    /// Checks that the containers that are linked to are there.
+    pub(crate) fn check_links(&self, host: &HostConfig) -> Result<()> {
+        self.links(host.links.iter().flatten()).map(drop)
+    }
+
     /// `container[:alias]`.
     fn links<'a>(&self, links: impl Iterator<Item = &'a String>) -> Result<Vec<Link>> {
         links

@@ -153,7 +153,12 @@ impl Engine {
         let phase = record.state.phase;
         match phase {
             Phase::Removing => return Found::HalfRemoved,
-            Phase::Restarting => return Found::Waited,
+            Phase::Restarting => {
+                if !this_boot {
+                    container.update(|record| record.state.backoff = Backoff::default());
+                }
+                return Found::Waited;
+            }
             phase if !may_have_process(phase) => return Found::Rested,
             _ => {}
         }
@@ -190,8 +195,9 @@ impl Engine {
                 return self.note_ended(container, None, status).await;
             }
             Found::HalfStarted(process) => {
-                self.undo_half_start(container, process).await;
-                return self.rest(container).await;
+                let by_policy = container.record().state.backoff.is_under_way();
+                self.undo_half_start(container, process, by_policy).await;
+                return by_policy || self.rest(container).await;
             }
             Found::HalfRemoved => {
                 let volumes = container.record().host_config.auto_remove;
@@ -205,7 +211,13 @@ impl Engine {
         false
     }
 
-    async fn undo_half_start(&self, container: &Arc<Container>, process: Option<Arc<Process>>) {
+    /// What a policy had begun to start waits for its next try; what a client had is as it was before.
+    async fn undo_half_start(
+        &self,
+        container: &Arc<Container>,
+        process: Option<Arc<Process>>,
+        by_policy: bool,
+    ) {
         if let Some(process) = &process
             && let Err(error) = process.kill_all().await
         {
@@ -213,14 +225,18 @@ impl Engine {
         }
         self.clean_up(&container.record(), process).await;
         let record = container.update(|record| {
-            record.state.phase = match record.state.started_at.is_zero() {
-                true => Phase::Created,
-                false => Phase::Exited,
+            record.state.phase = match (by_policy, record.state.started_at.is_zero()) {
+                (true, _) => Phase::Restarting,
+                (false, true) => Phase::Created,
+                (false, false) => Phase::Exited,
             };
             record.state.pid = 0;
         });
         if let Err(error) = self.records.keep(&record) {
             tracing::warn!(container = %record.id, %error, "cannot write a container's state");
+        }
+        if by_policy {
+            container.tell(|progress| progress.running = true);
         }
         if record.host_config.auto_remove
             && let Err(error) = self.remove_stopped(container, true).await
