@@ -93,8 +93,9 @@ fn announce(
     args: &CreateArgs,
 ) -> std::result::Result<Born, (Error, Born)> {
     let mut tell = || -> Result<()> {
-        if let (Some(socket), Some(terminal)) = (&args.console_socket, born.terminal.take()) {
-            console::send(socket, &terminal)?;
+        if let (Some(socket), Some(terminal)) = (&args.console_socket, &born.terminal) {
+            console::send(socket, terminal)?;
+            born.terminal = None;
         }
         container.record.pid = born.pid;
         container.record.start_ticks = start_ticks(born.pid).unwrap_or(0);

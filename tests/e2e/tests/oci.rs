@@ -580,6 +580,39 @@ fn terminals_go_through_the_console_socket() {
     assert_eq!(text, "hello\n/dev/pts/0\n33 101\ngot hello\n");
     b.await_status("x", "stopped");
     b.oci("delete @x").ok();
+    // Or are shown on the caller's own.
+    let (words, bundle) = (b.words("run @y").join(" "), b.dir.path().display());
+    let command = format!(
+        "stty rows 20 cols 60; {} {words} -b {bundle}",
+        program().display()
+    );
+    let line = ["-qec", &command, "/dev/null"];
+    let mut child = Command::new("script")
+        .args(line)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script is installed");
+    let mut input = child.stdin.take().expect("a pipe");
+    let mut output = child.stdout.take().expect("a pipe");
+    let mut seen = String::new();
+    let mut until = |wanted: &str| {
+        let mut byte = [0];
+        while !seen.contains(wanted) && output.read(&mut byte).expect("it is open") > 0 {
+            seen.push(byte[0].into());
+        }
+        seen.clone()
+    };
+    // Whatever is typed before the terminal is the container's may get lost.
+    eventually("it runs", 10, || {
+        let state = b.oci("state @y");
+        (state.code == 0 && state.out.contains("running")).then_some(())
+    });
+    input.write_all(b"typed\n").expect("script reads");
+    let seen = until("got typed").replace('\r', "");
+    assert!(seen.contains("/dev/pts/0\n20 60\ngot typed"), "{seen}");
+    drop(input);
+    assert!(child.wait().expect("a child").success());
     b.config["process"]["terminal"] = false.into();
     let (code, said) = b.detached("create --console-socket console @x");
     assert!(
