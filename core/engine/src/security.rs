@@ -2,6 +2,7 @@
 
 use gantry_model::container::HostConfig;
 use gantry_runtime::spec::SeccompChoice;
+use gantry_sys::cgroup::DeviceRule;
 
 use crate::{EngineError, Result};
 
@@ -116,6 +117,22 @@ pub(crate) fn devices(host: &HostConfig, cdi: bool) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Checks the rules of the device cgroup.
+///
+/// # Errors
+/// Docker's for what is no rule.
+pub(crate) fn device_rules(host: &HostConfig) -> Result<()> {
+    let rules = host.device_cgroup_rules.iter().flatten();
+    for rule in rules {
+        if DeviceRule::parse(rule, true).is_none() {
+            return Err(EngineError::bad_request(format!(
+                "invalid device cgroup rule format: '{rule}'"
+            )));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +171,23 @@ mod tests {
         assert_eq!(parse(&["apparmor=unconfined"]).unwrap().apparmor, None);
         let there = Security::parse(&["apparmor=mine".into()], true).unwrap();
         assert_eq!(there.apparmor.as_deref(), Some("mine"));
+    }
+
+    #[test]
+    fn rules_of_the_device_cgroup() {
+        let check = |rule: &str| {
+            device_rules(&HostConfig {
+                device_cgroup_rules: Some(vec![rule.to_owned()]),
+                ..HostConfig::default()
+            })
+        };
+        for rule in ["a *:* rwm", "c 10:200 rw", "b 8:* r"] {
+            check(rule).unwrap();
+        }
+        for rule in ["c 1:1 x", "c 1 r", ""] {
+            let words = format!("invalid device cgroup rule format: '{rule}'");
+            assert_eq!(check(rule).unwrap_err().message, words);
+        }
     }
 
     fn request(change: impl FnOnce(&mut DeviceRequest)) -> Result<Vec<String>> {

@@ -10,7 +10,6 @@ mod defaults;
 pub(crate) mod images;
 mod volumes;
 
-
 use std::collections::BTreeMap;
 
 use gantry_image::Image;
@@ -23,10 +22,18 @@ use crate::container::index::Reserved;
 use crate::container::record::{Record, State};
 use crate::engine::blocking;
 use crate::security::{self, Security};
-use crate::{Engine, EngineError, Result, names};
+use crate::{Engine, EngineError, ErrorKind, Result, names};
 
 /// Tries to draw a name that is free.
 const NAME_TRIES: u32 = 20;
+
+/// A container that a request names and that there is not: clients take 404 for a missing image, and pull it.
+fn in_request(mut error: EngineError) -> EngineError {
+    if error.kind == ErrorKind::NotFound {
+        error.kind = ErrorKind::BadRequest;
+    }
+    error
+}
 
 impl Engine {
     /// Makes a container. Nothing is left of one that could not be made.
@@ -57,13 +64,16 @@ impl Engine {
         let options = host_config.security_opt.as_deref().unwrap_or_default();
         Security::parse(options, facts.apparmor)?;
         security::devices(&host_config, !self.config.load().cdi_spec_dirs.is_empty())?;
+        security::device_rules(&host_config)?;
         validate::host_config(&config, &host_config, facts)?;
         let warnings = validate::adjust(&mut host_config, facts);
         self.check_links(&host_config)?;
         ports::requests(&config, &host_config)?;
         egress::list(&config, &host_config)?;
         gantry_logs::check(&host_config.log_config.kind, &host_config.log_config.config)?;
-        let wanted = mounts::collect(&config, &host_config, |from| Ok(self.find(from)?.record()))?;
+        let wanted = mounts::collect(&config, &host_config, |from| {
+            Ok(self.find(from).map_err(in_request)?.record())
+        })?;
         let id = ContainerId::generate();
         self.host_name(&mut config, &host_config, &id);
         let networks = self.network_wishes(&config, &host_config, &networking_config)?;

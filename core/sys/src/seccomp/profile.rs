@@ -106,6 +106,10 @@ impl Profile {
                 "longer than {MAX_PROFILE} bytes"
             )));
         }
+        // A list would be taken for a profile's fields in their order.
+        if !json.trim_start().starts_with('{') {
+            return Err(SeccompError::Decode("not a JSON object".into()));
+        }
         serde_json::from_str(json).map_err(|e| SeccompError::Decode(e.to_string()))
     }
     /// Whether the profile says nothing at all (`{}`), which to Docker means no filter.
