@@ -40,7 +40,7 @@ pub(crate) fn check(
     for address in config.link_local.iter().filter(|ip| ip.is_unspecified()) {
         wrong.push(format!("invalid link-local IP address: {address}"));
     }
-    for address in wished {
+    for address in wished.into_iter().filter(|_| !record.predefined) {
         wrong.extend(out_of_range(record, address, &is_inside));
     }
     if let Some(mac) = &config.mac
@@ -88,7 +88,7 @@ fn out_of_range(
         .pools
         .iter()
         .any(|pool| !pool.chosen && pool.subnet.is_some_and(of_family));
-    if record.predefined || !by_user {
+    if !by_user {
         return Some(
             "user specified IP address is supported only when connecting to networks with user configured subnets"
                 .into(),

@@ -1,21 +1,25 @@
 //! Mounts of a container, made and taken away while it runs or for its next start.
 
+mod tree;
+mod wish;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gantry_driver_api::{Mount as Planned, MountPlan};
-use gantry_model::container::{ContainerConfig, HostConfig, Mount};
+use gantry_model::container::Mount;
 use gantry_store::Batch;
-use gantry_sys::mount::{self, Attributes, Spread};
-use gantry_sys::mountns::{MountSpace, Mounted};
+use gantry_sys::mount;
+use gantry_sys::mountns::MountSpace;
 use gantry_wire::MountsUpdate;
 
 use crate::container::Container;
 use crate::container::record::{MountKind, MountPoint, Record};
-use crate::create::mounts::{Wanted, clean, collect};
+use crate::create::mounts::Wanted;
 use crate::engine::blocking;
 use crate::{Engine, EngineError, Result};
+use tree::{in_words, shift, take_away, tree_of};
+use wish::{forget, no_image_mounts, to_add, to_remove};
 
 /// What was done to the mounts of a container, in order.
 pub(super) struct Change {
@@ -128,16 +132,19 @@ impl Engine {
             MountKind::Bind => crate::life::bind_source(point)?,
             MountKind::Volume => {
                 let source = self.volume_source(record, point).await?;
-                self.fill_running(space, point, &source).await?;
+                if !source.starts_with(self.volume_mounts(&record.id)) {
+                    self.fill_running(space, point, &source).await?;
+                }
                 source
             }
             MountKind::Tmpfs => PathBuf::new(),
             MountKind::Image => return Err(no_image_mounts()),
         };
         let (space, point) = (space.clone(), point.clone());
+        let apart = self.volume_mounts(&record.id);
         blocking(move || {
             let target = Path::new(&point.destination);
-            let attach = || space.attach(tree_of(&space, &point, &source)?, target);
+            let attach = || space.attach(tree_of(&space, &point, &source, &apart)?, target);
             attach().map_err(|error| in_words(&point, &source, error))
         })
         .await?
@@ -293,212 +300,4 @@ fn is_used(mounts: &[MountPoint], point: &MountPoint) -> bool {
     mounts
         .iter()
         .any(|m| m.kind == MountKind::Volume && m.name == point.name)
-}
-
-fn no_image_mounts() -> EngineError {
-    EngineError::bad_request("an image can be mounted only when a container is created")
-}
-
-/// The mounts at these paths, those inside others first.
-fn to_remove(record: &Record, paths: &[String]) -> Result<Vec<MountPoint>> {
-    let mut points: Vec<MountPoint> = Vec::new();
-    for path in paths {
-        let target = clean(path);
-        let found = record.mounts.iter().find(|m| m.destination == target);
-        let found = found.filter(|_| path.starts_with('/')).ok_or_else(|| {
-            EngineError::bad_request(format!("container {} has no mount at {path}", record.name))
-        })?;
-        if found.kind == MountKind::Image {
-            return Err(no_image_mounts());
-        }
-        if !points.iter().any(|p| p.destination == target) {
-            points.push(found.clone());
-        }
-    }
-    for point in &points {
-        let inside = format!("{}/", point.destination);
-        let other = record.mounts.iter().find(|m| {
-            m.destination.starts_with(&inside)
-                && !points.iter().any(|p| p.destination == m.destination)
-        });
-        if let Some(other) = other {
-            return Err(EngineError::conflict(format!(
-                "cannot remove the mount at {}: {} is mounted inside of it",
-                point.destination, other.destination
-            )));
-        }
-    }
-    points.sort_by_key(|p| std::cmp::Reverse(Path::new(&p.destination).components().count()));
-    Ok(points)
-}
-
-/// New mounts, checked as at creation, those inside others last.
-fn to_add(record: &Record, mounts: &[Mount], removed: &[MountPoint]) -> Result<Vec<Wanted>> {
-    let host = HostConfig {
-        mounts: Some(mounts.to_vec()),
-        volume_driver: record.host_config.volume_driver.clone(),
-        ..HostConfig::default()
-    };
-    let none = |name: &str| Err(EngineError::not_found(format!("No such container: {name}")));
-    let mut wanted = collect(&ContainerConfig::default(), &host, none)?;
-    for Wanted { point, .. } in &wanted {
-        if point.kind == MountKind::Image {
-            return Err(no_image_mounts());
-        }
-        let target = &point.destination;
-        let stays = |m: &&MountPoint| !removed.iter().any(|r| r.destination == m.destination);
-        if record
-            .mounts
-            .iter()
-            .filter(stays)
-            .any(|m| m.destination == *target)
-        {
-            return Err(EngineError::bad_request(format!(
-                "Duplicate mount point: {target}"
-            )));
-        }
-    }
-    wanted.sort_by_key(|w| Path::new(&w.point.destination).components().count());
-    Ok(wanted)
-}
-
-/// Forgets how a mount was asked for.
-fn forget(host: &mut HostConfig, target: &str) {
-    let is_target = |path: &str| clean(path) == *target;
-    if let Some(mounts) = &mut host.mounts {
-        mounts.retain(|m| !is_target(&m.target));
-    }
-    if let Some(binds) = &mut host.binds {
-        binds.retain(|bind| !is_target(bind.split(':').nth(1).unwrap_or(bind)));
-    }
-    host.tmpfs.retain(|path, _| !is_target(path));
-}
-
-/// The tree of a mount, dressed as the container will have it.
-fn tree_of(space: &MountSpace, point: &MountPoint, source: &Path) -> std::io::Result<OwnedFd> {
-    if point.kind == MountKind::Tmpfs {
-        let (uid, gid) = space.owner();
-        let mut options = vec![format!("uid={uid}"), format!("gid={gid}")];
-        options.extend(tmpfs_options(&point.tmpfs));
-        return mount::detached(&MountPlan::single(Planned::Filesystem {
-            fstype: "tmpfs".into(),
-            source: "tmpfs".into(),
-            options,
-        }));
-    }
-    let tree = mount::tree(source, !point.non_recursive)?;
-    let (spread, below) = match point.propagation.as_str() {
-        "private" => (Spread::Private, false),
-        "slave" => (Spread::Slave, false),
-        "rslave" => (Spread::Slave, true),
-        "shared" => (Spread::Shared, false),
-        "rshared" => (Spread::Shared, true),
-        _ => (Spread::Private, true),
-    };
-    let attributes = Attributes {
-        spread: Some(spread),
-        ..Attributes::default()
-    };
-    mount::set_attributes(&tree, below, &attributes)?;
-    if !point.rw {
-        let attributes = Attributes {
-            read_only: true,
-            ..Attributes::default()
-        };
-        mount::set_attributes(&tree, !point.read_only_non_recursive, &attributes)?;
-    }
-    shift(space, &tree, true)?;
-    Ok(tree)
-}
-
-/// Shows files to a container with a user namespace of its own as that says.
-fn shift(space: &MountSpace, tree: &OwnedFd, below: bool) -> std::io::Result<()> {
-    let Some(users) = space.users() else {
-        return Ok(());
-    };
-    let attributes = Attributes {
-        users: Some(users),
-        ..Attributes::default()
-    };
-    mount::set_attributes(tree, below, &attributes)
-}
-
-/// Docker's `noexec,nosuid,nodev`, each undone by its opposite.
-fn tmpfs_options(given: &[String]) -> Vec<String> {
-    const PAIRS: [(&str, &str); 3] = [("noexec", "exec"), ("nosuid", "suid"), ("nodev", "dev")];
-    let has = |word: &str| given.iter().any(|g| g == word);
-    let defaults = PAIRS.iter().filter(|(_, opposite)| !has(opposite));
-    let mut options: Vec<String> = defaults.map(|(word, _)| (*word).to_owned()).collect();
-    let is_word = |g: &String| PAIRS.iter().any(|(a, b)| g == a || g == b);
-    options.extend(given.iter().filter(|g| !is_word(g)).cloned());
-    options
-}
-
-fn in_words(point: &MountPoint, source: &Path, error: std::io::Error) -> EngineError {
-    let what = match point.kind {
-        MountKind::Tmpfs => "tmpfs".to_owned(),
-        _ => source.display().to_string(),
-    };
-    let mut message = format!(
-        "error mounting {what:?} to rootfs at {:?}: {error}",
-        point.destination
-    );
-    if error.raw_os_error() == Some(rustix::io::Errno::NOTDIR.raw_os_error()) {
-        message += ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type";
-    }
-    match error.kind() {
-        std::io::ErrorKind::InvalidInput => EngineError::bad_request(message),
-        _ => EngineError::internal(message),
-    }
-}
-
-/// Takes one mount out of a running container.
-async fn take_away(space: Arc<MountSpace>, point: MountPoint) -> Result<OwnedFd> {
-    blocking(move || {
-        let made = point.made;
-        let expected = std::fs::metadata(&point.source).ok();
-        let is_it = |mounted: &Mounted| is_the_mount(&point, expected.as_ref(), mounted);
-        let target = Path::new(&point.destination);
-        match space.detach(target, made, is_it) {
-            Ok(detached) => Ok(detached.tree),
-            Err(error) => {
-                let message = format!("cannot remove the mount at {}: ", point.destination);
-                match error
-                    .raw_os_error()
-                    .map(rustix::io::Errno::from_raw_os_error)
-                {
-                    Some(rustix::io::Errno::BUSY) => Err(EngineError::conflict(
-                        message + "it is busy: a process of the container uses it",
-                    )),
-                    _ => Err(EngineError::conflict(format!("{message}{error}"))),
-                }
-            }
-        }
-    })
-    .await?
-}
-
-/// Whether what is mounted is what the record means: a container that moves its directories about must not have the
-/// engine take away what hides the host from it.
-fn is_the_mount(
-    point: &MountPoint,
-    expected: Option<&std::fs::Metadata>,
-    mounted: &Mounted,
-) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let place = Path::new(&point.destination);
-    let engines = ["/proc", "/sys", "/dev"];
-    if engines
-        .iter()
-        .any(|dir| mounted.path.starts_with(dir) && !place.starts_with(dir))
-    {
-        return false;
-    }
-    match (point.kind, expected) {
-        (MountKind::Tmpfs, _) => mounted.tmpfs,
-        (_, Some(source)) if point.subpath.is_empty() => {
-            (source.dev(), source.ino()) == (mounted.device, mounted.inode)
-        }
-        _ => true,
-    }
 }
