@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::*;
 
 mod properties;
+mod v1;
 
 /// A directory that looks like `/sys/fs/cgroup`, and one that looks like `/proc`.
 struct Fake {
