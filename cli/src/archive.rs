@@ -3,6 +3,8 @@
 //! What a container sends is foreign input: entries are placed relative to directory descriptors that cannot be left,
 //! whatever names and links the archive holds.
 
+mod sparse;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -121,12 +123,18 @@ pub(crate) fn unpack(stream: impl Read, target: &Target) -> Result<u64> {
     let mut directories = Vec::new();
     for entry in archive.entries()? {
         let mut entry = entry?;
-        let name = entry.path()?.into_owned();
+        let holes = sparse::of(&mut entry)?;
+        let name = match &holes {
+            Some(holes) => holes.name.clone(),
+            None => entry.path()?.into_owned(),
+        };
         let Some(path) = rebased(&name, target.name.as_deref())? else {
             continue;
         };
         bytes += entry.size();
-        place(&root, &path, &mut entry, target).with_context(|| path.display().to_string())?;
+        let holes = holes.map(|holes| holes.size);
+        place(&root, &path, &mut entry, holes, target)
+            .with_context(|| path.display().to_string())?;
         if entry.header().entry_type().is_dir() {
             directories.push((path, entry.header().mtime().unwrap_or(0)));
         }
@@ -190,6 +198,7 @@ fn place(
     root: &OwnedFd,
     path: &Path,
     entry: &mut Entry<'_, impl Read>,
+    holes: Option<u64>,
     target: &Target,
 ) -> Result<()> {
     let parent = beneath(root, path.parent().unwrap_or(Path::new("")))?;
@@ -212,7 +221,7 @@ fn place(
             };
         }
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            place_file(&parent, name, mode, entry)?;
+            place_file(&parent, name, mode, entry, holes)?;
         }
         // Devices, pipes and what else there may be are not for our file system.
         _ => return Ok(()),
@@ -268,11 +277,21 @@ fn place_link(
     )
 }
 
-fn place_file(parent: &OwnedFd, name: &OsStr, mode: Mode, content: &mut impl Read) -> Result<()> {
+/// `holes` is the size of a file that has some.
+fn place_file(
+    parent: &OwnedFd,
+    name: &OsStr,
+    mode: Mode,
+    content: &mut impl Read,
+    holes: Option<u64>,
+) -> Result<()> {
     replace(parent, name)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::openat(parent, name, flags, mode)?);
-    io::copy(content, &mut file)?;
+    match holes {
+        Some(size) => sparse::copy(content, &file, size)?,
+        None => drop(io::copy(content, &mut file)?),
+    }
     rustix::fs::fchmod(&file, mode)?;
     Ok(())
 }

@@ -151,7 +151,7 @@ impl Shared {
         let pack = PackOptions {
             layer: true,
             skip: Some(&skip),
-            hollow: None,
+            ..PackOptions::default()
         };
         let mut packer = Packer::new(&mut layer, pack);
         packer.tree(upper, b"").map_err(failed)?;

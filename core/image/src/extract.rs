@@ -19,6 +19,7 @@ use gantry_driver_api::storage::WhiteoutStyle;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use crate::Owners;
 use crate::archive::{Entry, Kind, TarReader};
 
 /// Names longer than this are not even tried; the kernel's own limit is 4096.
@@ -46,6 +47,25 @@ pub(crate) struct Rules<'a> {
     pub(crate) keep_kinds: bool,
     /// Owner of everything, whatever the archive says.
     pub(crate) owner: Option<(u32, u32)>,
+    /// How owners are numbered in the tree, if not as in the archive.
+    pub(crate) owners: Option<&'a Owners>,
+}
+
+impl Rules<'_> {
+    /// Gives an entry the owner that it has in the tree.
+    fn own(&self, entry: &mut Entry) -> io::Result<()> {
+        let mut owner = self.owner.unwrap_or((entry.uid, entry.gid));
+        if let Some(owners) = self.owners {
+            owner = owners.to_tree(owner).ok_or_else(|| {
+                let (uid, gid) = owner;
+                io::Error::other(format!(
+                    "Container ID {uid}:{gid} cannot be mapped to a host ID"
+                ))
+            })?;
+        }
+        (entry.uid, entry.gid) = owner;
+        Ok(())
+    }
 }
 
 /// Unpacks the whole stream, to its very end, into the directory `root`.
@@ -91,10 +111,10 @@ pub(crate) fn extract_into(
     };
     let mut archive = TarReader::new(input);
     while let Some(mut entry) = archive.next()? {
-        if let Some((uid, gid)) = rules.owner {
-            (entry.uid, entry.gid) = (uid, gid);
-        }
-        extractor.entry(&entry, &mut archive).map_err(|error| {
+        let placed = rules
+            .own(&mut entry)
+            .and_then(|()| extractor.entry(&entry, &mut archive));
+        placed.map_err(|error| {
             let name = String::from_utf8_lossy(&entry.path).into_owned();
             match error.kind() {
                 io::ErrorKind::AlreadyExists => error,

@@ -20,6 +20,7 @@ use std::rc::Rc;
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::Owners;
 use crate::extract::whiteout;
 use header::Meta;
 
@@ -44,6 +45,8 @@ pub struct PackOptions<'a> {
     pub skip: Option<&'a HashSet<Vec<u8>>>,
     /// The name of a directory (without slash at the end) whose contents are left out.
     pub hollow: Option<&'a [u8]>,
+    /// How the tree's owners are numbered, if not as they are.
+    pub owners: Option<&'a Owners>,
 }
 
 /// An archive that is being written.
@@ -201,7 +204,7 @@ impl<'a> Packer<'a> {
         if !shown.ends_with(b"/") {
             shown.push(b'/');
         }
-        let mut meta = Meta::new(stat, shown, b'5');
+        let mut meta = self.meta(stat, shown, b'5');
         meta.xattrs = header::xattrs(directory.as_fd())?;
         self.header(&meta)?;
         if self.options.layer && whiteout::is_opaque(directory.as_fd())? {
@@ -216,7 +219,7 @@ impl<'a> Packer<'a> {
         }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         self.bytes += size;
-        let mut meta = Meta::new(stat, shown, b'0');
+        let mut meta = self.meta(stat, shown, b'0');
         meta.xattrs = header::xattrs(file.as_fd())?;
         match data::segments(file, stat, size)? {
             Some(segments) => self.sparse(file, meta, size, &segments),
@@ -252,7 +255,7 @@ impl<'a> Packer<'a> {
             FileType::Symlink => fs::readlinkat(parent, name, Vec::new())?.into_bytes(),
             _ => Vec::new(),
         };
-        let mut meta = Meta::new(&stat, shown, letter);
+        let mut meta = self.meta(&stat, shown, letter);
         meta.link = &target;
         if letter != b'2' {
             meta.device = (fs::major(stat.st_rdev), fs::minor(stat.st_rdev));
@@ -270,7 +273,7 @@ impl<'a> Packer<'a> {
             self.links.insert(key, shown.to_vec());
             return Ok(false);
         };
-        let mut meta = Meta::new(stat, shown, b'1');
+        let mut meta = self.meta(stat, shown, b'1');
         meta.link = &first;
         self.header(&meta)?;
         Ok(true)
@@ -278,9 +281,17 @@ impl<'a> Packer<'a> {
 
     /// An empty file whose name tells of a deletion.
     fn deletion(&mut self, stat: &Stat, shown: &[u8]) -> io::Result<()> {
-        let mut meta = Meta::new(stat, shown, b'0');
+        let mut meta = self.meta(stat, shown, b'0');
         meta.mode = 0;
         self.header(&meta)
+    }
+
+    fn meta<'n>(&self, stat: &Stat, name: &'n [u8], letter: u8) -> Meta<'n> {
+        let mut meta = Meta::new(stat, name, letter);
+        if let Some(owners) = self.options.owners {
+            (meta.uid, meta.gid) = owners.to_archive((meta.uid, meta.gid));
+        }
+        meta
     }
 
     fn header(&mut self, meta: &Meta<'_>) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 
+use crate::Owners;
 use crate::extract::{Rules, extract_into};
 use crate::unpack::inflate;
 
@@ -15,6 +16,8 @@ pub struct PlaceOptions {
     pub keep_kinds: bool,
     /// The owner of everything; otherwise as the archive says.
     pub owner: Option<(u32, u32)>,
+    /// How the tree's owners are numbered, if not as they are.
+    pub owners: Option<Owners>,
 }
 
 /// Unpacks an archive (plain, gzip or zstd) into a tree. Links in the tree are followed within it, mounts in it crossed.
@@ -37,6 +40,7 @@ pub fn place(
         mounts: true,
         keep_kinds: options.keep_kinds,
         owner: options.owner,
+        owners: options.owners.as_ref(),
     };
     extract_into(root, rules, &mut plain).map(drop)
 }
@@ -44,6 +48,7 @@ pub fn place(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::OwnerRange;
     use std::fs;
     use std::os::unix::fs::{MetadataExt, symlink};
     use std::path::Path;
@@ -70,7 +75,7 @@ mod tests {
         PlaceOptions {
             directory: directory.into(),
             keep_kinds: true,
-            owner: None,
+            ..PlaceOptions::default()
         }
     }
 
@@ -118,6 +123,7 @@ mod tests {
             directory: b"x".to_vec(),
             keep_kinds: false,
             owner: Some((7, 8)),
+            owners: None,
         };
         put(
             dir.path(),
@@ -137,6 +143,30 @@ mod tests {
         assert_eq!(dir.path().join("x/g").metadata().unwrap().uid(), 5);
         // The directory itself is the container's.
         assert_eq!(dir.path().join("x").metadata().unwrap().uid(), 0);
+        let ranges = vec![OwnerRange {
+            archive: 0,
+            tree: 1000,
+            count: 7,
+        }];
+        let shifted = PlaceOptions {
+            owners: Some(Owners {
+                users: ranges.clone(),
+                groups: ranges,
+            }),
+            ..at("x")
+        };
+        put(dir.path(), &shifted, &tar(&[("i", FILE, b"1")])).unwrap();
+        let meta = dir.path().join("x/i").metadata().unwrap();
+        assert_eq!((meta.uid(), meta.gid()), (1005, 1006));
+        let stranger = PlaceOptions {
+            owner: Some((7, 0)),
+            ..shifted
+        };
+        let error = put(dir.path(), &stranger, &tar(&[("j", FILE, b"1")])).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "j: Container ID 7:0 cannot be mapped to a host ID"
+        );
         let cut = tar(&[("h", FILE, &[1; 4096])]);
         let error = put(dir.path(), &at("x"), &cut[..2048]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);

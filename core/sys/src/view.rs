@@ -154,6 +154,27 @@ pub fn same_mount(one: impl AsFd, other: impl AsFd) -> io::Result<bool> {
     Ok(id(&one)? == id(&other)?)
 }
 
+/// Runs work on files as another user and group that keep this process's privileges. Mounts that number their files
+/// otherwise (idmapped ones) take new files only from users that they know.
+///
+/// # Errors
+/// Those of `capset(2)`, and of the work.
+pub fn as_owner<T: Send>(
+    uid: u32,
+    gid: u32,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    // Both belong to the thread alone, and end with it.
+    on_own_thread(move || {
+        nix::unistd::setfsgid(gid.into());
+        nix::unistd::setfsuid(uid.into());
+        let mut sets = rustix::thread::capabilities(None)?;
+        sets.effective = sets.permitted;
+        rustix::thread::set_capabilities(None, sets)?;
+        work()
+    })
+}
+
 /// A process that has ended and is not reaped yet has neither root nor namespaces.
 fn gone(error: Errno) -> io::Error {
     match error {
@@ -243,6 +264,22 @@ mod tests {
         drop((tree, data));
         let outside = [part("/data", bind(at("volume")), "out", false)];
         assert!(assemble(&root, false, &outside).is_err());
+    }
+
+    #[test]
+    fn another_owner_with_the_same_privileges() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let made = as_owner(4242, 4343, || {
+            // The directory is root's alone.
+            fs::write(&path, "x")?;
+            std::os::unix::fs::chown(&path, Some(7), None)?;
+            fs::metadata(&path)
+        });
+        let made = made.unwrap();
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!((made.uid(), made.gid()), (7, 4343));
+        assert_eq!(fs::metadata(dir.path()).unwrap().uid(), 0);
     }
 
     #[test]

@@ -12,9 +12,9 @@ use rustix::fs::{Mode, OFlags};
 use tokio::sync::oneshot;
 use tokio_util::io::SyncIoBridge;
 
-use super::Extent;
 use super::path::Asked;
 use super::stream::{Archive, pipe};
+use super::{Extent, Tree};
 use crate::{ByteReader, Engine, EngineError, ErrorKind, Result};
 
 /// Bytes of an archive that are read at once.
@@ -42,7 +42,7 @@ impl Engine {
         let container = self.find(id)?;
         let asked = Asked::new(path);
         let stat = self
-            .look_into(&container, Extent::Read, move |root| asked.stat(root))
+            .look_into(&container, Extent::Read, move |tree| asked.stat(tree.root))
             .await?;
         stat.map_err(|e| not_there(&e, path, id))
     }
@@ -56,13 +56,13 @@ impl Engine {
         let asked = Asked::new(path);
         let (found, answer) = oneshot::channel();
         let (mut pipe, content) = pipe();
-        let work = move |root: &OwnedFd| {
-            let stat = asked.stat(root);
+        let work = move |tree: Tree<'_>| {
+            let stat = asked.stat(tree.root);
             let there = stat.is_ok();
             // Whoever asked may have gone: the first piece finds out.
             let _ = found.send(stat);
             if there {
-                let packed = pack(root, &asked, &mut pipe);
+                let packed = pack(&tree, &asked, &mut pipe);
                 pipe.end(packed);
             }
         };
@@ -90,12 +90,22 @@ impl Engine {
         body: ByteReader,
     ) -> Result<()> {
         let container = self.find(id)?;
-        let user = container.record().config.user.clone();
+        let record = container.record();
+        let user = record.config.user.clone();
+        let outside = record.userns.as_ref().and_then(|maps| maps.root());
         let path = into.path.clone();
         let body = SyncIoBridge::new(body);
-        let work = move |root: &OwnedFd| {
+        let work = move |tree: Tree<'_>| {
             let mut body = BufReader::with_capacity(BUFFER, body);
-            extract(root, &into, &user, &mut body)
+            match outside.filter(|_| tree.owners.is_some()) {
+                None => extract(&tree, &into, &user, &mut body),
+                // New files may only come from somebody whom the container's mounts know.
+                Some((uid, gid)) => {
+                    let work = || Ok(extract(&tree, &into, &user, &mut body));
+                    view::as_owner(uid, gid, work)
+                        .unwrap_or_else(|e| Err(EngineError::io("become an owner", &e).into()))
+                }
+            }
         };
         let extracted = self.look_into(&container, Extent::Write, work).await?;
         extracted.map_err(|refused| match refused {
@@ -125,11 +135,13 @@ fn not_there(error: &io::Error, path: &str, container: &str) -> EngineError {
     }
 }
 
-fn pack(root: &OwnedFd, asked: &Asked, pipe: &mut super::stream::Pipe) -> io::Result<u64> {
+fn pack(tree: &Tree<'_>, asked: &Asked, pipe: &mut super::stream::Pipe) -> io::Result<u64> {
     // Devices are the engine's, not the container's: whoever copies a whole container does not mean them.
+    let root = tree.root;
     let devices = format!("{}/dev", asked.name.trim_end_matches('/'));
     let options = PackOptions {
         hollow: asked.is_root().then_some(devices.as_bytes()),
+        owners: tree.owners.as_ref(),
         ..PackOptions::default()
     };
     let mut packer = Packer::new(pipe, options);
@@ -160,12 +172,12 @@ impl From<EngineError> for Refused {
 }
 
 fn extract(
-    root: &OwnedFd,
+    tree: &Tree<'_>,
     into: &CopyInto,
     user: &str,
     body: &mut BufReader<SyncIoBridge<ByteReader>>,
 ) -> Result<(), Refused> {
-    let asked = Asked::new(&into.path);
+    let (asked, root) = (Asked::new(&into.path), tree.root);
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     let directory = match inroot::open(root, &asked.path, flags, Mode::empty()) {
         Ok(directory) => directory,
@@ -183,6 +195,7 @@ fn extract(
         directory: asked.path.as_os_str().as_encoded_bytes().to_vec(),
         keep_kinds: into.no_overwrite_dir_non_dir,
         owner,
+        owners: tree.owners.clone(),
     };
     let root = root.try_clone().map_err(|e| EngineError::io("dup", &e))?;
     gantry_image::place(root, &options, body).map_err(|e| Refused::Other(not_placed(&e)))

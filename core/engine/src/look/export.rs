@@ -1,7 +1,6 @@
 //! A container's root file system as one archive. What is mounted in it is not part of it, as with Docker.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use gantry_image::{PackOptions, Packer};
@@ -9,8 +8,8 @@ use gantry_sys::inroot;
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::oneshot;
 
-use super::Extent;
 use super::stream::{ByteStream, Pipe, pipe};
+use super::{Extent, Tree};
 use crate::{Engine, EngineError, Result};
 
 impl Engine {
@@ -22,10 +21,10 @@ impl Engine {
         let container = self.find(id)?;
         let (began, answer) = oneshot::channel();
         let (mut pipe, content) = pipe();
-        let work = move |root: &OwnedFd| {
+        let work = move |tree: Tree<'_>| {
             // Whoever asked may have gone: the first piece finds out.
             let _ = began.send(());
-            let packed = pack(root, &mut pipe);
+            let packed = pack(&tree, &mut pipe);
             pipe.end(packed);
         };
         let (engine, looked) = (self.clone(), container.clone());
@@ -42,10 +41,14 @@ impl Engine {
     }
 }
 
-fn pack(root: &OwnedFd, pipe: &mut Pipe) -> io::Result<u64> {
+fn pack(tree: &Tree<'_>, pipe: &mut Pipe) -> io::Result<u64> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    let directory = inroot::open(root, Path::new("."), flags, Mode::empty())?;
-    let mut packer = Packer::new(pipe, PackOptions::default());
+    let directory = inroot::open(tree.root, Path::new("."), flags, Mode::empty())?;
+    let options = PackOptions {
+        owners: tree.owners.as_ref(),
+        ..PackOptions::default()
+    };
+    let mut packer = Packer::new(pipe, options);
     packer.tree(directory, b"")?;
     packer.finish()
 }

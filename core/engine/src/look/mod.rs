@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gantry_driver_api::{Mount, MountPlan};
+use gantry_image::{OwnerRange, Owners};
+use gantry_runtime::IdMap;
 use gantry_sys::view::{self, Part};
 
 use crate::container::Container;
@@ -65,21 +67,29 @@ struct View {
     volumes: Vec<String>,
 }
 
+/// A container's tree as work on it sees it.
+struct Tree<'a> {
+    root: &'a OwnedFd,
+    /// How owners are numbered there, if not as in the container.
+    owners: Option<Owners>,
+}
+
 impl Engine {
     /// Runs blocking work on a container's file system, off the event loop.
     async fn look_into<T: Send + 'static>(
         &self,
         container: &Arc<Container>,
         extent: Extent,
-        work: impl FnOnce(&OwnedFd) -> T + Send + 'static,
+        work: impl FnOnce(Tree<'_>) -> T + Send + 'static,
     ) -> Result<T> {
+        let record = container.record();
         if let Some(view) = running(container, extent).await? {
-            return blocking(move || work(&view.root)).await;
+            return blocking(move || work(shifted(&view, &record))).await;
         }
         let turn = container.queue.lock().await;
         if let Some(view) = running(container, extent).await? {
             drop(turn);
-            return blocking(move || work(&view.root)).await;
+            return blocking(move || work(shifted(&view, &record))).await;
         }
         let record = container.record();
         if record.state.phase == Phase::Removing || container.progress().removed {
@@ -90,7 +100,13 @@ impl Engine {
         }
         let view = self.stopped(&record, extent).await?;
         let volumes = view.volumes.clone();
-        let done = blocking(move || work(&view.root)).await;
+        let whole = move || {
+            work(Tree {
+                root: &view.root,
+                owners: None,
+            })
+        };
+        let done = blocking(whole).await;
         self.release(&record, &volumes).await;
         done
     }
@@ -226,6 +242,25 @@ async fn running(container: &Arc<Container>, extent: Extent) -> Result<Option<Vi
         Ok(_) => Ok(None),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(EngineError::io("look into the container", &e)),
+    }
+}
+
+/// A running container's mounts show its files with the numbers that its users have outside.
+fn shifted<'a>(view: &'a View, record: &Record) -> Tree<'a> {
+    let ranges = |maps: &[IdMap]| {
+        let range = |map: &IdMap| OwnerRange {
+            archive: map.inside,
+            tree: map.outside,
+            count: map.count,
+        };
+        maps.iter().map(range).collect()
+    };
+    Tree {
+        root: &view.root,
+        owners: record.userns.as_ref().map(|maps| Owners {
+            users: ranges(&maps.uid),
+            groups: ranges(&maps.gid),
+        }),
     }
 }
 

@@ -171,7 +171,7 @@ fn deletions_are_told_as_layers_tell_them() {
     let options = PackOptions {
         layer: true,
         skip: Some(&skip),
-        hollow: None,
+        ..PackOptions::default()
     };
     let bytes = packed(dir.path(), "", options);
     assert_eq!(
