@@ -266,7 +266,7 @@ fn bad_health_restarts_who_asked_for_it() {
         r#"{"MaximumRetryCount":0,"Name":"on-failure","Unhealthy":true}"#
     );
     eventually("it was restarted", 20, || {
-        (inspect("{{.RestartCount}}", "healed") != "0").then_some(())
+        (inspect("{{.RestartCount}} {{.State.Status}}", "healed") == "1 running").then_some(())
     });
     becomes(&engine, "left", "unhealthy");
     assert_eq!(
