@@ -201,7 +201,11 @@ fn parse_list(list: &[String]) -> Result<(bool, CapSet), CapError> {
             all = true;
             continue;
         }
-        let bit = bit(name).ok_or_else(|| CapError::Unknown(name.clone()))?;
+        let bit = bit(name).ok_or_else(|| {
+            let upper = name.to_ascii_uppercase();
+            let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
+            CapError::Unknown(format!("CAP_{bare}"))
+        })?;
         set = set.union(CapSet::from_bits(1 << bit));
     }
     Ok((all, set))

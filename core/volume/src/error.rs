@@ -25,6 +25,11 @@ pub enum VolumeError {
         "create {0}: {0:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
     )]
     InvalidName(String),
+    /// The name could be mistaken for a drive's letter.
+    #[error(
+        "create {0}: volume name is too short, names should be at least two alphanumeric characters"
+    )]
+    ShortName(String),
     /// The driver is not there.
     #[error(
         "create {name}: error looking up volume plugin {driver}: {}",
@@ -79,7 +84,7 @@ impl VolumeError {
         match self {
             Self::NotFound(_) => ErrorCode::NotFound,
             Self::InUse { .. } | Self::Conflict(_) => ErrorCode::Conflict,
-            Self::InvalidName(_) => ErrorCode::InvalidArgument,
+            Self::InvalidName(_) | Self::ShortName(_) => ErrorCode::InvalidArgument,
             Self::NoDriver { .. } => ErrorCode::NotFound,
             Self::Driver { source, .. } => source.code,
             Self::Store(_) | Self::Copy { .. } | Self::Internal(_) => ErrorCode::Internal,

@@ -342,8 +342,10 @@ fn shown(
 /// Volume names become directory names.
 fn check_name(name: &str) -> Result<(), VolumeError> {
     let mut bytes = name.bytes();
-    let good = name.len() > 1
-        && name.len() <= 255
+    if name.len() == 1 {
+        return Err(VolumeError::ShortName(name.into()));
+    }
+    let good = name.len() <= 255
         && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
         && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
     match good {

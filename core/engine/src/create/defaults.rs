@@ -13,13 +13,18 @@ impl Engine {
         if matches!(host.network_mode.as_str(), "" | "default") {
             host.network_mode = "bridge".into();
         }
-        for mode in [
-            &mut host.network_mode,
-            &mut host.ipc_mode,
-            &mut host.pid_mode,
+        for (mode, needed) in [
+            // A network's owner may come later: its start says what is missing.
+            (&mut host.network_mode, false),
+            (&mut host.ipc_mode, true),
+            (&mut host.pid_mode, true),
         ] {
             if let Some(name) = mode.strip_prefix("container:").filter(|n| !n.is_empty()) {
-                *mode = format!("container:{}", self.find(name)?.id);
+                match self.find(name) {
+                    Ok(found) => *mode = format!("container:{}", found.id),
+                    Err(error) if needed => return Err(super::in_request(error)),
+                    Err(_) => {}
+                }
             }
         }
         if host.ipc_mode.is_empty() {

@@ -555,10 +555,11 @@ pub(crate) fn from_others(lab: &Lab<'_>, seen: &Seen) {
             words,
         );
     }
-    let (status, said) = lab.refusal(&host(json!({"VolumesFrom": ["nope"]})));
-    seen.holds(
+    let unknown = lab.refusal(&host(json!({"VolumesFrom": ["nope"]})));
+    seen.refused(
         "HostConfig.VolumesFrom",
-        status >= 400 && said.contains("No such container: nope"),
-        said,
+        unknown,
+        400,
+        "No such container: nope",
     );
 }

@@ -107,12 +107,17 @@ pub(crate) fn shared(lab: &Lab<'_>, seen: &Seen) {
         lab.refusal(&json!({"HostConfig": {"NetworkMode": mode, "PublishAllPorts": true}}));
     let words = "conflicting options: port publishing and the container type network mode";
     seen.refused("HostConfig.NetworkMode", published, 400, words);
-    for field in ["IpcMode", "PidMode", "NetworkMode"] {
-        let (_, said) = lab.refusal(&host(json!({field: "container:nope"})));
-        seen.holds(
+    // Not found means a missing image to clients, and they pull it: only a start may say so.
+    for (field, status) in [("IpcMode", 400), ("PidMode", 400), ("NetworkMode", 404)] {
+        let reply = lab.refusal(&host(json!({field: "container:nope"})));
+        seen.refused(
             &format!("HostConfig.{field}"),
-            said.contains("No such container: nope"),
-            said,
+            reply,
+            status,
+            "No such container: nope",
         );
     }
+    let later = lab.create(&host(json!({"NetworkMode": "container:nope"})));
+    let mode = later.inspect()["HostConfig"]["NetworkMode"].take();
+    seen.eq("HostConfig.NetworkMode", mode, "container:nope");
 }

@@ -1,7 +1,7 @@
 //! Limits, read from the container's control group (version 1; the table names the tests of version 2).
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gantry_e2e::run;
 use serde_json::{Value, json};
@@ -201,12 +201,14 @@ pub(crate) fn cpu(lab: &Lab<'_>, seen: &Seen) {
             words,
         );
     }
-    let shares = lab.refusal(&host(json!({"CpuShares": -1})));
-    seen.holds(
-        "HostConfig.CpuShares",
-        shares.0 >= 400 && shares.1.contains("shares"),
-        format!("{shares:?}"),
-    );
+    for (shares, words) in [
+        (-1, "shares: invalid argument"),
+        (1, "the minimum allowed cpu-shares is 2"),
+        (300_000, "the maximum allowed cpu-shares is 262144"),
+    ] {
+        let reply = lab.refusal(&host(json!({"CpuShares": shares})));
+        seen.refused("HostConfig.CpuShares", reply, 400, words);
+    }
 }
 
 /// Realtime scheduling, which needs a parent that has some to give.
@@ -286,6 +288,15 @@ pub(crate) fn block_io(lab: &Lab<'_>, seen: &Seen) {
             &devices,
         );
     }
+    disk.schedule("none");
+    let weight = json!([{"Path": path, "Weight": 400}]);
+    let discarded = lab.hold(&host(json!({"BlkioWeightDevice": weight})));
+    let words = "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded.";
+    seen.eq(
+        "HostConfig.BlkioWeightDevice",
+        discarded.warnings.as_slice(),
+        [words],
+    );
     for (field, config) in [
         ("HostConfig.BlkioWeight", json!({"BlkioWeight": 5})),
         (
@@ -309,13 +320,21 @@ impl Disk {
         let image = fs::File::create(file).expect("a temporary directory is writable");
         image.set_len(8 << 20).expect("there is room");
         let path = run("losetup", &["-f", "--show", &file.display().to_string()]).ok();
-        let sys = Path::new("/sys/block").join(path.trim_start_matches("/dev/"));
-        fs::write(sys.join("queue/scheduler"), "bfq").expect("the kernel has BFQ");
-        let number = fs::read_to_string(sys.join("dev")).expect("it is there");
-        Self {
+        let mut disk = Self {
             path,
-            number: number.trim().to_owned(),
-        }
+            number: String::new(),
+        };
+        disk.schedule("bfq");
+        let number = fs::read_to_string(disk.sys("dev")).expect("it is there");
+        number.trim().clone_into(&mut disk.number);
+        disk
+    }
+    fn sys(&self, file: &str) -> PathBuf {
+        let name = self.path.trim_start_matches("/dev/");
+        Path::new("/sys/block").join(name).join(file)
+    }
+    fn schedule(&self, scheduler: &str) {
+        fs::write(self.sys("queue/scheduler"), scheduler).expect("the kernel has it");
     }
 }
 

@@ -68,8 +68,11 @@ mount -o remount,rw /sys && echo sys=rw; echo masked=$(grep -c ' /proc/interrupt
         ("rw", "0"),
     );
     for (field, words) in [
-        ("CapAdd", "invalid CapAdd: unknown capability: "),
-        ("CapDrop", "invalid CapDrop: unknown capability: "),
+        ("CapAdd", "invalid CapAdd: unknown capability: \"CAP_FLY\""),
+        (
+            "CapDrop",
+            "invalid CapDrop: unknown capability: \"CAP_FLY\"",
+        ),
     ] {
         let reply = lab.refusal(&host(json!({field: ["FLY"]})));
         seen.refused(&format!("HostConfig.{field}"), reply, 400, words);

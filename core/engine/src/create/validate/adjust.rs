@@ -41,6 +41,8 @@ fn given<T>(list: &Option<Vec<T>>) -> bool {
     list.as_ref().is_some_and(|list| !list.is_empty())
 }
 
+const NO_DEVICE_WEIGHT: &str = "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded.";
+
 const LIMITS: &[Limit] = &[
     limit(
         ("memory", &["memory.limit_in_bytes"], &["memory.max"]),
@@ -127,7 +129,7 @@ const LIMITS: &[Limit] = &[
         ),
         |h| given(&h.blkio_weight_device),
         |h| h.blkio_weight_device = Some(Vec::new()),
-        "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded.",
+        NO_DEVICE_WEIGHT,
     ),
     limit(
         ("blkio", &["blkio.throttle.read_bps_device"], &["io.max"]),
@@ -164,6 +166,15 @@ pub(crate) fn adjust(host: &mut HostConfig, facts: &HostFacts) -> Vec<String> {
             warnings.push(limit.words.to_owned());
         }
     }
+    if facts.cgroups.as_ref().is_some_and(only_bfq_weighs)
+        && let Some(devices) = &mut host.blkio_weight_device
+    {
+        let before = devices.len();
+        devices.retain(|device| !is_without_weights(&device.path));
+        if devices.len() < before {
+            warnings.push(NO_DEVICE_WEIGHT.into());
+        }
+    }
     if host.oom_kill_disable == Some(true) && host.memory == 0 {
         warnings.push(
             "OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources."
@@ -181,6 +192,32 @@ pub(crate) fn adjust(host: &mut HostConfig, facts: &HostFacts) -> Vec<String> {
         warnings.push("linux does not support CPU percent. Percent discarded.".into());
     }
     warnings
+}
+
+/// Whether the weight of a device is the business of its scheduler alone.
+fn only_bfq_weighs(cgroups: &Cgroups) -> bool {
+    match cgroups.mode() {
+        Mode::V2 => !cgroups.has_file("io", &["io.weight"]),
+        Mode::V1 | Mode::Hybrid => !cgroups.has_file("blkio", &["blkio.weight_device"]),
+    }
+}
+
+/// Whether a disk has another scheduler than the one that knows weights: the kernel refuses to set any then. What is no
+/// disk is somebody else's error.
+fn is_without_weights(path: &str) -> bool {
+    let Ok(stat) = rustix::fs::stat(path) else {
+        return false;
+    };
+    let (major, minor) = (
+        rustix::fs::major(stat.st_rdev),
+        rustix::fs::minor(stat.st_rdev),
+    );
+    let disk = format!("/sys/dev/block/{major}:{minor}");
+    // A partition is scheduled by its disk.
+    ["queue/scheduler", "../queue/scheduler"]
+        .iter()
+        .find_map(|file| std::fs::read_to_string(format!("{disk}/{file}")).ok())
+        .is_some_and(|chosen| !chosen.contains("[bfq]"))
 }
 
 fn has(cgroups: &Cgroups, limit: &Limit) -> bool {

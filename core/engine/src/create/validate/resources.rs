@@ -64,11 +64,13 @@ fn cpu(host: &HostConfig, facts: &HostFacts) -> Result<()> {
             "Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
         ));
     }
+    if host.cpu_shares < 0 {
+        return invalid("shares: invalid argument");
+    }
     if host.cpu_shares == 1 {
         return invalid("the minimum allowed cpu-shares is 2");
     }
-    // A negative number is a large one to those who write it down.
-    if host.cpu_shares < 0 || host.cpu_shares > 262_144 {
+    if host.cpu_shares > 262_144 {
         return invalid("the maximum allowed cpu-shares is 262144");
     }
     if host.cpu_period != 0 && !(1000..=1_000_000).contains(&host.cpu_period) {
