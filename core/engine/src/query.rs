@@ -59,6 +59,8 @@ pub struct LogsQuery {
     pub tail: Option<u64>,
     /// Put the line's attributes before it.
     pub details: bool,
+    /// Lines of one stream may share a frame: the client takes no frame for a line.
+    pub joined: bool,
 }
 
 /// What an attach wants.

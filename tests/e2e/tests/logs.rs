@@ -70,6 +70,36 @@ fn rotated_and_compressed_logs_are_read_as_one() {
 }
 
 #[test]
+fn a_frame_is_a_line_except_for_dockers_own_client() {
+    let engine = Engine::start();
+    start(&engine, "cc", &[], "seq 1 1000");
+    engine.docker(&["wait", "cc"]).ok();
+    let frames = |agent: &str| {
+        let path = "/containers/cc/logs?stdout=1&stderr=1";
+        let headers = format!("User-Agent: {agent}\r\n");
+        let none = serde_json::Value::Null;
+        let mut taken = gantry_e2e::raw::ask(&engine, "GET", path, &headers, &none);
+        let mut body = Vec::new();
+        while let Some(chunk) = taken.chunk() {
+            body.extend(chunk);
+        }
+        let (mut count, mut rest, mut text) = (0, body.as_slice(), Vec::new());
+        while let Some((head, after)) = rest.split_first_chunk::<8>() {
+            assert_eq!(head[..4], [1, 0, 0, 0]);
+            let length = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as usize;
+            text.extend_from_slice(&after[..length]);
+            rest = &after[length..];
+            count += 1;
+        }
+        (count, spans(&String::from_utf8(text).unwrap()))
+    };
+    assert_eq!(frames("python-docker/7"), (1000, vec![(1, 1000)]));
+    let (count, text) = frames("Docker-Client/28.2.2 (linux)");
+    assert!(count < 10 && text == [(1, 1000)], "{count} {text:?}");
+    engine.finish();
+}
+
+#[test]
 fn a_limit_bounds_what_is_kept_and_non_blocking_mode_loses_nothing_on_an_idle_disk() {
     let engine = Engine::start();
     let options = [

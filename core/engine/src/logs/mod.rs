@@ -72,6 +72,7 @@ pub(crate) fn open(source: Source, tty: bool, query: &LogsQuery) -> Result<Logs>
         timestamps: query.timestamps,
         details: query.details,
         framed: !tty,
+        joined: query.joined,
     };
     let follow = query.follow && source.progress.borrow().running;
     let source = gantry_logs::read::Source {

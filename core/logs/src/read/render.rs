@@ -24,6 +24,9 @@ pub struct View {
     pub details: bool,
     /// Frames as Docker multiplexes two streams (`{1|2,0,0,0,len: u32 BE}` before each line), instead of bare text.
     pub framed: bool,
+    /// Lines of one stream that follow each other may share a frame. Many clients take a frame for a line, so this is for
+    /// those that are known to put the stream together again.
+    pub joined: bool,
 }
 
 impl View {
@@ -42,13 +45,22 @@ pub(super) struct Renderer {
     view: View,
     /// The last attributes, as they are in the log and as they are shown: they hardly ever change.
     details: (Vec<u8>, String),
+    /// Where the last frame begins, and which stream it is of.
+    frame: (usize, bool),
 }
+
+/// Bytes of a frame's header.
+const HEADER: usize = 8;
+
+/// A frame with this many bytes takes no further line.
+const JOINED: usize = 16 << 10;
 
 impl Renderer {
     pub(super) fn new(view: View) -> Self {
         Self {
             view,
             details: Default::default(),
+            frame: (0, false),
         }
     }
 
@@ -75,10 +87,10 @@ impl Renderer {
         if !wanted {
             return Next::Line;
         }
-        let head = out.len();
         if view.framed {
-            out.extend_from_slice(&[1 + u8::from(entry.stderr), 0, 0, 0, 0, 0, 0, 0]);
+            self.begin(entry.stderr, out);
         }
+        let view = &self.view;
         if view.timestamps {
             fixed_width(entry.time, out);
             out.push(b' ');
@@ -89,10 +101,22 @@ impl Renderer {
         entry.text_into(out);
         if self.view.framed {
             // A line is far shorter than 4 GiB.
-            let length = (out.len() - head - 8) as u32;
-            out[head + 4..head + 8].copy_from_slice(&length.to_be_bytes());
+            let (head, _) = self.frame;
+            let length = (out.len() - head - HEADER) as u32;
+            out[head + 4..head + HEADER].copy_from_slice(&length.to_be_bytes());
         }
         Next::Line
+    }
+
+    /// Begins a frame, unless the last one takes another line.
+    fn begin(&mut self, stderr: bool, out: &mut Vec<u8>) {
+        let (head, of) = self.frame;
+        // What was begun in an earlier piece has gone with it.
+        let open = !out.is_empty() && of == stderr && out.len() - head < JOINED;
+        if !(self.view.joined && open) {
+            self.frame = (out.len(), stderr);
+            out.extend_from_slice(&[1 + u8::from(stderr), 0, 0, 0, 0, 0, 0, 0]);
+        }
     }
 
     fn attributes(&mut self, attrs: &[u8], out: &mut Vec<u8>) {
@@ -177,6 +201,30 @@ mod tests {
         assert_eq!(
             shown(view(|v| v.stderr = false)),
             (Next::Line, String::new())
+        );
+    }
+
+    #[test]
+    fn lines_may_share_a_frame() {
+        let other = LINE.to_owned();
+        let other = String::from_utf8(other)
+            .unwrap()
+            .replace("stderr", "stdout");
+        let joined = view(|v| (v.framed, v.joined) = (true, true));
+        let mut renderer = Renderer::new(joined);
+        let mut out = Vec::new();
+        for line in [LINE, LINE, other.as_bytes(), LINE] {
+            renderer.line(line, &mut out);
+        }
+        assert_eq!(
+            out,
+            b"\x02\0\0\0\0\0\0\x08a<b\na<b\n\x01\0\0\0\0\0\0\x04a<b\n\x02\0\0\0\0\0\0\x04a<b\n"
+        );
+        let mut next = Vec::new();
+        renderer.line(LINE, &mut next);
+        assert_eq!(
+            next, b"\x02\0\0\0\0\0\0\x04a<b\n",
+            "a piece stands for itself"
         );
     }
 
