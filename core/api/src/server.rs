@@ -39,9 +39,7 @@ impl Listener {
             Self::Unix(listener) => Ok(Socket::Unix(listener.accept().await?.0)),
             Self::Tcp(listener) | Self::Tls(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                // Frames of an attached terminal are small and must not wait for each other.
-                stream.set_nodelay(true)?;
-                Ok(Socket::Tcp(stream))
+                Socket::tcp(stream)
             }
         }
     }

@@ -9,13 +9,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::net::{RecvFlags, Shutdown};
+use rustix::net::{RecvFlags, Shutdown, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 /// How often a half-closed peer is looked after.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// How often an idle peer over the network is asked whether it is there; Go's servers do the same.
+const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// A connected socket.
 #[derive(Debug)]
@@ -35,6 +38,16 @@ macro_rules! either {
 }
 
 impl Socket {
+    /// A connection over the network: frames of an attached terminal are small and do not wait for each other, and a peer
+    /// that vanished without a word is noticed within minutes although nothing is sent.
+    pub(crate) fn tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        sockopt::set_socket_keepalive(&stream, true)?;
+        sockopt::set_tcp_keepidle(&stream, KEEPALIVE)?;
+        sockopt::set_tcp_keepintvl(&stream, KEEPALIVE)?;
+        Ok(Self::Tcp(stream))
+    }
+
     /// Bytes written that the peer has not taken yet; `None` where the kernel does not say.
     pub(crate) fn unsent(&self) -> Option<usize> {
         either!(self, inner => gantry_sys::socket::unsent(inner)).ok()
@@ -191,6 +204,18 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
+
+    #[tokio::test]
+    async fn peers_over_the_network_are_asked_whether_they_live() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (accepted, _client) = tokio::join!(listener.accept(), client);
+        let Socket::Tcp(stream) = Socket::tcp(accepted.unwrap().0).unwrap() else {
+            panic!("another socket");
+        };
+        assert!(sockopt::socket_keepalive(&stream).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), KEEPALIVE);
+    }
 
     fn pair() -> (Arc<Conn>, UnixStream, CancellationToken) {
         let (here, there) = UnixStream::pair().unwrap();

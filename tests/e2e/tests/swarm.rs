@@ -238,7 +238,7 @@ const ANSWERS: &[(&str, &str, Option<&str>, u16, &str)] = &[
         "/plugins/abc/set",
         Some("{}"),
         400,
-        "cannot unmarshal object into Go value of type []string",
+        "cannot unmarshal object into Go value of type",
     ),
     (
         "POST",

@@ -19,14 +19,15 @@ type Sink<W> = Mutex<Option<W>>;
 
 /// Carries bytes both ways until the exec's output ends. The client may detach or leave before.
 ///
-/// The exec is being started while the client reads the head. Why it does not run is told where the client waits for
+/// `detached` is called when the client types its keys. The exec is being started while the client reads the head. Why it does not run is told where the client waits for
 /// output, as by dockerd; the exit code is in inspect.
 pub(crate) async fn pump(
     taken: Taken,
     started: impl Future<Output = Result<ExecIo, EngineError>>,
     tty: bool,
     keys: DetachKeys,
-) -> io::Result<Outcome> {
+    detached: impl FnOnce(),
+) -> io::Result<()> {
     let head = taken.head_read();
     let (mut client, mut to_client) = taken.split();
     let exec = match started.await {
@@ -36,7 +37,7 @@ pub(crate) async fn pump(
             to_client.write_all(&refusal(&error.message, tty)).await?;
             to_client.shutdown().await?;
             linger(client).await;
-            return Ok(Outcome::Ended);
+            return Ok(());
         }
     };
     let sink = Mutex::new(Some(to_client));
@@ -62,11 +63,12 @@ pub(crate) async fn pump(
     match outcome {
         Outcome::Ended => linger(client).await,
         Outcome::Detached => {
+            detached();
             drop(client);
             outputs.await?;
         }
     }
-    Ok(outcome)
+    Ok(())
 }
 
 fn refusal(message: &str, tty: bool) -> Vec<u8> {

@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, handshake::derive_accept_key};
 
 use super::frames::Demux;
-use super::{Hijack, Input, Outcome};
+use super::{Hijack, Input, LINGER, Outcome};
 use crate::error::ApiError;
 use crate::reply::log_bytes;
 use crate::transport::Stream;
@@ -131,7 +131,7 @@ impl Output {
 /// Plays the log, then carries messages both ways until the container's output ends, the client leaves or detaches.
 async fn pump(
     mut output: Output,
-    source: SplitStream<Socket>,
+    mut source: SplitStream<Socket>,
     attachment: Attachment,
     stdin: Input,
     left: impl Future<Output = ()>,
@@ -165,17 +165,22 @@ async fn pump(
         };
         outcome = tokio::select! {
             result = copy => result.map(|()| Outcome::Ended)?,
-            outcome = input(source, to, stdin, left) => outcome,
+            outcome = input(&mut source, to, stdin, left) => outcome,
         };
     }
-    // A client that is gone is told nothing.
-    let _ = output.sink.close().await;
+    // A client that is gone is told nothing; another answers the end with its own.
+    let farewell = async {
+        if output.sink.close().await.is_ok() {
+            while let Some(Ok(_)) = source.next().await {}
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, farewell).await;
     Ok(outcome)
 }
 
 /// Resolves when the client detaches or leaves.
 async fn input(
-    mut source: SplitStream<Socket>,
+    source: &mut SplitStream<Socket>,
     mut container: OwnedWriteHalf,
     mut stdin: Input,
     left: Pin<&mut impl Future<Output = ()>>,

@@ -11,7 +11,7 @@ use http::StatusCode;
 use super::containers::size;
 use crate::error::{ApiError, Result};
 use crate::extract::{Json, Path, Query, Version};
-use crate::hijack::{self, DetachKeys, Hijack, Outcome};
+use crate::hijack::{self, DetachKeys, Hijack};
 use crate::reply;
 
 pub(super) fn routes() -> Router<Engine> {
@@ -63,11 +63,9 @@ async fn start(
             .map_err(|e| EngineError::internal(e.to_string()))?;
         started?.ok_or_else(|| EngineError::internal("the exec has no streams"))
     };
-    Ok(hijack.accept(content_type, async move |taken| {
-        if hijack::exec(taken, started, tty, keys).await? == Outcome::Detached {
-            engine.exec_detached(&id);
-        }
-        Ok(())
+    Ok(hijack.accept(content_type, move |taken| {
+        let detached = move || engine.exec_detached(&id);
+        hijack::exec(taken, started, tty, keys, detached)
     }))
 }
 

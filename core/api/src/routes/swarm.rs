@@ -20,7 +20,7 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/swarm/unlockkey", get(refuse))
         .route("/swarm/unlock", post(refuse_body))
         .route("/services", get(refuse_list))
-        .route("/services/create", post(refuse_body))
+        .route("/services/create", create())
         .route("/services/{id}", get(refuse).delete(refuse))
         .route("/services/{id}/update", update("service"))
         .route("/services/{id}/logs", get(logs))
@@ -38,7 +38,7 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 fn stored<S: Clone + Send + Sync + 'static>(kind: &'static str) -> Router<S> {
     Router::new()
         .route(&format!("/{kind}s"), get(refuse_list))
-        .route(&format!("/{kind}s/create"), post(refuse_body))
+        .route(&format!("/{kind}s/create"), create())
         .route(&format!("/{kind}s/{{id}}"), get(refuse).delete(refuse))
         .route(&format!("/{kind}s/{{id}}/update"), update(kind))
 }
@@ -71,6 +71,11 @@ async fn refuse_body(body: Json<Object>) -> ApiError {
         Ok(_) => refuse().await,
         Err(error) => error,
     }
+}
+
+/// `create` may be an object's name, too.
+fn create<S: Clone + Send + Sync + 'static>() -> MethodRouter<S> {
+    post(refuse_body).get(refuse).delete(refuse)
 }
 
 /// An update names the version that it changes.
