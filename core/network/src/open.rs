@@ -45,7 +45,7 @@ impl Inner {
             sandboxes: Mutex::default(),
             views: RwLock::default(),
             ipam: Ipam::default(),
-            ports: Ports::default(),
+            ports: Ports::of_engine(&config.tag),
             firewall,
             pool: NetnsPool::new(config.prepared).map_err(io("starting a thread"))?,
             names,

@@ -14,6 +14,9 @@ use rustix::net::{AddressFamily, SocketType, ipproto};
 
 use crate::{NetworkError, PortBinding, PortRequest, Result};
 
+/// The kernel's ephemeral ports, unless it says otherwise.
+const DEFAULT_RANGE: (u16, u16) = (32768, 60999);
+
 #[derive(Debug, Default)]
 struct Table {
     leases: HashMap<(Protocol, u16), Vec<(IpAddr, ContainerId)>>,
@@ -81,6 +84,22 @@ fn reason(error: &io::Error) -> String {
 }
 
 impl Ports {
+    /// No leases. Engines on one host do not know of each other's ports, which nothing listens on: they begin to search for
+    /// ephemeral ones at different places.
+    pub(crate) fn of_engine(tag: &str) -> Self {
+        let hash = tag.bytes().fold(0_u32, |hash, byte| {
+            hash.wrapping_mul(31).wrapping_add(u32::from(byte))
+        });
+        let (low, high) = DEFAULT_RANGE;
+        let next = u32::from(low) + hash % (u32::from(high - low) + 1);
+        Self {
+            table: Mutex::new(Table {
+                next: u16::try_from(next).unwrap_or(low),
+                ..Table::default()
+            }),
+        }
+    }
+
     /// Leases all of the wished ports, or none, in exchange for others: on failure all is as it was, and nobody else can
     /// get what was given back before it is known whether the new ones are to be had. `hosts` gives the host addresses
     /// of a request without one; `addresses` are the container's.
@@ -208,14 +227,13 @@ fn probe(
 
 /// The ephemeral ports in order, beginning with `from`.
 fn ephemeral(from: u16) -> Vec<u16> {
-    const DEFAULT: (u16, u16) = (32768, 60999);
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
     let (low, high) = range
         .and_then(|text| {
             let mut words = text.split_whitespace().map(str::parse);
             Some((words.next()?.ok()?, words.next()?.ok()?))
         })
-        .unwrap_or(DEFAULT);
+        .unwrap_or(DEFAULT_RANGE);
     let from = if (low..=high).contains(&from) {
         from
     } else {

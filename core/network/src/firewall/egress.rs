@@ -21,6 +21,7 @@ use super::rules;
 
 use Register::{R0, R1, R4};
 
+const TCP: u8 = 6;
 const ICMPV6: u8 = 58;
 /// Neighbour solicitation and advertisement: not tracked, and addressed to any neighbour.
 const NEIGHBOURS: [u8; 2] = [135, 136];
@@ -354,7 +355,8 @@ fn write_ways(batch: &mut Batch) {
     add(&[&rules::known()], accept());
     for neighbours in NEIGHBOURS {
         let is_it = [Expr::icmp_type(R0), Expr::equal(R0, &[neighbours])];
-        add(&[&rules::family(Family::Ipv6), &icmpv6(), &is_it], accept());
+        let icmp = protocol(ICMPV6);
+        add(&[&rules::family(Family::Ipv6), &icmp, &is_it], accept());
     }
     for (index, (which, second)) in [(Family::Ipv4, R1), (Family::Ipv6, R4)]
         .into_iter()
@@ -372,23 +374,25 @@ fn write_ways(batch: &mut Batch) {
             Expr::source(which, R0),
             Expr::lookup(SOURCES[index].name, R0, false),
         ];
+        // A connection that waits for an answer takes a reset at once, and other errors when it tries again.
+        add(&[&family, &protocol(TCP), &confined], Expr::reset());
         add(&[&family, &confined], Expr::reject());
     }
 }
 
-fn icmpv6() -> [Expr; 2] {
-    [Expr::transport_protocol(R0), Expr::equal(R0, &[ICMPV6])]
+fn protocol(number: u8) -> [Expr; 2] {
+    [Expr::transport_protocol(R0), Expr::equal(R0, &[number])]
 }
 
 fn write_senders(batch: &mut Batch) {
     let mut add = |parts: &[&[Expr]], verdict| {
         rules::rule(batch, GUARD.name, parts, Expr::verdict(verdict));
     };
-    let frame = |protocol: [u8; 2]| [Expr::frame_protocol(R0), Expr::equal(R0, &protocol)];
+    let frame = |kind: [u8; 2]| [Expr::frame_protocol(R0), Expr::equal(R0, &kind)];
     let others = [Expr::input_link(R0), Expr::lookup(LINKS.name, R0, true)];
     add(&[&others], Verdict::Accept);
     add(&[&frame(Expr::ARP)], Verdict::Accept);
-    for (protocol, which, own) in [
+    for (kind, which, own) in [
         (Expr::IPV4, Family::Ipv4, &OWN[0]),
         (Expr::IPV6, Family::Ipv6, &OWN[1]),
     ] {
@@ -397,7 +401,7 @@ fn write_senders(batch: &mut Batch) {
             Expr::source(which, R4),
             Expr::lookup(own.name, R0, false),
         ];
-        add(&[&frame(protocol), &pair], Verdict::Accept);
+        add(&[&frame(kind), &pair], Verdict::Accept);
     }
     // Neighbours are found from addresses of the link, and from none.
     let mut link_local = [0; 16];
@@ -411,7 +415,10 @@ fn write_senders(batch: &mut Batch) {
     ];
     let nobody = [Expr::source(Family::Ipv6, R0), Expr::equal(R0, &[0; 16])];
     for source in [&on_link[..], &nobody[..]] {
-        add(&[&frame(Expr::IPV6), &icmpv6(), source], Verdict::Accept);
+        add(
+            &[&frame(Expr::IPV6), &protocol(ICMPV6), source],
+            Verdict::Accept,
+        );
     }
     add(&[], Verdict::Drop);
 }

@@ -226,6 +226,12 @@ impl Expr {
         let code = DefaultNla::new(2, vec![NOT_ALLOWED]);
         Self::other("reject", vec![attribute(1, ICMP_OF_THE_FAMILY), code])
     }
+    /// Drops a TCP packet and resets the connection.
+    #[must_use]
+    pub fn reset() -> Self {
+        const RESET: u32 = 1;
+        Self::other("reject", vec![attribute(1, RESET)])
+    }
     /// Decides.
     #[must_use]
     pub fn verdict(verdict: Verdict) -> Self {
