@@ -463,7 +463,7 @@ async fn limits_are_in_the_cgroup() {
         pids_limit: Some(-1),
         ..Default::default()
     };
-    process.update(&update).await.unwrap();
+    drop(process.update(&update).await.unwrap());
     let stats = process.stats().await.unwrap();
     assert_eq!((stats.memory.limit, stats.pids.limit), (128 << 20, None));
     process.pause().await.unwrap();

@@ -113,6 +113,8 @@ impl Bed {
             path: self.dir.path().join(format!("{}.log", input.id.short())),
             max_size: None,
             max_files: 1,
+            compress: false,
+            buffer: None,
             attrs: String::new(),
         }
     }
