@@ -1,7 +1,9 @@
 //! A bundle: the specification and what it says of itself, checked before anything is done.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use gantry_runtime::spec::{NamespaceMode, Namespaces, check_sysctl};
 use oci_spec::runtime::{self as oci, LinuxNamespaceType as Kind};
 
 use crate::error::{Context, Error, Result};
@@ -185,43 +187,33 @@ fn check_linux(linux: &oci::Linux, has: &impl Fn(Kind) -> bool) -> Result<()> {
             "user namespace mappings specified, but user namespace isn't enabled in the config",
         ));
     }
+    let of = of_parameters(linux.namespaces().as_deref().unwrap_or_default());
     for name in linux.sysctl().iter().flat_map(|s| s.keys()) {
-        check_sysctl(&name.replace('/', "."), has)?;
+        check_sysctl(name, &of)?;
     }
     Ok(())
 }
 
-/// Kernel parameters of a namespace that the container has for itself, so that none of the host's is changed.
-fn check_sysctl(name: &str, has: &impl Fn(Kind) -> bool) -> Result<()> {
-    const IPC: [&str; 10] = [
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-        "kernel.msg_next_id",
-        "kernel.sem_next_id",
-    ];
-    let (kind, of) = match name {
-        "kernel.domainname" | "kernel.hostname" => (Kind::Uts, "UTS"),
-        _ if IPC.contains(&name) || name.starts_with("fs.mqueue.") => (Kind::Ipc, "IPC"),
-        _ if name.starts_with("net.") => (Kind::Network, "network"),
-        _ if name.starts_with("user.") => (Kind::User, "user"),
-        _ => {
-            return Err(Error::refused(format!(
-                "sysctl {name:?} is not in a separate kernel namespace"
-            )));
+/// The container's namespaces as far as kernel parameters belong to them: its own, or the host's.
+fn of_parameters(given: &[oci::LinuxNamespace]) -> Namespaces {
+    let mode = |kind: Kind, file: &str| {
+        let own = given.iter().find(|n| n.typ() == kind).is_some_and(|n| {
+            let inode = |path: &Path| std::fs::metadata(path).map(|m| m.ino()).ok();
+            let host = inode(&Path::new("/proc/self/ns").join(file));
+            n.path().as_ref().is_none_or(|path| inode(path) != host)
+        });
+        if own {
+            NamespaceMode::Private
+        } else {
+            NamespaceMode::Host
         }
     };
-    if has(kind) {
-        return Ok(());
+    Namespaces {
+        ipc: mode(Kind::Ipc, "ipc"),
+        network: mode(Kind::Network, "net"),
+        uts: mode(Kind::Uts, "uts"),
+        ..Namespaces::default()
     }
-    Err(Error::refused(format!(
-        "sysctl {name:?} is not allowed in the host's {of} namespace"
-    )))
 }
 
 #[cfg(test)]
@@ -278,6 +270,15 @@ mod tests {
             c["linux"]["sysctl"] = json!({"net/ipv4/ip_forward": "1"});
             c["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "uts"}]);
         });
-        assert!(e.contains("host's network namespace"), "{e}");
+        assert!(e.contains("host network namespace"), "{e}");
+        let e = why(|c| {
+            c["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
+            c["linux"]["namespaces"] = json!([
+                {"type": "mount"}, {"type": "uts"},
+                {"type": "network", "path": "/proc/self/ns/net"}
+            ]);
+        });
+        assert!(e.contains("host network namespace"), "{e}");
+        assert!(with("net/../kernel/pid_max").contains("not in a separate kernel namespace"));
     }
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use gantry_driver_api::{Mount, MountPlan};
-use gantry_monitor::plan::{Hook, Hooks, Launch, Plan, Propagation, Stdio};
+use gantry_monitor::plan::{Launch, Plan, Propagation, Stdio};
 use gantry_runtime::standalone::{Parts, Standalone};
 use gantry_sys::host::HostFacts;
 use oci_spec::runtime as oci;
@@ -45,8 +45,6 @@ pub(crate) fn lower(bundle: &Bundle, id: &str, host: &HostFacts) -> Result<Lower
     linux.set_mount_label(None);
     spec.set_linux(Some(linux));
     complete_mounts(&mut spec, &bundle.dir);
-    let hooks = hooks(bundle, id)?;
-    spec.set_hooks(None);
     let (tty, size) = terminal(&spec);
     let rootfs = MountPlan {
         mounts: vec![Mount::Bind {
@@ -63,7 +61,9 @@ pub(crate) fn lower(bundle: &Bundle, id: &str, host: &HostFacts) -> Result<Lower
         device_rules,
         cgroup,
         oom_score_adj,
+        mut hooks,
     } = Standalone::new(host)?.lower(spec, rootfs)?;
+    hooks.state = state(bundle, id);
     // Hooks look for the container's files where the bundle has them. Mounts that are to be shared stay peers of the
     // host's only when the root is mounted apart from them.
     if plan.rootfs_propagation != Some(Propagation::Shared) {
@@ -160,7 +160,8 @@ pub(crate) fn console_size(process: &oci::Process) -> Option<(u16, u16)> {
     Some((number(size.height())?, number(size.width())?))
 }
 
-fn hooks(bundle: &Bundle, id: &str) -> Result<Hooks> {
+/// The container's state as hooks are told it, without what changes.
+fn state(bundle: &Bundle, id: &str) -> String {
     let spec = &bundle.spec;
     let mut state = json!({
         "ociVersion": spec.version(),
@@ -170,47 +171,7 @@ fn hooks(bundle: &Bundle, id: &str) -> Result<Hooks> {
     if let Some(annotations) = spec.annotations().as_ref().filter(|a| !a.is_empty()) {
         state["annotations"] = json!(annotations);
     }
-    let given = spec.hooks().clone().unwrap_or_default();
-    // The old kind has no other meaning, and comes first.
-    let mut create_runtime = list(given.prestart().as_ref())?;
-    create_runtime.extend(list(given.create_runtime().as_ref())?);
-    Ok(Hooks {
-        state: state.to_string(),
-        create_runtime,
-        create_container: list(given.create_container().as_ref())?,
-        start_container: list(given.start_container().as_ref())?,
-        poststart: list(given.poststart().as_ref())?,
-        poststop: list(given.poststop().as_ref())?,
-    })
-}
-
-fn list(hooks: Option<&Vec<oci::Hook>>) -> Result<Vec<Hook>> {
-    let one = |hook: &oci::Hook| {
-        let path = hook.path();
-        if !path.is_absolute() {
-            return Err(Error::refused(format!(
-                "hook path {path:?} is not absolute"
-            )));
-        }
-        let timeout = match hook.timeout() {
-            None => None,
-            Some(seconds) => match u32::try_from(seconds).ok().filter(|s| *s > 0) {
-                Some(seconds) => Some(seconds),
-                None => {
-                    return Err(Error::refused(format!(
-                        "hook timeout {seconds} is not positive"
-                    )));
-                }
-            },
-        };
-        Ok(Hook {
-            path: path.clone(),
-            args: hook.args().clone().unwrap_or_default(),
-            env: hook.env().clone().unwrap_or_default(),
-            timeout,
-        })
-    };
-    hooks.into_iter().flatten().map(one).collect()
+    state.to_string()
 }
 
 impl Inherited {
@@ -259,18 +220,5 @@ mod tests {
         assert!(path("/").is_err());
         let systemd = path("system.slice:libpod:x").unwrap_err().to_string();
         assert!(systemd.contains("cgroupfs"), "{systemd}");
-    }
-
-    #[test]
-    fn hooks_need_absolute_paths_and_positive_timeouts() {
-        let hook = |path: &str, timeout: Option<i64>| {
-            let mut hook = oci::Hook::default();
-            hook.set_path(path.into());
-            hook.set_timeout(timeout);
-            list(Some(&vec![hook]))
-        };
-        assert_eq!(hook("/x", Some(3)).unwrap()[0].timeout, Some(3));
-        assert!(hook("x", None).is_err());
-        assert!(hook("/x", Some(0)).is_err());
     }
 }

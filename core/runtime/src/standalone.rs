@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use gantry_driver_api::MountPlan;
-use gantry_monitor::plan::{IdMap, Namespaces, Plan, Process, Seccomp as Filter, User};
+use gantry_monitor::plan::{Hooks, IdMap, Namespaces, Plan, Process, Seccomp as Filter, User};
 use gantry_sys::cgroup::{DeviceRule, Limits};
 use gantry_sys::host::HostFacts;
 use oci_spec::runtime as oci;
@@ -37,6 +37,8 @@ pub struct Parts {
     pub cgroup: PathBuf,
     /// `oom_score_adj` of its first process.
     pub oom_score_adj: Option<i32>,
+    /// Its hooks, without the state that they are told.
+    pub hooks: Hooks,
 }
 
 impl Standalone {
@@ -71,6 +73,7 @@ impl Standalone {
             device_rules: lowered.device_rules,
             cgroup: lowered.cgroup,
             oom_score_adj: lowered.oom_score_adj,
+            hooks: lowered.hooks,
         })
     }
     /// A further process of a container with that filter.

@@ -16,6 +16,7 @@ mod tests;
 use oci_spec::runtime::Spec;
 
 pub(crate) use build::{Context, build};
+pub use sysctl::check as check_sysctl;
 pub use build::{default_masked_paths, default_readonly_paths};
 pub use input::{
     BlkioDevice, DeviceInput, MountInput, NamespaceMode, Namespaces, Propagation, Resources,

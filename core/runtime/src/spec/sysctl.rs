@@ -15,7 +15,10 @@ const IPC: [&str; 8] = [
 ];
 
 /// Checks a setting, in runc's words.
-pub(super) fn check(name: &str, namespaces: &Namespaces) -> Result<(), SpecError> {
+///
+/// # Errors
+/// One that is not of a namespace of the container's own.
+pub fn check(name: &str, namespaces: &Namespaces) -> Result<(), SpecError> {
     let refused = |why: &str| Err(SpecError::Invalid(format!("sysctl {name:?} {why}")));
     let dotted = normal(name);
     // It becomes a path below /proc/sys.
