@@ -74,7 +74,7 @@ fn a_container_is_told_of_from_its_creation_to_its_end() {
         (json!({"label": ["a=b"]}), 11),
         (json!({"event": ["exec_create"]}), 1),
         (json!({"container": ["untol"]}), 4),
-        (json!({"volume": ["told"]}), 3),
+        (json!({"volume": ["told"], "type": ["volume"]}), 3),
         (json!({"image": ["busybox"], "type": ["container"]}), 11),
         (json!({"node": ["x"]}), 0),
         (json!({"scope": ["swarm"]}), 0),
