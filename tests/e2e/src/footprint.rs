@@ -15,7 +15,8 @@ pub(crate) fn of(dir: &Path, tag: &str) -> BTreeSet<String> {
     found
 }
 
-/// Ends the processes of an engine whose test failed, so that the next test starts on a quiet machine.
+/// Ends the processes of an engine whose test failed, and takes its network down: the next test wants a quiet machine and
+/// addresses that are free.
 pub(crate) fn end(dir: &Path, tag: &str) {
     let mut found = BTreeSet::new();
     processes(dir, tag, &mut found);
@@ -25,6 +26,19 @@ pub(crate) fn end(dir: &Path, tag: &str) {
             .and_then(|rest| rest.split(' ').next()?.parse().ok());
         if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+    let mut found = BTreeSet::new();
+    links(tag, &mut found);
+    tables(tag, &mut found);
+    for line in found {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            ["link", name] => drop(crate::run("ip", &["link", "del", name])),
+            ["nft", "table", family, name] => {
+                drop(crate::run("nft", &["delete", "table", family, name]));
+            }
+            _ => {}
         }
     }
 }
