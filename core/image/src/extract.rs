@@ -26,6 +26,9 @@ use crate::archive::{Entry, Kind, TarReader};
 const MAX_PATH: usize = 4096;
 /// Buffer for file data.
 const BUFFER: usize = 128 << 10;
+/// Zeros that are worth a hole, when they come in one piece.
+const HOLE: usize = 32 << 10;
+static ZEROS: [u8; BUFFER] = [0; BUFFER];
 
 /// What a layer held.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -283,7 +286,8 @@ impl Extractor<'_> {
         metadata::apply(file.as_fd(), entry)
     }
 
-    /// Copies `length` bytes of the archive to `offset` of the file.
+    /// Copies `length` bytes of the archive to `offset` of the file, which has nothing there yet. Long runs of zeros become
+    /// holes: most clients write files with holes out in full.
     fn copy<R: Read>(
         &mut self,
         file: &OwnedFd,
@@ -291,6 +295,7 @@ impl Extractor<'_> {
         mut length: u64,
         archive: &mut TarReader<R>,
     ) -> io::Result<()> {
+        let mut hole = false;
         while length > 0 {
             let want = self
                 .buffer
@@ -298,12 +303,20 @@ impl Extractor<'_> {
                 .min(usize::try_from(length).unwrap_or(usize::MAX));
             let count = archive.read(&mut self.buffer[..want])?;
             let mut bytes = &self.buffer[..count];
+            length -= count as u64;
+            hole = count >= HOLE && bytes == &ZEROS[..count];
+            if hole {
+                offset += count as u64;
+                continue;
+            }
             while !bytes.is_empty() {
                 let written = rustix::io::pwrite(file, bytes, offset)?;
                 offset += written as u64;
                 bytes = &bytes[written..];
             }
-            length -= count as u64;
+        }
+        if hole {
+            fs::ftruncate(file, offset.max(fs::fstat(file)?.st_size as u64))?;
         }
         Ok(())
     }

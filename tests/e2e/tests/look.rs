@@ -141,6 +141,7 @@ fn commit_makes_an_image_of_what_was_changed() {
     let (status, reply) = engine.api("POST", "/commit?container=same&repo=same", Some(&body));
     assert_eq!(status, 201, "{reply}");
     let layers = [
+        "image",
         "inspect",
         "-f",
         "{{len .RootFS.Layers}} {{.Config.Cmd}}",

@@ -109,6 +109,26 @@ impl Place {
 }
 
 #[test]
+fn zeros_become_holes() {
+    let place = Place::new();
+    let mut data = vec![0; 3 << 20];
+    data[1 << 20] = 1;
+    let done = Tar::default()
+        .raw(b"f", b'0', b"", &data, |_| {})
+        .raw(b"zeros", b'0', b"", &vec![0; 1 << 20], |_| {})
+        .into(&place.root, WhiteoutStyle::Overlay)
+        .unwrap();
+    assert_eq!(done.bytes, 4 << 20);
+    assert_eq!(std_fs::read(place.root.join("f")).unwrap(), data);
+    assert_eq!(
+        std_fs::read(place.root.join("zeros")).unwrap(),
+        vec![0; 1 << 20]
+    );
+    assert!(place.root.join("f").metadata().unwrap().blocks() < 1000);
+    assert_eq!(place.root.join("zeros").metadata().unwrap().blocks(), 0);
+}
+
+#[test]
 fn everything_an_image_may_hold() {
     let place = Place::new();
     let long = format!("{}/name", "d".repeat(200));
