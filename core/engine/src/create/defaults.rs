@@ -47,6 +47,8 @@ impl Engine {
         if self.services.runtime.host().cgroup_mode() != Some(Mode::V2) {
             host.oom_kill_disable.get_or_insert(false);
         }
+        host.links = host.links.take().filter(|links| !links.is_empty());
+        host.mounts = host.mounts.take().filter(|mounts| !mounts.is_empty());
         if host.shm_size == 0 {
             host.shm_size = config.shm_size;
         }

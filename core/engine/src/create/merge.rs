@@ -26,7 +26,9 @@ pub(crate) fn merge(config: &mut ContainerConfig, image: &ContainerDefaults) {
     if config.working_dir.is_empty() {
         config.working_dir.clone_from(&image.working_dir);
     }
-    if !image.volumes.is_empty() {
+    if image.volumes.is_empty() {
+        config.volumes = config.volumes.take().filter(|v| !v.is_empty());
+    } else {
         let volumes = config.volumes.get_or_insert_default();
         for path in image.volumes.keys() {
             volumes.entry(path.clone()).or_insert(EmptyObject {});
@@ -43,6 +45,11 @@ pub(crate) fn merge(config: &mut ContainerConfig, image: &ContainerDefaults) {
 /// The request's variables, then those of the image that it does not name.
 fn environment(config: &mut ContainerConfig, image: &[String]) {
     let name = |variable: &str| variable.split('=').next().unwrap_or("").to_owned();
+    if image.is_empty() {
+        // What is empty is shown as `null`, as by dockerd.
+        config.env = config.env.take().filter(|env| !env.is_empty());
+        return;
+    }
     let env = config.env.get_or_insert_default();
     let given: std::collections::HashSet<String> = env.iter().map(|v| name(v)).collect();
     env.extend(image.iter().filter(|v| !given.contains(&name(v))).cloned());
@@ -91,6 +98,8 @@ fn health(config: &mut ContainerConfig, image: &ContainerDefaults) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn image() -> ContainerDefaults {
@@ -145,6 +154,13 @@ mod tests {
         };
         merge(&mut config, &image());
         assert_eq!(config.env.unwrap(), ["A=mine", "B", "PATH=/bin"]);
+        let mut nothing = ContainerConfig {
+            env: Some(Vec::new()),
+            volumes: Some(BTreeMap::new()),
+            ..ContainerConfig::default()
+        };
+        merge(&mut nothing, &ContainerDefaults::default());
+        assert_eq!((nothing.env, nothing.volumes), (None, None));
     }
 
     #[test]

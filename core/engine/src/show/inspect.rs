@@ -8,6 +8,7 @@ use gantry_network::{EndpointInfo, SandboxFiles};
 use gantry_wire as wire;
 
 use crate::container::record::{MountKind, MountPoint, Phase, Record, State};
+use crate::create::mounts::visible;
 use crate::engine::blocking;
 use crate::{Engine, Result};
 
@@ -63,7 +64,7 @@ impl Engine {
             graph_driver: self.graph_driver(&record).await,
             size_rw,
             size_root_fs,
-            mounts: record.mounts.iter().map(mount_point).collect(),
+            mounts: visible(&record).map(mount_point).collect(),
             config: record.config.clone(),
             network_settings: self.network_settings(&record),
             image_manifest_descriptor: None,

@@ -9,6 +9,7 @@ use super::filter::{KEYS, Selection};
 use super::inspect::mount_point;
 use super::words;
 use crate::container::record::Record;
+use crate::create::mounts::visible;
 use crate::create::ports;
 use crate::query::ListQuery;
 use crate::{Engine, Result};
@@ -69,7 +70,7 @@ impl Engine {
             network_settings: wire::SummaryNetworkSettings {
                 networks: self.attachments(record),
             },
-            mounts: record.mounts.iter().map(mount_point).collect(),
+            mounts: visible(record).map(mount_point).collect(),
             image_manifest_descriptor: None,
         }
     }

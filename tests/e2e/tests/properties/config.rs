@@ -61,6 +61,20 @@ pub(crate) fn kept(lab: &Lab<'_>, seen: &Seen) {
         .docker(&["ps", "-aq", "--no-trunc", "--filter", "label=a=b"])
         .ok();
     seen.eq("Config.Labels", listed.as_str(), container.id.as_str());
+    let empty = json!({"Env": [], "Volumes": {}, "Labels": null, "HostConfig": {"Links": [], "Mounts": [], "PortBindings": null}});
+    let shown = lab.create(&empty).inspect();
+    let config = &shown["Config"];
+    seen.eq(
+        "Config.Env",
+        (&config["Env"], &config["Volumes"]),
+        (&Value::Null, &Value::Null),
+    );
+    let host = &shown["HostConfig"];
+    seen.eq(
+        "HostConfig.Mounts",
+        (host.get("Mounts"), &host["Links"]),
+        (None, &Value::Null),
+    );
     let unknown = lab.refusal(&json!({"Image": "nope"}));
     seen.refused("Config.Image", unknown, 404, "No such image: nope:latest");
     let none = lab.refusal(&json!({"Image": ""}));

@@ -460,6 +460,15 @@ cp /bin/busybox /m/ 2>/dev/null && /m/busybox true 2>/dev/null && echo runs=yes;
         (short.get("size"), short.get("mode"), short.get("runs")),
         ("4096", "750:5", ""),
     );
+    let shown = lab
+        .create(&host(json!({"Tmpfs": {"/m": "size=4m"}})))
+        .inspect();
+    let listed = (&shown["HostConfig"]["Tmpfs"], &shown["Mounts"]);
+    seen.eq(
+        "HostConfig.Tmpfs",
+        listed,
+        (&json!({"/m": "size=4m"}), &json!([])),
+    );
     let wrong = lab.refusal(&json!({"Cmd": ["true"], "HostConfig": {"Tmpfs": {"/m": "wat=1"}}}));
     seen.holds(
         "HostConfig.Tmpfs",

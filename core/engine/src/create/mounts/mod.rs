@@ -66,7 +66,8 @@ pub(crate) fn collect(
     let mut mounts: BTreeMap<String, Wanted> = BTreeMap::new();
     for from in host.volumes_from.iter().flatten() {
         let (name, writable) = short::volumes_from(from)?;
-        for mut point in find(name)?.mounts.iter().cloned() {
+        let donor = find(name)?;
+        for mut point in visible(&donor).cloned() {
             point.rw &= writable;
             point.anonymous = false;
             point.no_copy = true;
@@ -113,6 +114,14 @@ pub(crate) fn collect(
         mounts.insert(target, point.into());
     }
     Ok(mounts.into_values().collect())
+}
+
+/// The mounts that inspect shows and others can take over: all but those of `--tmpfs`, which `HostConfig` shows.
+pub(crate) fn visible(record: &Record) -> impl Iterator<Item = &MountPoint> {
+    let tmpfs: Vec<String> = record.host_config.tmpfs.keys().map(|p| clean(p)).collect();
+    let is_short =
+        move |m: &MountPoint| m.kind == MountKind::Tmpfs && tmpfs.contains(&m.destination);
+    record.mounts.iter().filter(move |m| !is_short(m))
 }
 
 fn split_options(text: &str) -> Vec<String> {
