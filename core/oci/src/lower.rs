@@ -86,7 +86,7 @@ pub(crate) fn lower(bundle: &Bundle, id: &str, host: &HostFacts) -> Result<Lower
         },
         plan,
         parts: Limits {
-            limits,
+            limits: crate::resources::given(limits),
             devices: device_rules,
             extra,
             cgroup,

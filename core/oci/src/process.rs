@@ -29,7 +29,7 @@ impl Inherited {
     pub(crate) fn take_of_process(&mut self, process: &mut oci::Process) {
         self.scheduler = process.scheduler().clone();
         process.set_scheduler(None);
-        self.io_priority = process.io_priority().clone();
+        self.io_priority = *process.io_priority();
         process.set_io_priority(None);
     }
     /// Sets it, for the rest of this process's short life.

@@ -113,6 +113,30 @@ impl Extra {
     }
 }
 
+/// The limits that are meant: callers written in Go send 0, or nothing in a string, for those that are not.
+pub(crate) fn given(limits: gantry_sys::cgroup::Limits) -> gantry_sys::cgroup::Limits {
+    let signed = |n: Option<i64>| n.filter(|n| *n != 0);
+    let unsigned = |n: Option<u64>| n.filter(|n| *n != 0);
+    let text = |s: Option<String>| s.filter(|s| !s.is_empty());
+    gantry_sys::cgroup::Limits {
+        memory: signed(limits.memory),
+        memory_swap: signed(limits.memory_swap),
+        memory_reservation: signed(limits.memory_reservation),
+        // -1 is another word for nothing.
+        memory_swappiness: limits.memory_swappiness.filter(|n| *n <= 100),
+        cpu_shares: unsigned(limits.cpu_shares),
+        cpu_quota: signed(limits.cpu_quota),
+        cpu_period: unsigned(limits.cpu_period),
+        cpu_realtime_runtime: signed(limits.cpu_realtime_runtime),
+        cpu_realtime_period: unsigned(limits.cpu_realtime_period),
+        cpuset_cpus: text(limits.cpuset_cpus),
+        cpuset_mems: text(limits.cpuset_mems),
+        pids: signed(limits.pids),
+        blkio_weight: limits.blkio_weight.filter(|n| *n != 0),
+        ..limits
+    }
+}
+
 /// A name that stays in its directory.
 fn word(name: &str) -> Result<&str> {
     if name.is_empty() || name.contains('/') {
@@ -183,6 +207,25 @@ pub(crate) fn make(host: &HostFacts, limits: &Limits) -> Result<(Group, Cgroup)>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_not_a_limit() {
+        let limits = gantry_sys::cgroup::Limits {
+            memory: Some(0),
+            memory_swap: Some(-1),
+            blkio_weight: Some(0),
+            cpuset_cpus: Some(String::new()),
+            pids: Some(0),
+            cpu_shares: Some(512),
+            ..Default::default()
+        };
+        let want = gantry_sys::cgroup::Limits {
+            memory_swap: Some(-1),
+            cpu_shares: Some(512),
+            ..Default::default()
+        };
+        assert_eq!(given(limits), want);
+    }
 
     #[test]
     fn unified_files_are_only_version_twos_and_stay_in_their_directory() {

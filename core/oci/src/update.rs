@@ -46,22 +46,7 @@ fn wanted(args: &UpdateArgs) -> Result<(Limits, Extra)> {
         .map_err(|e| Error::refused(format!("invalid resources: {e}")))?;
     given.set_devices(None);
     let extra = Extra::take_of(&mut given);
-    let mut limits = standalone::limits(&given)?;
-    // Callers written in Go send what they do not mean to change as 0.
-    let set = |n: &mut Option<i64>| *n = n.filter(|n| *n != 0);
-    set(&mut limits.memory);
-    set(&mut limits.memory_swap);
-    set(&mut limits.memory_reservation);
-    set(&mut limits.cpu_quota);
-    set(&mut limits.cpu_realtime_runtime);
-    set(&mut limits.pids);
-    limits.cpu_shares = limits.cpu_shares.filter(|n| *n != 0);
-    limits.cpu_period = limits.cpu_period.filter(|n| *n != 0);
-    limits.cpu_realtime_period = limits.cpu_realtime_period.filter(|n| *n != 0);
-    limits.blkio_weight = limits.blkio_weight.filter(|n| *n != 0);
-    limits.cpuset_cpus = limits.cpuset_cpus.filter(|s| !s.is_empty());
-    limits.cpuset_mems = limits.cpuset_mems.filter(|s| !s.is_empty());
-    Ok((limits, extra))
+    Ok((resources::given(standalone::limits(&given)?), extra))
 }
 
 fn of_options(args: &UpdateArgs) -> Limits {
