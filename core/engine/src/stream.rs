@@ -80,9 +80,17 @@ type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl UntilExit {
     /// The stage becomes [`Stage::Ended`] when the exit code has been noted.
-    pub(crate) fn new(stream: FdStream, mut stage: watch::Receiver<Stage>) -> Self {
+    pub(crate) fn new(stream: FdStream, stage: watch::Receiver<Stage>) -> Self {
         Self {
             stream: Some(stream),
+            ..Self::silent(stage)
+        }
+    }
+
+    /// Of an exec whose output nobody wants.
+    pub(crate) fn silent(mut stage: watch::Receiver<Stage>) -> Self {
+        Self {
+            stream: None,
             exit: Some(Box::pin(async move {
                 // An error means that the exec has been forgotten: it has ended then.
                 let _ = stage.wait_for(|stage| *stage == Stage::Ended).await;
@@ -178,6 +186,18 @@ mod tests {
         assert!(early.is_err(), "ended before the exit");
         stage.send_replace(Stage::Ended);
         assert_eq!(output.read(&mut byte).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn without_output_the_exit_is_the_end() {
+        let stage = watch::Sender::new(Stage::Runs);
+        let mut output = UntilExit::silent(stage.subscribe());
+        let mut byte = [0u8];
+        let mut end = Box::pin(output.read(&mut byte));
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(end.as_mut().poll(&mut context).is_pending());
+        stage.send_replace(Stage::Ended);
+        assert_eq!(end.await.unwrap(), 0);
     }
 
     #[tokio::test(start_paused = true)]

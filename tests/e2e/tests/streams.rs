@@ -237,7 +237,11 @@ fn exec_takes_every_option() {
     };
     assert!(caps(true) > caps(false));
     // Nothing is joined that was not asked for.
-    assert_eq!(run(json!({"Cmd": ["echo", "x"]}), json!({})).0, "");
+    let (text, code, _) = run(
+        json!({"Cmd": ["sh", "-c", "sleep 0.3; echo x; exit 4"]}),
+        json!({}),
+    );
+    assert_eq!((text.as_str(), code), ("", Some(4)));
     for (command, words, code) in [
         (
             json!(["nope"]),

@@ -44,7 +44,9 @@ async fn wait(
 /// Whether a client is known to put frames together again: Docker's, which spends a system call, and the moving of 32 KiB,
 /// on each. Others show a frame as a line.
 fn joins_frames(headers: &HeaderMap) -> bool {
-    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let agent = headers
+        .get(USER_AGENT)
+        .and_then(|agent| agent.to_str().ok());
     agent.is_some_and(|agent| agent.starts_with("Docker-Client/"))
 }
 

@@ -19,14 +19,13 @@ pub(super) fn routes() -> Router<Engine> {
         .route("/info", get(info))
         .route("/auth", post(auth))
         .route("/system/df", get(disk_usage))
+        .route("/build/prune", post(build_prune))
         .route("/gantry/drivers", get(drivers))
 }
 
 /// What needs no engine.
 pub(super) fn engineless<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new()
-        .route("/_ping", get(ping).head(ping_head))
-        .route("/build/prune", post(build_prune))
+    Router::new().route("/_ping", get(ping).head(ping_head))
 }
 
 /// What clients learn from a ping, beyond what every answer tells.
@@ -48,7 +47,7 @@ async fn ping_head() -> impl IntoResponse {
 }
 
 /// There is no cache of builds, so nothing of it is removed.
-async fn build_prune(query: Query) -> Result {
+async fn build_prune(State(engine): State<Engine>, query: Query) -> Result {
     query.filters()?.check(&[
         "until",
         "unused-for",
@@ -61,6 +60,7 @@ async fn build_prune(query: Query) -> Result {
         "private",
     ])?;
     query.number("keep-storage")?;
+    engine.build_cache_pruned(0);
     reply::ok(&serde_json::json!({"CachesDeleted": null, "SpaceReclaimed": 0}))
 }
 

@@ -363,15 +363,20 @@ impl Engine {
     }
 
     fn tell_exec(&self, container: &Container, exec: &Exec, action: &str) {
-        // dockerd writes the blank even where no arguments follow.
-        let command = exec.request.cmd.split_first();
-        let (program, arguments) = command.map_or(("", String::new()), |(program, rest)| {
-            (program.as_str(), rest.join(" "))
-        });
-        let action = format!("{action}: {program} {arguments}");
+        let action = told(action, &exec.request.cmd);
         let attributes = [("execID".to_owned(), exec.id.to_string())].into();
         self.tell_with(&container.record(), &action, attributes);
     }
+}
+
+/// What is told of an exec's step. dockerd writes the blank even where no arguments follow.
+pub(crate) fn told(step: &str, command: &[String]) -> String {
+    let (program, arguments) = command
+        .split_first()
+        .map_or(("", String::new()), |(program, rest)| {
+            (program.as_str(), rest.join(" "))
+        });
+    format!("{step}: {program} {arguments}")
 }
 
 /// The variables that are asked for; an empty one is none.

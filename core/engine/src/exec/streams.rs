@@ -52,6 +52,20 @@ pub(super) fn streams(stdio: ExecStdio, exec: &Exec) -> Result<ExecIo> {
     match stdio {
         ExecStdio::Pipes {
             stdin,
+            stdout: None,
+            stderr: None,
+        } => Ok(ExecIo {
+            tty: false,
+            stdin: match stdin {
+                Some(fd) => Some(Box::pin(FdStream::new(fd).map_err(failed)?)),
+                None => None,
+            },
+            // A client that joined nothing waits for the end all the same.
+            stdout: Some(Box::pin(UntilExit::silent(exec.stage.subscribe()))),
+            stderr: None,
+        }),
+        ExecStdio::Pipes {
+            stdin,
             stdout,
             stderr,
         } => Ok(ExecIo {

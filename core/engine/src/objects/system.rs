@@ -85,6 +85,12 @@ impl Engine {
             .collect()
     }
 
+    /// Tells that the cache of builds was pruned, and how many bytes of it.
+    pub fn build_cache_pruned(&self, reclaimed: u64) {
+        let attributes = [("reclaimed".to_owned(), reclaimed.to_string())].into();
+        self.events.tell("builder", "prune", "", attributes);
+    }
+
     /// Past and coming events: without `since` and `until` those to come, with either the past ones too.
     #[must_use]
     pub fn events(&self, query: EventsQuery) -> EventStream {

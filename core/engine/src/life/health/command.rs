@@ -6,8 +6,8 @@ use std::time::Duration;
 use gantry_model::ExecId;
 use gantry_runtime::{ExecProcess, ExecRequest, ExecStdio, Process, RuntimeError};
 
-use super::output::Output;
-use super::{NO_ANSWER, kind, too_long};
+use super::output::{Output, too_long};
+use super::{NO_ANSWER, kind};
 use crate::container::Container;
 use crate::container::record::Record;
 use crate::stream::FdStream;
@@ -61,10 +61,9 @@ impl Engine {
             stderr: true,
         };
         let id = request.id.to_string();
-        let line = request.argv.join(" ");
         for step in ["exec_create", "exec_start"] {
             let attributes = [("execID".to_owned(), id.clone())].into();
-            self.tell_with(&record, &format!("{step}: {line}"), attributes);
+            self.tell_with(&record, &exec::told(step, &request.argv), attributes);
         }
         let mut exec = match process.exec(request).await {
             Ok(exec) => exec,
