@@ -10,7 +10,7 @@ use gantry_model::{ContainerId, Timestamp};
 use gantry_monitor::client;
 use gantry_monitor::protocol::{AttachReply, Message, Request, ToMonitor, encode};
 use gantry_sys::caps::CapSet;
-use gantry_sys::cgroup::{CgroupError, Group, Restore, Stats};
+use gantry_sys::cgroup::{CgroupError, Group, OomWatch, Restore, Stats};
 use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -280,6 +280,13 @@ impl Process {
             limits.memory_swap = None;
         }
         self.with_group(move |group| group.update(&limits)).await
+    }
+    /// Watches for its memory running out.
+    ///
+    /// # Errors
+    /// Errors of the cgroup file system.
+    pub async fn watch_oom(&self) -> Result<OomWatch, RuntimeError> {
+        self.with_group(|group| group.watch_oom()).await
     }
     /// What the kernel accounts to the container.
     ///

@@ -264,6 +264,43 @@ fn a_group_in_use_here_is_updated_wholly_or_not_at_all() {
 }
 
 #[test]
+fn memory_that_runs_out_is_told() {
+    let fake = Fake::new(V2_ROOT, "0::/\n");
+    fake.put("g/c1/memory.events", "max 0\noom_kill 0\n");
+    let mut watch = fake.group("g/c1").watch_oom().unwrap();
+    assert!(!watch.happened());
+    fake.put("g/c1/memory.events", "max 7\noom_kill 0\n");
+    assert!(!watch.happened());
+    fake.put("g/c1/memory.events", "max 8\noom_kill 1\n");
+    assert!(watch.happened());
+    assert!(!watch.happened());
+
+    let Some(own) = Own::new("oom").filter(|own| own.0.v2_dir().is_none()) else {
+        return;
+    };
+    let limit = Limits {
+        memory: Some(8 << 20),
+        memory_swap: Some(8 << 20),
+        ..Limits::default()
+    };
+    own.0.apply(&limit).unwrap();
+    let mut watch = own.0.watch_oom().unwrap();
+    assert!(!watch.happened());
+    // It waits for its place in the group before it takes memory.
+    let mut eater = Command::new("sh")
+        .args(["-c", "read go; head -c 50000000 /dev/zero | tail -n 1"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    join(&own.0, eater.id());
+    drop(eater.stdin.take());
+    eater.wait().unwrap();
+    assert!(watch.happened());
+    assert!(own.0.oom_kills() > 0);
+}
+
+#[test]
 fn weights_follow_runc() {
     let pairs = [
         (0, None),

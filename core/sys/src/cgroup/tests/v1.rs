@@ -6,7 +6,14 @@ const LINES: &str = "5:pids:/\n4:blkio:/\n3:devices:/\n2:cpuset:/\n1:cpu,cpuacct
 
 /// Hierarchies of version 1 whose group `c` has these files.
 fn fake(files: &[&str]) -> (Fake, Group) {
-    let roots = ["memory", "cpu,cpuacct", "cpuset", "blkio", "pids", "devices"];
+    let roots = [
+        "memory",
+        "cpu,cpuacct",
+        "cpuset",
+        "blkio",
+        "pids",
+        "devices",
+    ];
     let roots: Vec<String> = roots.iter().map(|r| format!("{r}/cgroup.procs")).collect();
     let roots: Vec<(&str, &str)> = roots.iter().map(|r| (r.as_str(), "")).collect();
     let fake = Fake::new(&roots, LINES);
