@@ -249,8 +249,11 @@ fn check_namespaces(flags: &ContainerFlags) -> Result<()> {
         bail!("--uts: invalid UTS mode");
     }
     let own = |mode: &&String| mode.starts_with("auto:size=");
-    if !valid(flags.userns.as_ref(), &["", "host", "private", "auto"], false)
-        && flags.userns.as_ref().filter(own).is_none()
+    if !valid(
+        flags.userns.as_ref(),
+        &["", "host", "private", "auto"],
+        false,
+    ) && flags.userns.as_ref().filter(own).is_none()
     {
         bail!("--userns: invalid USER mode");
     }

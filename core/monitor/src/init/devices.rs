@@ -9,9 +9,9 @@ use rustix::fs::{AtFlags, Gid, Mode, Uid};
 use rustix::io::Errno;
 
 use crate::fault::{At, Step, plain};
+use crate::init::bench::file_type;
 use crate::init::mounts::Context;
 use crate::init::root::Kind;
-use crate::init::staging::file_type;
 use crate::init::tree;
 use crate::init::userns::Trees;
 

@@ -1,11 +1,12 @@
 //! What the container's first process does between clone and exec: its root, its mounts, its devices, itself.
 
+mod bench;
 mod copy_up;
 mod devices;
 mod mounts;
 mod overlay;
 mod root;
-mod staging;
+
 mod terminal;
 mod tree;
 mod userns;

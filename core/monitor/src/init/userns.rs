@@ -13,8 +13,8 @@ use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use crate::fault::{At, Step, failure, plain};
+use crate::init::bench::{self, Bench};
 use crate::init::root::Root;
-use crate::init::staging::{self, Stage as Place};
 use crate::init::{Inherited, clone_flags, tree};
 use crate::sync::{self, Packet};
 use crate::sys::{self, Fork};
@@ -87,21 +87,21 @@ impl Sources {
         let mut root = Vec::new();
         let mut mapped = Vec::new();
         if plan.idmapped_root {
-            mapped = staging::mapped_root(plan, userns)?;
+            mapped = bench::mapped_root(plan, userns)?;
         } else {
             root = tree::detached_root(plan)?;
         }
-        // From here on this process mounts where nobody else sees it, and the stage covers a path: what is needed of the
+        // From here on this process mounts where nobody else sees it, and the bench covers a path: what is needed of the
         // host, or shared with it, is cloned by now.
-        let stage = Place::open(&launch.socket_dir)?;
+        let bench = Bench::open(&launch.socket_dir)?;
         for (n, layer) in mapped.into_iter().enumerate() {
             let owner = owner.ok_or_else(|| plain(Stage::Plan, "no root is mapped"))?;
-            root.push(layer.mount(&stage, n, owner)?);
+            root.push(layer.mount(&bench, n, owner)?);
         }
         Ok(Self {
             root,
             mounts,
-            devices: staging::devices(&stage, plan, launch)?,
+            devices: bench::devices(&bench, plan, launch)?,
         })
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use gantry_driver_api::Mount as Layer;
 use gantry_monitor::plan::{Device, DeviceKind, Launch, Plan};
-use gantry_monitor::protocol;
+use gantry_monitor::protocol::Stage;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
@@ -17,20 +17,20 @@ use crate::init::tree;
 use crate::init::userns::{cannot_map, idmap, outside};
 use crate::sys;
 
-const MOUNT: protocol::Stage = protocol::Stage::Mount;
+const MOUNT: Stage = Stage::Mount;
 
 /// An empty file system at a path that only this process has it at.
 #[derive(Debug)]
-pub(crate) struct Stage {
+pub(crate) struct Bench {
     path: PathBuf,
     root: OwnedFd,
 }
 
-impl Stage {
+impl Bench {
     /// Covers `path` in a mount namespace that this process gets for it.
     pub(crate) fn open(path: &Path) -> Step<Self> {
         let what = || "set up a place for mounts".to_owned();
-        sys::unshare(libc::CLONE_NEWNS).at(protocol::Stage::Namespace, what)?;
+        sys::unshare(libc::CLONE_NEWNS).at(Stage::Namespace, what)?;
         let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         rustix::mount::mount_change("/", slave).at(MOUNT, what)?;
         let root = tree::filesystem("tmpfs", "gantry", 0, &["mode=700".into()])?;
@@ -135,8 +135,8 @@ fn mapped(layer: &Layer, userns: BorrowedFd<'_>) -> Step<Mapped> {
 }
 
 impl Mapped {
-    /// The mount, detached; `n` tells it from the others on the stage, `owner` is root of the user namespace.
-    pub(crate) fn mount(self, stage: &Stage, n: usize, owner: (u32, u32)) -> Step<OwnedFd> {
+    /// The mount, detached; `n` tells it from the others on the bench, `owner` is root of the user namespace.
+    pub(crate) fn mount(self, bench: &Bench, n: usize, owner: (u32, u32)) -> Step<OwnedFd> {
         let (lower, changes, options) = match self {
             Self::Tree(tree) => return Ok(tree),
             Self::Overlay {
@@ -147,12 +147,12 @@ impl Mapped {
         };
         let numbered = lower.iter().enumerate();
         let lower = numbered
-            .map(|(l, tree)| stage.show(&format!("{n}l{l}"), tree))
+            .map(|(l, tree)| bench.show(&format!("{n}l{l}"), tree))
             .collect::<Step<Vec<_>>>()?;
         let shown = match &changes {
             None => None,
             Some(changes) => {
-                let base = stage.show(&format!("{n}u"), &changes.tree)?;
+                let base = bench.show(&format!("{n}u"), &changes.tree)?;
                 Some((base.join(&changes.upper), base.join(&changes.work)))
             }
         };
@@ -168,7 +168,7 @@ impl Mapped {
                     work,
                     options,
                 };
-                let at = stage.directory(&format!("{n}o"))?;
+                let at = bench.directory(&format!("{n}o"))?;
                 let attached = as_owner(owner, || legacy_overlay(&layer, &at))??;
                 let flags = OpenTreeFlags::OPEN_TREE_CLONE
                     | OpenTreeFlags::OPEN_TREE_CLOEXEC
@@ -202,12 +202,12 @@ fn common_parent(a: &Path, b: &Path) -> PathBuf {
 
 /// The plan's device nodes, made by the host's root, to be bound in a container that may make none. None each where this
 /// process may not either (its own user namespace is not the first).
-pub(crate) fn devices(stage: &Stage, plan: &Plan, launch: &Launch) -> Step<Vec<Option<OwnedFd>>> {
+pub(crate) fn devices(bench: &Bench, plan: &Plan, launch: &Launch) -> Step<Vec<Option<OwnedFd>>> {
     let numbered = plan.devices.iter().enumerate();
     numbered
         .map(|(n, device)| {
             let what = || format!("make device {}", device.path.display());
-            match node(&stage.root, &format!("d{n}"), device, launch) {
+            match node(&bench.root, &format!("d{n}"), device, launch) {
                 Ok(fd) => Ok(Some(fd)),
                 Err(Errno::PERM) if device.kind != DeviceKind::Fifo => Ok(None),
                 Err(e) => Err(failure(MOUNT, e, what())),
