@@ -108,7 +108,7 @@ fn expression(
     };
     Regex::new(text)
         .map(Some)
-        .map_err(|_| LogOptionError::new(format!("invalid value for log opt {key}: {text:?}")))
+        .map_err(|_| LogOptionError::new(format!("error parsing regexp: {key}: `{text}`")))
 }
 
 #[cfg(test)]
@@ -148,9 +148,6 @@ pub(crate) mod tests {
             r#"{"A":"x=y","B":"2","tag":"web"}"#
         );
         let error = check(&options(&[("env-regex", "(")])).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "invalid value for log opt env-regex: \"(\""
-        );
+        assert_eq!(error.to_string(), "error parsing regexp: env-regex: `(`");
     }
 }

@@ -31,10 +31,20 @@ pub(crate) fn check(template: &str) -> Result<(), LogOptionError> {
     render(template, &sample).map(drop)
 }
 
+/// What is wrong, as Go's templates say it of Docker's type.
 fn invalid(template: &str, error: &TemplateError) -> LogOptionError {
-    LogOptionError::new(format!(
-        "invalid value for log opt tag: {template:?}: {error}"
-    ))
+    LogOptionError::new(match error {
+        TemplateError::Parse { line, message, .. } | TemplateError::Lex { line, message, .. } => {
+            format!("template: log-tag:{line}: {message}")
+        }
+        TemplateError::MissingKey { key } => {
+            let column = template.find(&format!(".{key}")).unwrap_or(0);
+            format!(
+                "template: log-tag:1:{column}: executing \"log-tag\" at <.{key}>: can't evaluate field {key} in type *logger.Info"
+            )
+        }
+        other => format!("template: log-tag: {other}"),
+    })
 }
 
 fn compile(template: &str) -> Result<Template, LogOptionError> {
@@ -140,12 +150,14 @@ mod tests {
         );
         assert_eq!(tag("{{if eq .Name \"web\"}}yes{{end}}").unwrap(), "yes");
         assert_eq!(tag("plain").unwrap(), "plain");
-        assert!(
-            tag("{{.Nope}}")
-                .unwrap_err()
-                .contains("invalid value for log opt tag")
+        assert_eq!(
+            tag("{{.Nope}}").unwrap_err(),
+            "template: log-tag:1:2: executing \"log-tag\" at <.Nope>: can't evaluate field Nope in type *logger.Info"
         );
-        assert!(tag("{{.ID").is_err());
+        assert_eq!(
+            tag("{{.ID").unwrap_err(),
+            "template: log-tag:1: unclosed action"
+        );
         assert!(check("{{.ImageID}} {{.ImageFullID}}").is_ok());
     }
 }

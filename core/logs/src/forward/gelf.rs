@@ -272,7 +272,11 @@ async fn datagrams(link: &mut Link, bytes: &[u8]) -> io::Result<()> {
 
 impl Forwarder for Gelf {
     fn connect(&mut self) -> Work<'_, io::Result<()>> {
-        Box::pin(self.open())
+        Box::pin(async {
+            self.open().await.map_err(|error| {
+                io::Error::other(format!("gelf: cannot connect to GELF endpoint: {error}"))
+            })
+        })
     }
 
     fn send<'a>(&'a mut self, batch: &'a [Message]) -> Work<'a, Result<(), Undelivered>> {

@@ -57,10 +57,14 @@ impl Link {
                     Self::Tls(Box::new(connector.connect(name, stream).await?))
                 }
                 Address::Udp(host, port) => Self::Udp(udp(host, *port).await?),
-                Address::Unix(path) => Self::Unix(UnixStream::connect(path).await?),
+                Address::Unix(path) => {
+                    let stream = UnixStream::connect(path).await;
+                    Self::Unix(stream.map_err(|e| dial("unix", path.display(), &e))?)
+                }
                 Address::Unixgram(path) => {
                     let socket = UnixDatagram::unbound()?;
-                    socket.connect(path)?;
+                    let connected = socket.connect(path);
+                    connected.map_err(|e| dial("unixgram", path.display(), &e))?;
                     Self::Unixgram(socket)
                 }
             })
@@ -175,8 +179,17 @@ impl Link {
     }
 }
 
+/// A connection that did not come about, in the words of Go's `net` package.
+fn dial(network: &str, address: impl std::fmt::Display, error: &io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("dial {network} {address}: connect: {error}"),
+    )
+}
+
 async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((host, port)).await?;
+    let stream = TcpStream::connect((host, port)).await;
+    let stream = stream.map_err(|e| dial("tcp", format!("{host}:{port}"), &e))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
