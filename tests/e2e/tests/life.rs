@@ -542,6 +542,33 @@ fn containers_start_in_order_with_the_machine() {
 }
 
 #[test]
+fn memory_that_runs_out_is_told_at_once() {
+    let engine = Engine::start();
+    run(&engine, &["--name", "tight", "-m", "16m"], "sleep 600");
+    let eat = "head -c 50000000 /dev/zero | tail -n 1";
+    engine.docker(&["exec", "tight", "sh", "-c", eat]);
+    eventually("it is noted", 10, || {
+        (inspect(&engine, "{{.State.OOMKilled}}", "tight") == "true").then_some(())
+    });
+    assert_eq!(state(&engine, "tight"), "running");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let until = format!("{:.9}", now.unwrap().as_secs_f64());
+    let events = [
+        "events",
+        "--since",
+        "10m",
+        "--until",
+        &until,
+        "--filter",
+        "event=oom",
+        "--format",
+        "{{.Actor.Attributes.name}}",
+    ];
+    assert!(engine.docker(&events).ok().starts_with("tight"));
+    engine.finish();
+}
+
+#[test]
 fn each_step_is_an_event() {
     let engine = Engine::start();
     let now = || {

@@ -44,6 +44,8 @@ pub(crate) struct Live {
     pub(crate) restarting: bool,
     /// The coming end is due to bad health.
     pub(crate) unhealthy: bool,
+    /// Of this run it has been told that its memory ran out.
+    pub(crate) oom_told: bool,
     /// Stops the health checks and the delayed restart of this run.
     pub(crate) background: Option<tokio::task::AbortHandle>,
 }

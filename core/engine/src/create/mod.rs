@@ -65,7 +65,7 @@ impl Engine {
         Security::parse(options, facts.apparmor)?;
         security::devices(&host_config, !self.config.load().cdi_spec_dirs.is_empty())?;
         security::device_rules(&host_config)?;
-        validate::host_config(&config, &host_config, facts)?;
+        validate::host_config(&host_config, facts)?;
         let warnings = validate::adjust(&mut host_config, facts);
         self.check_links(&host_config)?;
         ports::requests(&config, &host_config)?;

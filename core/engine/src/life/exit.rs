@@ -20,6 +20,7 @@ pub(super) const LOST: i32 = 255;
 impl Engine {
     /// Waits for the end of a process in the background.
     pub(super) fn watch_over(&self, container: Arc<Container>, process: Arc<Process>) {
+        self.watch_memory(&container, &process);
         let engine = self.clone();
         tokio::spawn(async move {
             let status = match process.wait().await {
@@ -57,13 +58,14 @@ impl Engine {
         process: Option<Arc<Process>>,
         status: ExitStatus,
     ) -> bool {
-        let (stopping, restarting, unhealthy, health) = {
+        let (stopping, restarting, unhealthy, told, health) = {
             let mut live = container.live.lock();
             live.process = None;
             (
                 live.stopping,
                 live.restarting,
                 std::mem::take(&mut live.unhealthy),
+                std::mem::take(&mut live.oom_told),
                 live.background.take(),
             )
         };
@@ -78,7 +80,7 @@ impl Engine {
             manually_stopped: before.manually_stopped,
         };
         let again = !stopping && wants_restart(&before.host_config.restart_policy, outcome);
-        self.tell_end(&before, status);
+        self.tell_end(&before, status, told);
         self.clean_up(&before, process).await;
         let record = container.update(|record| note_end(record, status, again, unhealthy));
         let remove = record.host_config.auto_remove && !restarting && !again;
@@ -98,8 +100,8 @@ impl Engine {
         again
     }
 
-    fn tell_end(&self, record: &Record, status: ExitStatus) {
-        if status.oom {
+    fn tell_end(&self, record: &Record, status: ExitStatus, oom_told: bool) {
+        if status.oom && !oom_told {
             self.tell(record, "oom");
         }
         let run = status.exited_at.since(record.state.started_at);

@@ -6,6 +6,7 @@ mod kill;
 mod launch;
 mod links;
 mod network;
+mod oom;
 mod order;
 mod pause;
 mod recover;

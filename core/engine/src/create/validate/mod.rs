@@ -39,7 +39,8 @@ pub(crate) fn config(config: &ContainerConfig) -> Result<()> {
             return invalid(format!("invalid environment variable: {variable}"));
         }
     }
-    if config.hostname.len() > 63 || config.hostname.starts_with('-') {
+    // HOST_NAME_MAX of the kernel.
+    if config.hostname.len() > 64 {
         return invalid(format!("invalid hostname format: {}", config.hostname));
     }
     if let Some(check) = &config.healthcheck {
@@ -67,11 +68,7 @@ fn health(check: &gantry_model::container::HealthConfig) -> Result<()> {
 }
 
 /// Checks the part that depends on the host.
-pub(crate) fn host_config(
-    config: &ContainerConfig,
-    host: &HostConfig,
-    facts: &HostFacts,
-) -> Result<()> {
+pub(crate) fn host_config(host: &HostConfig, facts: &HostFacts) -> Result<()> {
     restart::check(&host.restart_policy, host.auto_remove)?;
     modes(host)?;
     if !(-1000..=1000).contains(&host.oom_score_adj) {
@@ -227,7 +224,7 @@ mod tests {
         let facts = HostFacts::probe(Path::new("/proc"), Path::new("/sys")).unwrap();
         super::config(&config)
             .and_then(|()| network_mode(&config, &host))
-            .and_then(|()| host_config(&config, &host, &facts))
+            .and_then(|()| host_config(&host, &facts))
             .map_or_else(|e| e.message, |()| "accepted".into())
     }
 

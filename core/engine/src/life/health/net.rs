@@ -14,8 +14,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::output::Output;
-use super::{NO_ANSWER, too_long};
+use super::NO_ANSWER;
+use super::output::{Output, too_long};
 use crate::engine::blocking;
 
 /// What a check connects to.
