@@ -7,6 +7,7 @@ use gantry_wire::{MountsUpdate, PortsUpdate};
 use serde_json::{Map, Value};
 
 use super::mounts::parse_mount;
+use super::own::egress;
 use super::ports::ports;
 
 /// What `update` changes beside limits.
@@ -24,6 +25,9 @@ pub(crate) struct LiveFlags {
     /// Take the mount at a path of the container away, also while it runs
     #[arg(long, value_name = "list")]
     mount_rm: Vec<String>,
+    /// Let the container reach only these beyond its own networks, from now on: CIDR, IP address, host name, *.domain or "none"
+    #[arg(long, value_name = "list", value_delimiter = ',')]
+    egress_allow: Vec<String>,
 }
 
 impl LiveFlags {
@@ -42,6 +46,9 @@ impl LiveFlags {
         };
         if !mounts.is_empty() {
             body.insert("Mounts".into(), serde_json::to_value(mounts)?);
+        }
+        if let Some(egress) = egress(&self.egress_allow) {
+            body.insert("Egress".into(), serde_json::to_value(egress)?);
         }
         Ok(())
     }

@@ -63,12 +63,16 @@ impl OwnFlags {
     /// Adds the rest to a host configuration.
     pub(crate) fn complete(&self, host: &mut HostConfig) {
         host.requires = list(&self.requires);
-        if !self.egress_allow.is_empty() {
-            let allow = self.egress_allow.iter();
-            let allow = allow.filter(|entry| !matches!(entry.as_str(), "" | "none"));
-            host.egress = Some(Egress {
-                allow: Some(allow.cloned().collect()),
-            });
-        }
+        host.egress = egress(&self.egress_allow);
     }
+}
+
+/// The list of `--egress-allow`, if it is given at all; `none` stands for one without entries.
+pub(crate) fn egress(entries: &[String]) -> Option<Egress> {
+    let listed = entries
+        .iter()
+        .filter(|entry| !matches!(entry.as_str(), "" | "none"));
+    (!entries.is_empty()).then(|| Egress {
+        allow: Some(listed.cloned().collect()),
+    })
 }

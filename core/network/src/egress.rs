@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use gantry_model::ContainerId;
 use gantry_netd::Egress;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::firewall::Confined;
 use crate::inner::Inner;
 use crate::place::Place;
-use crate::{NetworkError, Result, SandboxMode, SandboxSpec};
+use crate::{NetworkError, Result, SandboxMode, SandboxSpec, files};
 
 /// Where a container may go. Everything else that it sends beyond its own networks is rejected; answers to what reaches
 /// it from outside are not.
@@ -85,6 +86,47 @@ impl Inner {
             return refuse("gantry-netd is not installed");
         }
         Ok(())
+    }
+
+    /// Gives a sandbox another list, or none; on failure it keeps the one before.
+    pub(crate) fn change_egress(
+        &self,
+        container: &ContainerId,
+        list: Option<EgressList>,
+    ) -> Result<()> {
+        let place = self.place(container)?;
+        let mut place = place.lock();
+        let before = std::mem::replace(&mut place.saved.spec.egress, list);
+        let changed = self.rule(&mut place);
+        if changed.is_err() {
+            place.saved.spec.egress = before;
+            if let Err(error) = self.rule(&mut place) {
+                tracing::error!(%container, %error, "egress rules of before");
+            }
+        }
+        changed
+    }
+
+    /// Makes a sandbox's list true: rules, names, files.
+    fn rule(&self, place: &mut Place) -> Result<()> {
+        self.check_egress(place.spec())?;
+        let container = place.spec().container.clone();
+        if place.spec().egress.is_some() {
+            self.confine(place)?;
+        } else {
+            self.firewall
+                .release(container.as_str())
+                .map_err(|e| NetworkError::io("withdrawing egress rules", &e))?;
+        }
+        if place.asks_netd() {
+            self.tell_names(place)?;
+        } else {
+            self.names.remove(container.as_str())?;
+            let text = place.resolv.clone().reachable().text();
+            files::write_resolv(&place.files, &text, Some(&place.saved.resolv))?;
+            place.saved.resolv = text;
+        }
+        self.publish_view(place)
     }
 
     /// Brings the firewall in line with a sandbox's list and attachments.

@@ -8,8 +8,8 @@ use gantry_model::{ContainerId, NetworkId};
 
 use crate::inner::Inner;
 use crate::{
-    EndpointConfig, EndpointInfo, LiveSandbox, Member, NetworkConfig, NetworkCreate, NetworkError,
-    NetworkRecord, PortBinding, PortRequest, Protocol, Result, Sandbox, SandboxSpec,
+    EgressList, EndpointConfig, EndpointInfo, LiveSandbox, Member, NetworkConfig, NetworkCreate,
+    NetworkError, NetworkRecord, PortBinding, PortRequest, Protocol, Result, Sandbox, SandboxSpec,
 };
 
 /// Networks, sandboxes and ports of one engine. Clones share state; every method may be called concurrently, calls for
@@ -184,6 +184,20 @@ impl NetworkService {
     ) -> Result<Vec<PortBinding>> {
         let container = container.clone();
         self.run(move |inner| inner.change_ports(&container, &add, &remove))
+            .await
+    }
+
+    /// Gives a container another egress list, or none. Connections that were let through go on.
+    ///
+    /// # Errors
+    /// No sandbox (409), no place for a list; the one before stays.
+    pub async fn change_egress(
+        &self,
+        container: &ContainerId,
+        list: Option<EgressList>,
+    ) -> Result<()> {
+        let container = container.clone();
+        self.run(move |inner| inner.change_egress(&container, list))
             .await
     }
 

@@ -162,6 +162,16 @@ fn a_container_goes_where_it_may() {
     engine.boot();
     assert_eq!(wget(&engine, "named", "http://10.254.78.4/").ok(), "world");
 
+    // Another list while it runs, which the next start knows.
+    engine
+        .gantry(&["update", "--egress-allow", "10.254.78.2", "free"])
+        .ok();
+    for _ in 0..2 {
+        assert_eq!(wget(&engine, "free", "http://10.254.78.2/").ok(), "world");
+        wget(&engine, "free", "http://10.254.78.3/").fails(1, "can't connect");
+        engine.docker(&["restart", "-t", "0", "free"]).ok();
+    }
+
     // A network of the user's, and a restart.
     engine.docker(&["network", "create", "own"]).ok();
     engine.docker(&["network", "connect", "own", "named"]).ok();

@@ -240,3 +240,28 @@ fn mounts_come_and_go() {
     assert_eq!(sh(&engine, "cat /again/file").ok(), "from the host");
     engine.finish();
 }
+
+#[test]
+fn a_user_namespace_owns_what_it_is_given() {
+    let engine = Engine::start();
+    let args = "run -d --name apart --userns private --egress-allow none busybox sleep 600";
+    engine.gantry(&args.split(' ').collect::<Vec<_>>()).ok();
+    let sh = |script: &str| engine.docker(&["exec", "apart", "sh", "-c", script]);
+    sh("mkdir /old && echo old > /old/f && chown 5:6 /old/f").ok();
+    update(
+        &engine,
+        "--mount-add type=volume,src=data,dst=/new/place --mount-add type=volume,src=filled,dst=/old \
+         --mount-add type=tmpfs,dst=/fast apart",
+    )
+    .ok();
+    let owners = sh(
+        "touch /new/place/x /fast/x; stat -c %u:%g /new /new/place /new/place/x /fast /fast/x /old/f",
+    );
+    assert_eq!(owners.ok(), "0:0\n0:0\n0:0\n0:0\n0:0\n5:6");
+    // The volume is anybody's: it is not stored under the container's own numbers.
+    let mine = "run --rm -v data:/d -v filled:/f busybox stat -c %u:%g /d/x /f/f";
+    assert_eq!(docker(&engine, mine).ok(), "0:0\n5:6");
+    update(&engine, "--mount-rm /new/place --mount-rm /fast apart").ok();
+    assert_eq!(sh("ls -A /new; ls -d /fast 2>/dev/null | wc -l").ok(), "0");
+    engine.finish();
+}

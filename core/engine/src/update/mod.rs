@@ -55,7 +55,11 @@ impl Engine {
         let mut resources = spec::resources(&change.limits);
         resources.oom_kill_disable = change.limits.oom_kill_disable;
         let live = self.change_live(container, request).await.map_err(cannot)?;
-        let limited = wish != HostConfig::default();
+        let own = HostConfig {
+            egress: wish.egress.clone(),
+            ..HostConfig::default()
+        };
+        let limited = wish != own;
         let restore = match container.process().filter(|_| limited) {
             Some(process) => match process.update(&resources).await {
                 Ok(restore) => Some(restore),

@@ -107,6 +107,12 @@ impl Engine {
                 new_volume,
                 attached: false,
             });
+            // Should the daemon die now, the next one knows that the volume is in use.
+            let mut intent = record.clone();
+            intent
+                .mounts
+                .extend(change.added.iter().map(|a| a.point.clone()));
+            self.records.note(&intent)?;
             let Some(added) = change.added.last_mut() else {
                 continue;
             };
@@ -223,6 +229,9 @@ impl Change {
 
     /// Takes everything back, the last first.
     pub(super) async fn undo(self, engine: &Engine, before: &Record) {
+        if let Err(error) = engine.records.note(before) {
+            tracing::error!(container = %before.id, %error, "cannot write a container's state");
+        }
         let failed = |point: &MountPoint, error: &dyn std::fmt::Display| {
             tracing::error!(container = %before.id, target = point.destination, %error, "cannot undo a change of mounts");
         };
