@@ -32,15 +32,49 @@ pub(crate) struct LogFile {
 #[derive(Debug)]
 enum Input {
     Plain(File),
-    Packed(Box<GzDecoder<BufReader<File>>>),
+    Packed(Packed),
 }
 
-impl Input {
-    fn packed(file: File) -> Self {
-        Self::Packed(Box::new(GzDecoder::new(BufReader::with_capacity(
-            64 << 10,
+/// A compressed file. What inflates it takes some 100 KB, which it has only while it is read.
+#[derive(Debug)]
+struct Packed {
+    file: File,
+    decoder: Option<Box<GzDecoder<BufReader<File>>>>,
+    ended: bool,
+}
+
+impl Packed {
+    fn new(file: File) -> Self {
+        Self {
             file,
-        ))))
+            decoder: None,
+            ended: false,
+        }
+    }
+
+    fn rewind(&mut self) {
+        (self.decoder, self.ended) = (None, false);
+    }
+}
+
+impl Read for Packed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.ended {
+            return Ok(0);
+        }
+        let decoder = match &mut self.decoder {
+            Some(decoder) => decoder,
+            None => {
+                self.file.rewind()?;
+                let input = BufReader::with_capacity(64 << 10, self.file.try_clone()?);
+                self.decoder.insert(Box::new(GzDecoder::new(input)))
+            }
+        };
+        let read = decoder.read(buffer)?;
+        if read == 0 && !buffer.is_empty() {
+            (self.decoder, self.ended) = (None, true);
+        }
+        Ok(read)
     }
 }
 
@@ -48,7 +82,7 @@ impl Read for LogFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.input {
             Input::Plain(file) => file.read(buffer),
-            Input::Packed(decoder) => decoder.read(buffer),
+            Input::Packed(file) => file.read(buffer),
         }
     }
 }
@@ -66,7 +100,7 @@ impl LogFile {
         };
         let input = match packed {
             false => Input::Plain(file),
-            true => Input::packed(file),
+            true => Input::Packed(Packed::new(file)),
         };
         Ok(Some(Self {
             input,
@@ -87,11 +121,9 @@ impl LogFile {
     pub(crate) fn seek(&mut self, offset: u64) -> io::Result<()> {
         match &mut self.input {
             Input::Plain(file) => file.seek(SeekFrom::Start(offset)).map(drop),
-            Input::Packed(decoder) => {
-                let file = decoder.get_ref().get_ref().try_clone()?;
-                (&file).rewind()?;
-                self.input = Input::packed(file);
-                io::copy(&mut self.by_ref().take(offset), &mut io::sink()).map(drop)
+            Input::Packed(file) => {
+                file.rewind();
+                io::copy(&mut file.take(offset), &mut io::sink()).map(drop)
             }
         }
     }
