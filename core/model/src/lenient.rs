@@ -5,9 +5,10 @@
 //! Go's words. Nesting is bounded by `serde_json` (128), size by the caller.
 
 mod deserializer;
+mod names;
 mod syntax;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Expected, Unexpected};
 use serde_json::Value;
 
 use deserializer::Lenient;
@@ -38,7 +39,7 @@ pub struct TypeError {
     /// What was found: `string`, `number 1.5`, `object` ...
     pub found: String,
     /// Go's name of the type that was wanted.
-    pub wanted: &'static str,
+    pub wanted: String,
     /// Innermost struct that the field belongs to; empty outside structs.
     pub owner: &'static str,
     /// Keys from the field up to the root.
@@ -62,6 +63,22 @@ impl std::fmt::Display for TypeError {
 impl serde::de::Error for Error {
     fn custom<T: std::fmt::Display>(message: T) -> Self {
         Self::Other(message.to_string())
+    }
+    /// Of types that take more than one kind of value; in Go each of these is read as strings.
+    fn invalid_type(found: Unexpected<'_>, _: &dyn Expected) -> Self {
+        let found = match found {
+            Unexpected::Bool(_) => "bool",
+            Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => "number",
+            Unexpected::Seq => "array",
+            Unexpected::Map => "object",
+            _ => "string",
+        };
+        Self::Type(TypeError {
+            found: found.into(),
+            wanted: "string".into(),
+            owner: "",
+            path: Vec::new(),
+        })
     }
 }
 

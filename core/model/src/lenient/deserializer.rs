@@ -1,11 +1,14 @@
 //! A serde deserializer over a JSON value with Go's tolerance.
 
+use std::any::type_name;
+
 use serde::de::value::StrDeserializer;
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor,
 };
 use serde_json::{Map, Number, Value};
 
+use super::names::go_name;
 use super::{Error, TypeError};
 
 /// The value to read.
@@ -13,7 +16,7 @@ pub(super) struct Lenient(pub(super) Value);
 
 impl Lenient {
     /// The error for a value that is not of Go's type `wanted`.
-    fn mismatch(&self, wanted: &'static str) -> Error {
+    fn mismatch(&self, wanted: &str) -> Error {
         let found = match &self.0 {
             Value::Null => "null".into(),
             Value::Bool(_) => "bool".into(),
@@ -25,7 +28,7 @@ impl Lenient {
         };
         Error::Type(TypeError {
             found,
-            wanted,
+            wanted: wanted.into(),
             owner: "",
             path: Vec::new(),
         })
@@ -45,7 +48,7 @@ impl Lenient {
         }
     }
 
-    fn object(self, wanted: &'static str) -> Result<Map<String, Value>, Error> {
+    fn object(self, wanted: &str) -> Result<Map<String, Value>, Error> {
         match self.0 {
             Value::Object(object) => Ok(object),
             Value::Null => Ok(Map::new()),
@@ -53,11 +56,12 @@ impl Lenient {
         }
     }
 
-    fn array(self) -> Result<Vec<Value>, Error> {
+    /// The items of what becomes a `T`.
+    fn array<T>(self) -> Result<Vec<Value>, Error> {
         match self.0 {
             Value::Array(items) => Ok(items),
             Value::Null => Ok(Vec::new()),
-            _ => Err(self.mismatch("slice")),
+            _ => Err(self.mismatch(&go_name(type_name::<T>()))),
         }
     }
 }
@@ -113,7 +117,7 @@ impl<'de> Deserializer<'de> for Lenient {
         deserialize_i64 visit_i64 i64, "int64";
         deserialize_u8 visit_u8 u8, "uint8";
         deserialize_u16 visit_u16 u16, "uint16";
-        deserialize_u32 visit_u32 u32, "uint32";
+        deserialize_u32 visit_u32 u32, "uint";
         deserialize_u64 visit_u64 u64, "uint64";
     }
 
@@ -170,10 +174,10 @@ impl<'de> Deserializer<'de> for Lenient {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_seq(Items(self.array()?.into_iter()))
+        visitor.visit_seq(Items(self.array::<V::Value>()?.into_iter()))
     }
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Error> {
-        let mut items = self.array()?;
+        let mut items = self.array::<V::Value>()?;
         items.resize(len, Value::Null);
         visitor.visit_seq(Items(items.into_iter()))
     }
@@ -187,7 +191,8 @@ impl<'de> Deserializer<'de> for Lenient {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_map(Entries::of(self.object("map")?, ""))
+        let wanted = go_name(type_name::<V::Value>());
+        visitor.visit_map(Entries::of(self.object(&wanted)?, ""))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -198,7 +203,7 @@ impl<'de> Deserializer<'de> for Lenient {
     ) -> Result<V::Value, Error> {
         let object = match self.0 {
             Value::Object(object) => canonical(object, fields),
-            _ => self.object(name)?,
+            _ => self.object(&go_name(name))?,
         };
         visitor.visit_map(Entries::of(object, name))
     }

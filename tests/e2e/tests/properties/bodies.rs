@@ -61,6 +61,21 @@ pub(crate) fn go_reads_them(lab: &Lab<'_>, seen: &Seen) {
             "cannot unmarshal string into Go struct field",
         ),
         (
+            "Config.Cmd",
+            r#"{"Image": "busybox", "Cmd": 5}"#,
+            "cannot unmarshal number into Go struct field ContainerConfig.Cmd of type string",
+        ),
+        (
+            "HostConfig.PortBindings",
+            r#"{"Image": "busybox", "HostConfig": {"PortBindings": {"80/tcp": {}}}}"#,
+            "cannot unmarshal object into Go struct field HostConfig.HostConfig.PortBindings of type []PortBinding",
+        ),
+        (
+            "Config.Labels",
+            r#"{"Image": "busybox", "Labels": ["a"]}"#,
+            "cannot unmarshal array into Go struct field ContainerConfig.Labels of type map[string]string",
+        ),
+        (
             "Config.Image",
             "",
             "config cannot be empty in order to create a container",

@@ -102,7 +102,8 @@ pub(crate) fn collect(
     }
     mounts.extend(given);
     for target in config.volumes.iter().flatten().map(|(path, _)| path) {
-        let target = absolute(target).map_err(|why| {
+        // Images say `VOLUME data` and mean `/data`.
+        let target = absolute(&format!("/{target}")).map_err(|why| {
             EngineError::bad_request(format!("invalid mount config for type \"volume\": {why}"))
         })?;
         if mounts.contains_key(&target) {
@@ -187,7 +188,7 @@ mod tests {
     fn image_volumes_yield_to_what_was_asked() {
         let config = ContainerConfig {
             volumes: Some(
-                ["/data", "/other"]
+                ["/data", "other/"]
                     .map(|p| (p.to_owned(), gantry_model::container::EmptyObject {}))
                     .into(),
             ),
