@@ -255,6 +255,7 @@ pub(crate) fn images(config: &Config) -> gantry_image::Settings {
         insecure_registries: config.insecure_registries.clone(),
         certs_dirs: vec!["/etc/gantry/certs.d".into(), "/etc/docker/certs.d".into()],
         max_downloads: count(config.max_concurrent_downloads),
+        max_uploads: count(config.max_concurrent_uploads),
         max_attempts: u32::try_from(config.max_download_attempts).unwrap_or(u32::MAX),
         ..gantry_image::Settings::default()
     }

@@ -145,6 +145,136 @@ pub struct Tags {
     pub tags: Vec<String>,
 }
 
+/// A blob of a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatBlob {
+    /// Where.
+    pub at: Repository,
+    /// The blob.
+    pub digest: String,
+}
+
+/// A blob that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobStat {
+    /// Bytes; 0 where the server does not say.
+    pub size: u64,
+}
+
+/// Begin to upload a blob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeginUpload {
+    /// Where to.
+    pub at: Repository,
+    /// The blob that will come.
+    pub digest: String,
+    /// A repository of the same registry that may have it: the server is asked to take it from there. Empty: none.
+    #[serde(default)]
+    pub mount_from: String,
+}
+
+/// An upload that has begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    /// Where its bytes go, as the server said last; opaque. Empty when there is nothing to send any more.
+    pub location: String,
+    /// The server took the blob from the other repository.
+    #[serde(default)]
+    pub mounted: bool,
+}
+
+/// Bytes of an upload, read from descriptor 0 (a pipe or file, from its current position).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadChunk {
+    /// Where to.
+    pub at: Repository,
+    /// From [`Upload`].
+    pub location: String,
+    /// Bytes of the blob that the server has.
+    pub offset: u64,
+    /// How many to send.
+    pub size: u64,
+}
+
+/// The end of an upload, with the bytes that are still to send, if any, in descriptor 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishUpload {
+    /// Where to.
+    pub at: Repository,
+    /// From [`Upload`].
+    pub location: String,
+    /// What the whole blob must be.
+    pub digest: String,
+    /// How many bytes come with this call; 0: all are there.
+    #[serde(default)]
+    pub size: u64,
+}
+
+/// Store a manifest or index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutManifest {
+    /// Where to.
+    pub at: Repository,
+    /// A tag, or the digest of the document.
+    pub reference: String,
+    /// Its type.
+    pub media_type: String,
+    /// The document, verbatim.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// A manifest that was stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutReply {
+    /// What the server calls it; empty where it does not say.
+    pub digest: String,
+}
+
+/// Ask for what refers to a manifest: signatures, attestations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetReferrers {
+    /// Where.
+    pub at: Repository,
+    /// The manifest.
+    pub digest: String,
+}
+
+/// Ask an index of repositories.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Search {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// What to look for.
+    pub term: String,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// A repository that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SearchResult {
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// What its owner says of it.
+    #[serde(default)]
+    pub description: String,
+    /// How many like it.
+    #[serde(default)]
+    pub star_count: u32,
+    /// Docker's own.
+    #[serde(default)]
+    pub is_official: bool,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SearchReply {
+    /// In the server's order.
+    pub results: Vec<SearchResult>,
+}
+
 contract! {
     /// Access to registries. Connections and tokens may be kept between calls; credentials may not be stored.
     pub trait Registry: Driver {
@@ -158,5 +288,22 @@ contract! {
         required fn fetch_blob(FetchBlob) -> FetchReply;
         /// Lists tags.
         optional fn list_tags(Repository) -> Tags;
+        /// Whether a blob is there: `NotFound` when it is not.
+        optional fn stat_blob(StatBlob) -> BlobStat;
+        /// Begins an upload, or has the server take the blob from another repository. What is begun and not finished
+        /// is the server's to clear away.
+        optional fn begin_upload(BeginUpload) -> Upload;
+        /// Sends bytes; the reply says where the next ones go.
+        optional fn upload_chunk(UploadChunk) -> Upload;
+        /// Sends the last bytes and ends the upload; the server verifies the digest.
+        optional fn finish_upload(FinishUpload) -> ();
+        /// Stores a manifest; what it names must be there.
+        optional fn put_manifest(PutManifest) -> PutReply;
+        /// Deletes a manifest by its digest, or a tag. What is absent is `NotFound`.
+        optional fn delete_manifest(GetManifest) -> ();
+        /// An index of the manifests that refer to another; empty where there are none or the server has no such list.
+        optional fn referrers(GetReferrers) -> ManifestReply;
+        /// Looks for repositories by name.
+        optional fn search(Search) -> SearchReply;
     }
 }

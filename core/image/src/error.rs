@@ -12,6 +12,9 @@ pub enum Error {
     /// Not a reference.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
+    /// Something else that was named is not here.
+    #[error("{0}")]
+    NotHere(String),
     /// A request that no state would make right.
     #[error("{0}")]
     Invalid(String),
@@ -90,6 +93,7 @@ impl Error {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::NoSuchImage(_)
+            | Self::NotHere(_)
             | Self::ManifestUnknown { .. }
             | Self::RepositoryUnknown { .. }
             | Self::AccessDenied { .. }

@@ -34,6 +34,7 @@ mod pack;
 mod place;
 mod progress;
 mod pull;
+mod push;
 mod query;
 mod record;
 mod remove;
@@ -57,5 +58,5 @@ pub use service::{EventEncoder, ImageService};
 pub use types::{
     ContainerRoot, GraphDriver, HistoryEntry, Image, ImageEvent, ImageInspect, ImageSummary,
     ImageUse, ImportOptions, ListQuery, LoadOptions, Loaded, Metadata, PullOptions, Pulled,
-    Removed, RootFsInspect, Settings,
+    PushOptions, Removed, RootFsInspect, Settings,
 };

@@ -18,7 +18,8 @@ pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const OCI_LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 pub(crate) const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub(crate) const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
-const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+pub(crate) const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+pub(crate) const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
 /// A document that a reference names.
 #[derive(Debug)]
@@ -117,6 +118,11 @@ pub(crate) fn parse(bytes: &[u8], content_type: &str) -> Result<Document> {
     let manifest: Manifest = serde_json::from_slice(bytes).map_err(bad)?;
     manifest.check()?;
     Ok(Document::Manifest(manifest))
+}
+
+/// What a document says of its own type.
+pub(crate) fn media_type(bytes: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Shape>(bytes).ok()?.media_type
 }
 
 impl Manifest {

@@ -59,6 +59,9 @@ pub struct Message {
     /// What it is done to: a layer's short identifier, or the tag that is pulled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// For programs: what a push has stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aux: Option<serde_json::Value>,
 }
 
 impl Message {

@@ -4,7 +4,7 @@ mod endpoint;
 pub(crate) mod fetch;
 mod login;
 mod resolve;
-mod retry;
+pub(crate) mod retry;
 mod tags;
 
 use std::collections::BTreeMap;

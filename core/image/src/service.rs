@@ -17,12 +17,12 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::install::Sizes;
 use crate::layers::Pins;
-use crate::record::{ImageRecord, LayerRecord, ReferenceRecord};
+use crate::record::{Descriptor, ImageRecord, LayerRecord, ReferenceRecord};
 use crate::turns::Turns;
 use crate::{
     ContainerRoot, GraphDriver, HistoryEntry, Image, ImageEvent, ImageInspect, ImageSummary,
     ImageUse, ImportOptions, ListQuery, LoadOptions, Loaded, Progress, PullOptions, Pulled,
-    Removed, Result, Settings,
+    PushOptions, Removed, Result, Settings,
 };
 
 /// Turns an event into the engine's stored form; it is committed with the change it tells of.
@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) pulls: Turns,
     /// One unpacking of a layer at a time, by [`crate::record::layer_key`].
     pub(crate) unpacks: Turns,
+    /// Layers that were compressed for a push, by diff ID.
+    pub(crate) compressed: Table<Descriptor>,
     /// Layers that are there, of images that have no record yet.
     pub(crate) fresh: Mutex<HashMap<String, Sizes>>,
     /// Held from reading names to committing their change.
@@ -102,6 +104,7 @@ impl ImageService {
                 pins: Pins::default(),
                 pulls: Turns::default(),
                 unpacks: Turns::default(),
+                compressed: store.table("compressed"),
                 fresh: Mutex::default(),
                 naming: Mutex::default(),
                 orphans: AtomicBool::new(false),
@@ -136,6 +139,19 @@ impl ImageService {
         progress: &dyn Progress,
     ) -> Result<Vec<Pulled>> {
         crate::pull::pull_all(&self.shared, repository, options, progress)
+    }
+
+    /// Sends an image to a registry under its name, or, where `reference` has no tag, every tag of that name.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotHere`], [`crate::Error::Driver`], [`crate::Error::Cancelled`].
+    pub fn push(
+        &self,
+        reference: &Reference,
+        options: &PushOptions,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        crate::push::push(&self.shared, reference, options, progress)
     }
 
     /// Checks credentials against the registry `domain` (`docker.io`, `127.0.0.1:5000`).

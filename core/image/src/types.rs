@@ -24,6 +24,8 @@ pub struct Settings {
     pub certs_dirs: Vec<PathBuf>,
     /// Layers fetched at once by one pull.
     pub max_downloads: usize,
+    /// Layers sent at once by one push.
+    pub max_uploads: usize,
     /// Attempts at a layer without progress before the pull fails.
     pub max_attempts: u32,
     /// Wait before the second attempt; doubled for each further one.
@@ -38,6 +40,7 @@ impl Default for Settings {
             proxies: Proxies::default(),
             certs_dirs: vec!["/etc/docker/certs.d".into()],
             max_downloads: 3,
+            max_uploads: 5,
             max_attempts: 5,
             retry_base: std::time::Duration::from_millis(500),
         }
@@ -48,6 +51,15 @@ impl Default for Settings {
 #[derive(Debug, Clone, Default)]
 pub struct PullOptions {
     /// The platform wanted; the host's by default.
+    pub platform: Option<Platform>,
+    /// What to show the registry.
+    pub credentials: Credentials,
+}
+
+/// How to push.
+#[derive(Debug, Clone, Default)]
+pub struct PushOptions {
+    /// The platform that is meant; the image must be of it.
     pub platform: Option<Platform>,
     /// What to show the registry.
     pub credentials: Credentials,

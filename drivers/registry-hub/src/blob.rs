@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use gantry_plugin_sdk::registry::{FetchBlob, FetchReply};
 use gantry_plugin_sdk::{DriverError, DriverResult, ErrorCode};
 use http::header::RANGE;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::Hub;
 use crate::error::unsent;
-use crate::http_call::{Answer, PATIENCE};
+use crate::http_call::{Answer, PATIENCE, Wanted};
 
 /// How often it is checked whether anybody still reads.
 const TICK: Duration = Duration::from_millis(500);
@@ -24,15 +24,15 @@ impl Hub {
         request: FetchBlob,
         target: BorrowedFd<'_>,
     ) -> DriverResult<FetchReply> {
-        let mut headers = HeaderMap::new();
+        let mut wanted = Wanted::pull(Method::GET, &request.at.repository);
         if request.offset > 0 {
             let range = HeaderValue::try_from(format!("bytes={}-", request.offset))
                 .map_err(|_| DriverError::internal("a number is no header"))?;
-            headers.insert(RANGE, range);
+            wanted.headers.insert(RANGE, range);
         }
         let path = format!("blobs/{}", request.digest);
         let answer = self
-            .request(&request.at, Method::GET, &path, headers)
+            .request(&request.at, &path, wanted)
             .await?
             .succeeded()
             .await?;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use gantry_plugin_sdk::DriverResult;
 use gantry_plugin_sdk::registry::{Endpoint, Proxies};
 use http::Uri;
-use http_body_util::Full;
+use http_body_util::combinators::BoxBody;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -17,10 +17,13 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::proxy::{Connector, Routes};
 
+/// What a request carries: bytes at hand, or those of a descriptor as they are read.
+pub(crate) type Body = BoxBody<Bytes, std::io::Error>;
+
 /// One pool, and the proxies on its ways.
 #[derive(Clone)]
 pub(crate) struct Pool {
-    pub(crate) client: Client<HttpsConnector<Connector>, Full<Bytes>>,
+    pub(crate) client: Client<HttpsConnector<Connector>, Body>,
     pub(crate) routes: Routes,
 }
 

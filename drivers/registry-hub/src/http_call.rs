@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use url::Url;
 
 use crate::Hub;
+use crate::client::Body;
 use crate::error::{MAX_ERROR, refused, unsent};
 
 const MAX_REDIRECTS: usize = 10;
@@ -26,19 +27,55 @@ pub(crate) struct Answer {
     pub(crate) response: http::Response<Incoming>,
 }
 
+/// A request to be made, whose body can be sent more than once.
+pub(crate) struct Wanted {
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// What the token must permit, as token servers write it.
+    pub(crate) scope: String,
+}
+
+impl Wanted {
+    /// A request that reads from `repository`.
+    pub(crate) fn pull(method: Method, repository: &str) -> Self {
+        Self {
+            method,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            scope: format!("repository:{repository}:pull"),
+        }
+    }
+
+    /// A request that changes `repository`.
+    pub(crate) fn push(method: Method, repository: &str) -> Self {
+        Self {
+            scope: push_scope(repository),
+            ..Self::pull(method, repository)
+        }
+    }
+}
+
+/// What a token for changes of a repository must permit.
+pub(crate) fn push_scope(repository: &str) -> String {
+    format!("repository:{repository}:pull,push")
+}
+
+/// The URL of something in a repository.
+pub(crate) fn url_of(at: &Repository, path: &str) -> DriverResult<Url> {
+    let base = at.endpoint.url.trim_end_matches('/');
+    parse(&format!("{base}/v2/{}/{path}", at.repository))
+}
+
 impl Hub {
     /// Sends a request about a repository, answering the endpoint's challenge if it makes one.
     pub(crate) async fn request(
         &self,
         at: &Repository,
-        method: Method,
         path: &str,
-        headers: HeaderMap,
+        wanted: Wanted,
     ) -> DriverResult<Answer> {
-        let base = at.endpoint.url.trim_end_matches('/');
-        let url = parse(&format!("{base}/v2/{}/{path}", at.repository))?;
-        let scope = format!("repository:{}:pull", at.repository);
-        self.authorized(&at.endpoint, method, &url, headers, &scope)
+        self.authorized(&at.endpoint, &url_of(at, path)?, wanted)
             .await
     }
 
@@ -46,28 +83,65 @@ impl Hub {
     pub(crate) async fn authorized(
         &self,
         endpoint: &Endpoint,
-        method: Method,
         url: &Url,
-        mut headers: HeaderMap,
-        scope: &str,
+        wanted: Wanted,
     ) -> DriverResult<Answer> {
-        if let Some(known) = self.tokens.known(endpoint, scope) {
+        let Wanted {
+            method,
+            mut headers,
+            body,
+            scope,
+        } = wanted;
+        if let Some(known) = self.tokens.known(endpoint, &scope) {
             headers.insert(AUTHORIZATION, known);
         }
         let answer = self
-            .send(endpoint, method.clone(), url, headers.clone(), Bytes::new())
+            .send(endpoint, method.clone(), url, headers.clone(), body.clone())
             .await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        self.tokens.forget(endpoint, scope);
+        self.tokens.forget(endpoint, &scope);
         let authorization = self
-            .answer_challenge(endpoint, &answer, scope, false)
+            .answer_challenge(endpoint, &answer, &scope, false)
             .await?
             .authorization;
         headers.insert(AUTHORIZATION, authorization);
-        self.send(endpoint, method, url, headers, Bytes::new())
+        self.send(endpoint, method, url, headers, body).await
+    }
+
+    /// Sends one request and returns whatever comes back within `patience`.
+    pub(crate) async fn once(
+        &self,
+        endpoint: &Endpoint,
+        method: Method,
+        url: &Url,
+        mut headers: HeaderMap,
+        body: Body,
+        patience: Duration,
+    ) -> DriverResult<Answer> {
+        let uri: Uri = url
+            .as_str()
+            .parse()
+            .map_err(|e| DriverError::invalid(format!("invalid URL {url}: {e}")))?;
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        let pool = self.clients.get(&uri, endpoint)?;
+        if let Some(authorization) = pool.routes.authorization(&uri) {
+            headers.insert(PROXY_AUTHORIZATION, authorization);
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = uri.clone();
+        *request.headers_mut() = headers;
+        let response = tokio::time::timeout(patience, pool.client.request(request))
             .await
+            .map_err(|elapsed| unsent(&method, &uri, &elapsed))?
+            .map_err(|error| unsent(&method, &uri, &error))?;
+        Ok(Answer {
+            method,
+            uri,
+            response,
+        })
     }
 
     /// Sends one request and follows redirects; authorisation stays with the server it was meant for.
@@ -79,32 +153,21 @@ impl Hub {
         mut headers: HeaderMap,
         body: Bytes,
     ) -> DriverResult<Answer> {
-        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let uri: Uri = url
-                .as_str()
-                .parse()
-                .map_err(|e| DriverError::invalid(format!("invalid URL {url}: {e}")))?;
-            let mut request = Request::new(Full::new(body.clone()));
-            *request.method_mut() = method.clone();
-            *request.uri_mut() = uri.clone();
-            *request.headers_mut() = headers.clone();
-            let pool = self.clients.get(&uri, endpoint)?;
-            if let Some(authorization) = pool.routes.authorization(&uri) {
-                request
-                    .headers_mut()
-                    .insert(PROXY_AUTHORIZATION, authorization);
-            }
-            let response = tokio::time::timeout(PATIENCE, pool.client.request(request))
-                .await
-                .map_err(|elapsed| unsent(&method, &uri, &elapsed))?
-                .map_err(|error| unsent(&method, &uri, &error))?;
-            let answer = Answer {
-                method: method.clone(),
-                uri,
-                response,
-            };
+            let whole = Full::new(body.clone())
+                .map_err(|never| match never {})
+                .boxed();
+            let answer = self
+                .once(
+                    endpoint,
+                    method.clone(),
+                    &url,
+                    headers.clone(),
+                    whole,
+                    PATIENCE,
+                )
+                .await?;
             let Some(next) = answer.redirect(&url)? else {
                 return Ok(answer);
             };

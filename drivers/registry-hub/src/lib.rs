@@ -9,8 +9,6 @@
 //! - Tokens are kept in memory until they expire; credentials are not kept.
 //! - Calls come from any thread at once and share connections. A call runs on its caller's thread; two threads of the
 //!   driver's own, started with the first call, serve sockets.
-//!
-//! It does not push.
 
 mod auth;
 mod blob;
@@ -19,22 +17,27 @@ mod client;
 mod error;
 mod http_call;
 mod proxy;
+mod search;
 mod tls;
+mod upload;
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use gantry_plugin_sdk::registry::{
-    AuthReply, Endpoint, FetchBlob, FetchReply, GetManifest, ManifestReply, Repository, Tags,
+    AuthReply, BeginUpload, BlobStat, Endpoint, FetchBlob, FetchReply, FinishUpload, GetManifest,
+    GetReferrers, ManifestReply, PutManifest, PutReply, Repository, Search, SearchReply, StatBlob,
+    Tags, Upload, UploadChunk,
 };
 use gantry_plugin_sdk::{
     Call, Driver, DriverConfig, DriverError, DriverResult, ErrorCode, Log, Registry,
 };
-use http::{HeaderMap, Method};
+use http::Method;
 use tokio::runtime::Runtime;
 
 use crate::auth::Tokens;
 use crate::client::Clients;
+use crate::http_call::Wanted;
 
 /// A manifest of more bytes is refused.
 const MAX_MANIFEST: usize = 4 << 20;
@@ -112,10 +115,12 @@ impl Hub {
 
     async fn manifest(&self, request: GetManifest, method: Method) -> DriverResult<ManifestReply> {
         let path = format!("manifests/{}", request.reference);
-        let mut headers = HeaderMap::new();
-        headers.insert(http::header::ACCEPT, http::HeaderValue::from_static(ACCEPT));
+        let mut wanted = Wanted::pull(method, &request.at.repository);
+        wanted
+            .headers
+            .insert(http::header::ACCEPT, http::HeaderValue::from_static(ACCEPT));
         let response = self
-            .request(&request.at, method, &path, headers)
+            .request(&request.at, &path, wanted)
             .await?
             .succeeded()
             .await?;
@@ -149,7 +154,7 @@ impl Hub {
         let mut tags = Vec::new();
         loop {
             let response = self
-                .request(&at, Method::GET, &path, HeaderMap::new())
+                .request(&at, &path, Wanted::pull(Method::GET, &at.repository))
                 .await?
                 .succeeded()
                 .await?;
@@ -213,13 +218,55 @@ impl Registry for Hub {
     fn list_tags(&self, call: &Call<'_>, request: Repository) -> DriverResult<Tags> {
         self.run(call, self.tags(request))
     }
+    fn stat_blob(&self, call: &Call<'_>, request: StatBlob) -> DriverResult<BlobStat> {
+        self.run(call, self.stat(request))
+    }
+    fn begin_upload(&self, call: &Call<'_>, request: BeginUpload) -> DriverResult<Upload> {
+        self.run(call, self.begin(request))
+    }
+    fn upload_chunk(&self, call: &Call<'_>, request: UploadChunk) -> DriverResult<Upload> {
+        let source = source(call)?;
+        self.run(call, self.chunk(request, source))
+    }
+    fn finish_upload(&self, call: &Call<'_>, request: FinishUpload) -> DriverResult<()> {
+        let source = match request.size {
+            0 => None,
+            _ => Some(source(call)?),
+        };
+        self.run(call, self.finish(request, source))
+    }
+    fn put_manifest(&self, call: &Call<'_>, request: PutManifest) -> DriverResult<PutReply> {
+        self.run(call, self.put(request))
+    }
+    fn delete_manifest(&self, call: &Call<'_>, request: GetManifest) -> DriverResult<()> {
+        self.run(call, self.delete(request))
+    }
+    fn referrers(&self, call: &Call<'_>, request: GetReferrers) -> DriverResult<ManifestReply> {
+        self.run(call, self.list_referrers(request))
+    }
+    fn search(&self, call: &Call<'_>, request: Search) -> DriverResult<SearchReply> {
+        self.run(call, self.find(request))
+    }
+}
+
+/// The descriptor that bytes to send come from, as one of this driver's own.
+fn source(call: &Call<'_>) -> DriverResult<std::os::fd::OwnedFd> {
+    let Some(source) = call.fds.first() else {
+        return Err(DriverError::invalid("no descriptor to read from"));
+    };
+    source
+        .try_clone_to_owned()
+        .map_err(|e| DriverError::io("keeping a descriptor", &e))
 }
 
 gantry_plugin_sdk::plugin! {
     kind: registry,
     driver: Hub,
     name: "hub",
-    capabilities: ["list_tags"]
+    capabilities: [
+        "list_tags", "stat_blob", "begin_upload", "upload_chunk", "finish_upload", "put_manifest", "delete_manifest",
+        "referrers", "search"
+    ]
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub(super) fn routes() -> Router<Engine> {
         .route("/images/load", post(load))
         .route("/images/get", get(save))
         .route("/images/prune", post(prune))
-        .route("/images/{*name}", get(one).post(tag).delete(remove))
+        .route("/images/{*name}", get(one).post(change).delete(remove))
 }
 
 async fn list(State(engine): State<Engine>, Version(version): Version, query: Query) -> Result {
@@ -114,15 +114,30 @@ async fn one(State(engine): State<Engine>, Version(version): Version, Path(path)
     }
 }
 
-/// `{name}/tag`.
-async fn tag(State(engine): State<Engine>, Path(path): Path, query: Query) -> Result {
-    let name = path
-        .strip_suffix("/tag")
-        .ok_or_else(ApiError::no_such_page)?;
-    engine
-        .image_tag(name, query.text("repo"), query.text("tag"))
-        .await?;
-    Ok(StatusCode::CREATED.into_response())
+/// `{name}/tag`, `{name}/push`.
+async fn change(
+    State(engine): State<Engine>,
+    Version(version): Version,
+    RegistryAuth(auth): RegistryAuth,
+    Path(path): Path,
+    query: Query,
+) -> Result {
+    match path.rsplit_once('/') {
+        Some((name, "tag")) => {
+            engine
+                .image_tag(name, query.text("repo"), query.text("tag"))
+                .await?;
+            Ok(StatusCode::CREATED.into_response())
+        }
+        Some((name, "push")) => {
+            let platform = query.platform()?;
+            let messages = engine
+                .image_push(name, query.some("tag"), platform.as_deref(), auth)
+                .await?;
+            Ok(reply::progress(version, messages))
+        }
+        _ => Err(ApiError::no_such_page()),
+    }
 }
 
 async fn remove(State(engine): State<Engine>, Path(name): Path, query: Query) -> Result<Response> {

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use gantry_driver_api::registry::Credentials;
 use gantry_image as image;
-use gantry_image::{ImportOptions, LoadOptions, Message, Progress, PullOptions};
+use gantry_image::{ImportOptions, LoadOptions, Message, Progress, PullOptions, PushOptions};
 use gantry_model::Platform;
 use gantry_wire as wire;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -39,6 +39,7 @@ fn line(message: Message) -> wire::JsonMessage {
             total: number(detail.total),
             ..wire::ProgressDetail::default()
         }),
+        aux: message.aux,
         ..wire::JsonMessage::default()
     }
 }
@@ -123,6 +124,30 @@ impl Engine {
         };
         let images = self.services.images.clone();
         reported(move |reporter| images.pull(&reference, &options, reporter).map(drop)).await
+    }
+
+    /// Sends an image to a registry, or without a tag all tags of that name.
+    ///
+    /// # Errors
+    /// Bad names. What the registry refuses is a line.
+    pub async fn image_push(
+        &self,
+        name: &str,
+        tag: Option<&str>,
+        platform: Option<&str>,
+        auth: Option<wire::AuthConfig>,
+    ) -> Result<MessageStream> {
+        let bad = |error: gantry_model::ReferenceError| EngineError::bad_request(error.to_string());
+        let mut reference = gantry_model::Reference::parse(name).map_err(bad)?;
+        if let Some(tag) = tag {
+            reference = reference.with_tag(tag).map_err(bad)?;
+        }
+        let options = PushOptions {
+            platform: parse_platform(platform)?,
+            credentials: credentials(auth.unwrap_or_default())?,
+        };
+        let images = self.services.images.clone();
+        reported(move |reporter| images.push(&reference, &options, reporter)).await
     }
 
     /// Makes an image of a tar archive.

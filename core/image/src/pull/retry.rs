@@ -8,7 +8,7 @@ use gantry_driver_api::{DriverError, ErrorCode};
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Whether another attempt may succeed. A driver whose process died is there again, as a new generation.
-pub(super) fn is_transient(error: &DriverError) -> bool {
+pub(crate) fn is_transient(error: &DriverError) -> bool {
     matches!(
         error.code,
         ErrorCode::Unavailable
@@ -20,7 +20,7 @@ pub(super) fn is_transient(error: &DriverError) -> bool {
 
 /// How long to wait before attempt number `attempt` (the second is 1): `base` doubled each time, between half and all
 /// of that at random so that many clients do not come back at once; at least what the server asked for.
-pub(super) fn wait(attempt: u32, base: Duration, error: &DriverError) -> Duration {
+pub(crate) fn wait(attempt: u32, base: Duration, error: &DriverError) -> Duration {
     let doubled = base.saturating_mul(1 << (attempt - 1).min(10));
     let mut random = [0; 2];
     // Without randomness the wait is merely less random.

@@ -325,6 +325,8 @@ pub(crate) struct Relay {
     pub(crate) port: u16,
     /// Bytes from the server after which a connection is cut, for the connections to come; then none is cut.
     pub(crate) cuts: Arc<Mutex<Vec<usize>>>,
+    /// The same for uploads: bytes to the server.
+    pub(crate) upload_cuts: Arc<Mutex<Vec<usize>>>,
     /// The first line and the `range` header of every request seen.
     pub(crate) requests: Arc<Mutex<Vec<String>>>,
 }
@@ -336,14 +338,19 @@ impl Relay {
         let relay = Self {
             port: listener.local_addr().unwrap().port(),
             cuts: Arc::default(),
+            upload_cuts: Arc::default(),
             requests: Arc::default(),
         };
         let (cuts, requests) = (relay.cuts.clone(), relay.requests.clone());
+        let upload_cuts = relay.upload_cuts.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let server = TcpStream::connect(("127.0.0.1", to)).unwrap();
                 let (cuts, requests) = (cuts.clone(), requests.clone());
-                std::thread::spawn(move || relay_one(&client, &server, &cuts, &requests));
+                let upload_cuts = upload_cuts.clone();
+                std::thread::spawn(move || {
+                    relay_one(&client, &server, &cuts, &upload_cuts, &requests);
+                });
             }
         });
         relay
@@ -367,6 +374,7 @@ fn relay_one(
     client: &TcpStream,
     server: &TcpStream,
     cuts: &Mutex<Vec<usize>>,
+    upload_cuts: &Mutex<Vec<usize>>,
     requests: &Mutex<Vec<String>>,
 ) {
     use std::io::{Read, Write};
@@ -376,6 +384,7 @@ fn relay_one(
         scope.spawn(|| {
             let (mut from, mut to) = (client, server);
             let mut buffer = [0; 16384];
+            let mut left = usize::MAX;
             while let Ok(count @ 1..) = from.read(&mut buffer) {
                 let text = String::from_utf8_lossy(&buffer[..count]).to_lowercase();
                 if text.starts_with("get ") && text.contains("/blobs/") {
@@ -387,10 +396,16 @@ fn relay_one(
                         .filter(|line| line.starts_with("get ") || line.starts_with("range:"))
                         .map(str::to_owned),
                 );
-                if to.write_all(&buffer[..count]).is_err() {
+                if text.starts_with("put ") && text.contains("/blobs/uploads/") {
+                    left = upload_cuts.lock().unwrap().pop().unwrap_or(usize::MAX);
+                }
+                let count = count.min(left);
+                left -= if left == usize::MAX { 0 } else { count };
+                if to.write_all(&buffer[..count]).is_err() || left == 0 {
                     break;
                 }
             }
+            let _ = client.shutdown(std::net::Shutdown::Both);
             let _ = server.shutdown(std::net::Shutdown::Both);
         });
         let (mut from, mut to) = (server, client);

@@ -1,0 +1,226 @@
+//! The manifest to push: the one that the image came with, or one made of the layers that are here.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+
+use flate2::Compression as Level;
+use flate2::write::GzEncoder;
+use gantry_content::Hasher;
+use gantry_model::{Digest, ImageId, Platform, Reference};
+use serde_json::json;
+
+use crate::config::{ImageConfig, MAX_CONFIG};
+use crate::manifest::{
+    self, DOCKER_CONFIG, DOCKER_LAYER_GZIP, DOCKER_MANIFEST, MAX_MANIFEST, OCI_CONFIG,
+    OCI_LAYER_ZSTD, OCI_MANIFEST,
+};
+use crate::record::{Descriptor, ImageRecord, layer_key};
+use crate::service::Shared;
+use crate::unpack::{CHUNK, Compression, inflate};
+use crate::{Error, Result};
+
+/// What is pushed.
+pub(super) struct Document {
+    pub(super) bytes: Vec<u8>,
+    pub(super) media_type: String,
+    pub(super) digest: Digest,
+    pub(super) config: Descriptor,
+    /// Bottom first.
+    pub(super) layers: Vec<Layer>,
+    /// Whether it was made here, for this push.
+    pub(super) made: bool,
+}
+
+/// One layer.
+pub(super) struct Layer {
+    pub(super) blob: Descriptor,
+    diff_id: Digest,
+}
+
+impl Layer {
+    /// What it is called in progress.
+    pub(super) fn id(&self) -> &str {
+        self.diff_id.short()
+    }
+}
+
+impl Document {
+    /// Each layer once.
+    pub(super) fn unique_layers(&self) -> impl Iterator<Item = &Layer> {
+        let mut seen = BTreeSet::new();
+        self.layers
+            .iter()
+            .filter(move |layer| seen.insert(layer.blob.digest.clone()))
+    }
+}
+
+/// What to push of an image.
+pub(super) fn of(
+    shared: &Shared,
+    id: &ImageId,
+    platform: Option<&Platform>,
+    name: &Reference,
+) -> Result<Document> {
+    let record = shared.image(id)?;
+    let bytes = shared.content.read(id, MAX_CONFIG)?;
+    let config = ImageConfig::parse(&bytes)?;
+    if let Some(wanted) = platform
+        && !manifest::acceptable(wanted).contains(&config.platform().normalized())
+    {
+        return Err(Error::NotHere(format!(
+            "image with reference {} was found but does not provide the specified platform ({wanted})",
+            name.familiar()
+        )));
+    }
+    if let Some(document) = as_it_came(shared, &record, &config)? {
+        return Ok(document);
+    }
+    let mut layers = Vec::new();
+    for (chain, diff_id) in record.chain.iter().zip(&config.rootfs.diff_ids) {
+        let layer = shared
+            .layers
+            .get(&layer_key(&record.driver, chain))?
+            .ok_or_else(|| Error::Layer(format!("layer {chain} is missing")))?;
+        layers.push(Layer {
+            blob: compressed(shared, layer.blob, diff_id)?,
+            diff_id: diff_id.clone(),
+        });
+    }
+    Ok(made_of(id, bytes.len() as u64, layers))
+}
+
+/// The manifest of a pulled image, when everything that it names is here.
+fn as_it_came(
+    shared: &Shared,
+    record: &ImageRecord,
+    config: &ImageConfig,
+) -> Result<Option<Document>> {
+    let Some(digest) = record
+        .manifest
+        .clone()
+        .filter(|digest| shared.content.contains(digest))
+    else {
+        return Ok(None);
+    };
+    let bytes = shared.content.read(&digest, MAX_MANIFEST)?;
+    let manifest::Document::Manifest(found) = manifest::parse(&bytes, "")? else {
+        return Ok(None);
+    };
+    let whole = found.layers.len() == config.rootfs.diff_ids.len()
+        && found
+            .layers
+            .iter()
+            .all(|layer| shared.content.contains(&layer.digest));
+    if !whole {
+        return Ok(None);
+    }
+    let docker = found.config.media_type == DOCKER_CONFIG;
+    let own = manifest::media_type(&bytes);
+    Ok(Some(Document {
+        media_type: own.unwrap_or_else(|| {
+            if docker {
+                DOCKER_MANIFEST
+            } else {
+                OCI_MANIFEST
+            }
+            .into()
+        }),
+        digest,
+        bytes,
+        config: found.config,
+        layers: found
+            .layers
+            .into_iter()
+            .zip(&config.rootfs.diff_ids)
+            .map(|(blob, diff_id)| Layer {
+                blob,
+                diff_id: diff_id.clone(),
+            })
+            .collect(),
+        made: false,
+    }))
+}
+
+/// A manifest in Docker's own format, which every registry takes; OCI's where a layer is compressed with zstd.
+fn made_of(id: &ImageId, config_size: u64, mut layers: Vec<Layer>) -> Document {
+    let oci = layers
+        .iter()
+        .any(|layer| layer.blob.media_type == OCI_LAYER_ZSTD);
+    let (media_type, config_type) = match oci {
+        true => (OCI_MANIFEST, OCI_CONFIG),
+        false => (DOCKER_MANIFEST, DOCKER_CONFIG),
+    };
+    for layer in &mut layers {
+        if !oci {
+            layer.blob.media_type = DOCKER_LAYER_GZIP.into();
+        }
+    }
+    let config = Descriptor {
+        media_type: config_type.into(),
+        digest: id.clone(),
+        size: config_size,
+    };
+    let blobs: Vec<&Descriptor> = layers.iter().map(|layer| &layer.blob).collect();
+    let bytes =
+        json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": blobs})
+            .to_string()
+            .into_bytes();
+    let mut hasher = Hasher::sha256();
+    hasher.update(&bytes);
+    Document {
+        bytes,
+        media_type: media_type.into(),
+        digest: hasher.finish(),
+        config,
+        layers,
+        made: true,
+    }
+}
+
+/// The layer as registries hold it. A plain one is compressed, once: its result is remembered, and kept while an image
+/// was pushed with it.
+fn compressed(shared: &Shared, blob: Descriptor, diff_id: &Digest) -> Result<Descriptor> {
+    let file = shared.content.open_blob(&blob.digest)?;
+    let io = |error| Error::io("compressing a layer", error);
+    let (mut plain, compression) = inflate(file).map_err(io)?;
+    let media_type = match compression {
+        Compression::Zstd => OCI_LAYER_ZSTD,
+        Compression::Gzip | Compression::None => manifest::OCI_LAYER_GZIP,
+    };
+    if compression != Compression::None {
+        return Ok(Descriptor {
+            media_type: media_type.into(),
+            ..blob
+        });
+    }
+    let _turn = shared.unpacks.lock(&format!("gzip/{diff_id}"), || false)?;
+    if let Some(known) = shared.compressed.get(diff_id.as_str())?
+        && shared.content.contains(&known.digest)
+    {
+        return Ok(known);
+    }
+    let mut ingest = shared.content.begin_unnamed()?;
+    let mut encoder = GzEncoder::new(Vec::with_capacity(2 * CHUNK), Level::default());
+    let mut buffer = vec![0; CHUNK];
+    let mut size = 0;
+    loop {
+        let count = plain.read(&mut buffer).map_err(io)?;
+        std::io::Write::write_all(&mut encoder, &buffer[..count]).map_err(io)?;
+        if count == 0 {
+            encoder.try_finish().map_err(io)?;
+        }
+        size += encoder.get_ref().len() as u64;
+        ingest.write(encoder.get_ref())?;
+        encoder.get_mut().clear();
+        if count == 0 {
+            break;
+        }
+    }
+    let known = Descriptor {
+        media_type: media_type.into(),
+        digest: ingest.finish()?,
+        size,
+    };
+    shared.compressed.put(diff_id.as_str(), &known)?.detach();
+    Ok(known)
+}
