@@ -40,6 +40,7 @@ mod record;
 mod remove;
 mod rootfs;
 mod save;
+mod search;
 mod service;
 mod turns;
 mod types;

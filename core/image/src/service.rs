@@ -1,6 +1,6 @@
 //! The service and its public face; each method's work is in the module of its name.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use gantry_content::ContentStore;
 use gantry_driver_api::MountPlan;
-use gantry_driver_api::registry::{AuthReply, Credentials};
+use gantry_driver_api::registry::{AuthReply, Credentials, SearchResult};
 use gantry_driver_api::storage::Usage;
 use gantry_driver_registry::DriverRegistry;
 use gantry_model::{ImageId, Reference};
@@ -152,6 +152,20 @@ impl ImageService {
         progress: &dyn Progress,
     ) -> Result<()> {
         crate::push::push(&self.shared, reference, options, progress)
+    }
+
+    /// Looks for repositories: in Docker Hub's index, or that of the registry that `term` begins with (`host/term`).
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] for filters and limits that are none, [`crate::Error::Driver`].
+    pub fn search(
+        &self,
+        term: &str,
+        limit: Option<i64>,
+        filters: &BTreeMap<String, Vec<String>>,
+        credentials: &Credentials,
+    ) -> Result<Vec<SearchResult>> {
+        crate::search::search(&self.shared, term, limit, filters, credentials)
     }
 
     /// Checks credentials against the registry `domain` (`docker.io`, `127.0.0.1:5000`).

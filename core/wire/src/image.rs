@@ -201,6 +201,22 @@ pub struct ImagePlatform {
     pub variant: Option<String>,
 }
 
+/// One element of the reply of `GET /images/search`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageSearchResult {
+    /// Stars.
+    pub star_count: u32,
+    /// Whether the registry's owner vouches for it.
+    pub is_official: bool,
+    /// Repository.
+    pub name: String,
+    /// Always false: there are no automated builds any more.
+    pub is_automated: bool,
+    /// What its owner says of it.
+    pub description: String,
+}
+
 /// One element of the reply of `GET /images/{name}/history`, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

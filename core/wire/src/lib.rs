@@ -42,7 +42,7 @@ pub use event::{EventActor, EventMessage};
 pub use exec::{ExecCreateRequest, ExecInspect, ExecStartRequest, IdReply, ProcessConfig};
 pub use filters::{FilterError, Filters};
 pub use image::{
-    Descriptor, DriverData, HistoryItem, ImageConfig, ImageDeleteItem, ImageInspect, ImageMetadata,
+    Descriptor, DriverData, HistoryItem, ImageSearchResult, ImageConfig, ImageDeleteItem, ImageInspect, ImageMetadata,
     ImagePlatform, ImageSummary, RootFs,
 };
 pub use network::{

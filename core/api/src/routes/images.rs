@@ -23,6 +23,7 @@ pub(super) fn routes() -> Router<Engine> {
         .route("/images/load", post(load))
         .route("/images/get", get(save))
         .route("/images/prune", post(prune))
+        .route("/images/search", get(search))
         .route("/images/{*name}", get(one).post(change).delete(remove))
 }
 
@@ -145,6 +146,18 @@ async fn remove(State(engine): State<Engine>, Path(name): Path, query: Query) ->
         .image_remove(&name, query.flag("force"), query.flag("noprune"))
         .await?;
     reply::ok(&removed)
+}
+
+async fn search(
+    State(engine): State<Engine>,
+    RegistryAuth(auth): RegistryAuth,
+    query: Query,
+) -> Result {
+    let limit = query.number("limit")?.filter(|limit| *limit != 0);
+    let found = engine
+        .image_search(query.text("term"), limit, &query.filters()?, auth)
+        .await?;
+    reply::ok(&found)
 }
 
 async fn prune(State(engine): State<Engine>, query: Query) -> Result {

@@ -41,15 +41,19 @@ fn convert<T: DeserializeOwned>(value: &impl Serialize) -> Result<T> {
 }
 
 pub(super) fn list_query(all: bool, filters: &Filters, shared_size: bool) -> image::ListQuery {
-    let filters = filters
-        .keys()
-        .map(|key| (key.to_owned(), filters.get(key).to_vec()))
-        .collect();
     image::ListQuery {
         all,
-        filters,
+        filters: decoded(filters),
         shared_size,
     }
+}
+
+/// Filters as the image service takes them.
+pub(super) fn decoded(filters: &Filters) -> std::collections::BTreeMap<String, Vec<String>> {
+    filters
+        .keys()
+        .map(|key| (key.to_owned(), filters.get(key).to_vec()))
+        .collect()
 }
 
 impl Engine {

@@ -150,6 +150,34 @@ impl Engine {
         reported(move |reporter| images.push(&reference, &options, reporter)).await
     }
 
+    /// Looks for repositories in a registry's index.
+    ///
+    /// # Errors
+    /// Bad limits and filters; what the registry says.
+    pub async fn image_search(
+        &self,
+        term: &str,
+        limit: Option<i64>,
+        filters: &wire::Filters,
+        auth: Option<wire::AuthConfig>,
+    ) -> Result<Vec<wire::ImageSearchResult>> {
+        let credentials = credentials(auth.unwrap_or_default())?;
+        let (images, term) = (self.services.images.clone(), term.to_owned());
+        let filters = super::images::decoded(filters);
+        let found = crate::engine::blocking(move || {
+            images.search(&term, limit, &filters, &credentials)
+        })
+        .await??;
+        let result = |found: gantry_driver_api::registry::SearchResult| wire::ImageSearchResult {
+            name: found.name,
+            description: found.description,
+            star_count: found.star_count,
+            is_official: found.is_official,
+            is_automated: false,
+        };
+        Ok(found.into_iter().map(result).collect())
+    }
+
     /// Makes an image of a tar archive.
     ///
     /// # Errors
