@@ -144,3 +144,77 @@ fn load_and_import() {
     );
     engine.finish();
 }
+
+#[test]
+fn push_through_both_clients() {
+    let (from, to) = (Registry::start(), Registry::with_password());
+    let root = from.dir().join("root");
+    busybox_rootfs(&root);
+    from.push_rootfs(&root, "busybox:1");
+    let engine = Engine::with(Default::default());
+    let name = format!("{}/busybox:1", from.domain());
+    engine.docker(&["pull", "-q", &name]).ok();
+    let digest = |name: &str, credentials: &[&str]| {
+        let mut args = vec!["inspect", "--tls-verify=false", "--format", "{{.Digest}}"];
+        args.extend(credentials);
+        let name = format!("docker://{name}");
+        args.push(&name);
+        run("skopeo", &args).ok()
+    };
+    let there = format!("{}/team/busybox", to.domain());
+    let (first, second) = (format!("{there}:1"), format!("{there}:2"));
+    engine.docker(&["tag", &name, &first]).ok();
+    engine
+        .docker(&["push", &first])
+        .fails(1, "denied: requested access to the resource is denied");
+    engine
+        .docker(&["push", &second])
+        .fails(1, &format!("tag does not exist: {second}"));
+    let login = ["login", "-u", "alice", "-p", "secret", &to.domain()];
+    engine.docker(&login).ok();
+    let said = engine.docker(&["push", &first]).ok();
+    for words in [
+        &format!("The push refers to repository [{there}]"),
+        "Pushed",
+        "1: digest: sha256:",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let wanted = digest(&name, &[]);
+    let credentials = ["--creds", "alice:secret"];
+    assert_eq!(digest(&first, &credentials), wanted);
+    engine.docker(&["tag", &name, &second]).ok();
+    let said = engine.gantry(&["push", &second]).ok();
+    assert!(said.contains("Layer already exists"), "{said}");
+    assert_eq!(digest(&second, &credentials), wanted);
+    let digests = engine
+        .docker(&[
+            "images",
+            "--digests",
+            "--format",
+            "{{.Repository}} {{.Digest}}",
+        ])
+        .ok();
+    assert!(digests.contains(&format!("{there} {wanted}")), "{digests}");
+
+    // What was made here goes out compressed, comes back the same, and all tags go at once.
+    engine.import_busybox(&format!("{there}/made:a"));
+    engine
+        .docker(&[
+            "tag",
+            &format!("{there}/made:a"),
+            &format!("{there}/made:b"),
+        ])
+        .ok();
+    let id = |name: &str| engine.docker(&["images", "-q", "--no-trunc", name]).ok();
+    let before = id(&format!("{there}/made:a"));
+    engine
+        .docker(&["push", "--all-tags", &format!("{there}/made")])
+        .ok();
+    engine.docker(&["rmi", "-f", &before]).ok();
+    engine
+        .docker(&["pull", "-q", &format!("{there}/made:b")])
+        .ok();
+    assert_eq!(id(&format!("{there}/made:b")), before);
+    engine.finish();
+}
