@@ -6,6 +6,7 @@
 mod direct;
 mod http;
 mod logs;
+mod look;
 mod memory;
 mod peers;
 mod table;
@@ -49,6 +50,10 @@ enum What {
     ApiOutput,
     /// The log of a container to a client.
     Logs,
+    /// Copying a tree into a container and out of it.
+    Cp,
+    /// What statistics cost the daemon.
+    Stats,
     /// Everything that is driven over the API.
     Api,
     /// All of them.
@@ -70,6 +75,8 @@ fn main() -> Result<()> {
         What::ApiChurn => direct::churn(&bench),
         What::ApiOutput => direct::attached(&bench),
         What::Logs => logs::print(&bench),
+        What::Cp => look::copy(&bench),
+        What::Stats => look::stats(&bench),
         What::Api => api(&bench, args.rounds),
         What::All => {
             table::run(&bench, args.rounds)?;
@@ -85,5 +92,7 @@ fn api(bench: &peers::Bench, rounds: usize) -> Result<()> {
     direct::in_turn(bench)?;
     direct::churn(bench)?;
     direct::attached(bench)?;
-    logs::print(bench)
+    logs::print(bench)?;
+    look::stats(bench)?;
+    look::copy(bench)
 }

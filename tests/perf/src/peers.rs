@@ -146,6 +146,10 @@ impl Bench {
         Ok(())
     }
 
+    /// A directory that goes with the benchmark.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
     /// The `gantry` client on Gantry's daemon.
     pub(crate) fn gantry(&self, words: &[&str]) -> Command {
         let mut command = Command::new(self.bin.join("gantry"));
