@@ -174,6 +174,8 @@ pub struct Target<'a> {
     pub gid_map: &'a [IdMap],
     /// Its cgroups.
     pub cgroup: &'a Cgroup,
+    /// It has a time namespace of its own.
+    pub time: bool,
 }
 
 /// Runs a process in a container, with the caller's standard streams or, with `tty`, a terminal of its own.
@@ -201,6 +203,7 @@ pub fn exec(
         sync: theirs,
         stdio: streams(tty)?,
         keep_fds,
+        time: target.time,
     };
     let first = unsignalled(|| {
         match sys::clone3(0, cgroup.as_ref().map(AsFd::as_fd)).at(Stage::Namespace, what)? {

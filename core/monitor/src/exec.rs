@@ -31,6 +31,8 @@ pub(crate) struct Inherited<'a> {
     pub(crate) stdio: Option<[OwnedFd; 3]>,
     /// How many descriptors from 3 on it keeps.
     pub(crate) keep_fds: u32,
+    /// The container has a time namespace of its own.
+    pub(crate) time: bool,
 }
 
 /// Runs as the child; ends with its program, or with an exit after the failure was reported.
@@ -93,6 +95,9 @@ fn be_born(inherited: &Inherited<'_>, labels: &Labels) -> Step<()> {
         if *namespace != Namespace::Host {
             kinds |= kind;
         }
+    }
+    if inherited.time {
+        kinds |= libc::CLONE_NEWTIME;
     }
     sys::setns(inherited.init.as_fd(), kinds).at(Stage::Namespace, what)?;
     if n.user != Namespace::Host {

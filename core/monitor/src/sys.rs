@@ -271,6 +271,12 @@ pub(crate) fn close_all_but(keep: impl Iterator<Item = RawFd>) -> Result<(), Err
     Ok(())
 }
 
+/// Closes what a child has of its parent's. Its owner is on the parent's stack, to which the child does not return.
+pub(crate) fn close_parents(fd: BorrowedFd<'_>) {
+    // SAFETY: the caller ends or execs without using the descriptor again, as the name demands.
+    unsafe { libc::close(fd.as_raw_fd()) };
+}
+
 /// Makes `to` a copy of `fd` that survives an exec.
 pub(crate) fn dup_to(fd: BorrowedFd<'_>, to: RawFd) -> Result<(), Errno> {
     if fd.as_raw_fd() == to {

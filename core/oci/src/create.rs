@@ -136,6 +136,7 @@ fn record(bundle: &Bundle, id: &str, lowered: &Lowered) -> Record {
             .collect(),
         created: jiff::Timestamp::now().to_string(),
         namespaces: lowered.launch.namespaces.clone(),
+        time: lowered.inherited.time.is_some(),
         uid_map: lowered.launch.uid_map.clone(),
         gid_map: lowered.launch.gid_map.clone(),
         cgroup_path: lowered.parts.cgroup.clone(),

@@ -50,6 +50,7 @@ pub(crate) fn exec(root: &Path, args: &ExecArgs) -> Result<u8> {
         uid_map: &record.uid_map,
         gid_map: &record.gid_map,
         cgroup: &record.cgroup,
+        time: record.time,
     };
     // Held while the number is used.
     let _first = container.process()?;

@@ -37,6 +37,8 @@ pub(crate) struct Record {
     /// When that one started, in the kernel's ticks since the boot: tells it from another with its number.
     pub(crate) start_ticks: u64,
     pub(crate) namespaces: Namespaces,
+    /// It has a time namespace of its own.
+    pub(crate) time: bool,
     pub(crate) uid_map: Vec<IdMap>,
     pub(crate) gid_map: Vec<IdMap>,
     pub(crate) cgroup: Cgroup,

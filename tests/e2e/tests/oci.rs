@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use gantry_e2e::{Done, bin_dir, busybox_rootfs, busybox_tar, eventually, run};
+use gantry_e2e::{Done, Engine, Options, bin_dir, busybox_rootfs, busybox_tar, eventually, run};
 use rustix::fs::StatVfsMountFlags;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use serde_json::{Value, json};
@@ -487,6 +487,14 @@ fn namespaces_are_new_inherited_or_joined() {
     b.config["linux"]["gidMappings"] = maps;
     b.config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 10_000_000}});
     b.config["process"]["args"] = json!(["sh", "-c", "id -u; cat /proc/self/uid_map /proc/uptime"]);
+    let script = b.config["process"]["args"].take();
+    b.config["process"]["args"] = json!(["sleep", "1000"]);
+    b.create("execs");
+    let uptime = b.oci("exec @execs cat /proc/uptime").ok();
+    assert!(uptime.len() > "10000000.00 ".len(), "{uptime}");
+    assert_eq!(b.oci("exec @execs id -u").ok(), "0");
+    b.oci("delete --force @execs").ok();
+    b.config["process"]["args"] = script;
     let out = b.run("users").ok();
     let words: Vec<&str> = out.split_whitespace().collect();
     assert_eq!(words[..4], ["0", "0", "200000", "1000"]);
@@ -623,6 +631,40 @@ fn terminals_go_through_the_console_socket() {
 }
 
 #[test]
+fn a_creation_that_is_cut_off_leaves_what_delete_removes() {
+    let mut b = Bundle::new("true");
+    let log = b.path("log").display().to_string();
+    let own = b.path("hook").display().to_string();
+    let script = format!("echo $$ > {own}; cat > {log}; exec sleep 1000");
+    b.config["hooks"] = json!({
+        "createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 60}]
+    });
+    b.write();
+    let mut creating = Command::new(program())
+        .args(b.words("create @x"))
+        .current_dir(b.dir.path())
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("gantry-oci is built");
+    let told = eventually("its hook", 10, || b.log().pop());
+    assert_eq!(b.status("x"), "creating");
+    creating.kill().expect("it is ours");
+    creating.wait().expect("it is ours");
+    let told: Value = serde_json::from_str(&told).expect("the state is JSON");
+    let pid = told["pid"].to_string();
+    eventually("its process ends", 10, || zombie(&pid).then_some(()));
+    assert_eq!(b.status("x"), "stopped");
+    b.oci("delete @x").ok();
+    // The hook is nobody's now.
+    run(
+        "kill",
+        &[fs::read_to_string(own).expect("its number").trim()],
+    )
+    .ok();
+    b.finish();
+}
+
+#[test]
 fn what_is_not_done_is_refused_before_anything_is_made() {
     let mut b = Bundle::new("true");
     let good = b.config.clone();
@@ -676,6 +718,40 @@ fn what_is_not_done_is_refused_before_anything_is_made() {
     let features: Value = serde_json::from_str(&b.oci("features").ok()).expect("JSON");
     assert_eq!(features["linux"]["seccomp"]["enabled"], true);
     b.finish();
+}
+
+#[test]
+fn the_engine_drives_it_as_it_does_other_runtimes() {
+    let config = json!({"runtimes": {"goci": {"path": program()}}});
+    let engine = Engine::with(Options {
+        config: Some(config),
+        ..Options::default()
+    });
+    engine.import_busybox("busybox:latest");
+    let run = ["run", "--rm", "--runtime", "goci", "busybox", "sh", "-c"];
+    let script = "echo hi; grep Seccomp: /proc/self/status; exit 3";
+    let done = engine.docker(&[&run[..], &[script]].concat());
+    assert_eq!(
+        (done.out.as_str(), done.code),
+        ("hi\nSeccomp:\t2\n", 3),
+        "{}",
+        done.err
+    );
+    let detached = [
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "--runtime",
+        "goci",
+        "busybox",
+        "sleep",
+        "60",
+    ];
+    engine.docker(&detached).ok();
+    assert_eq!(engine.docker(&["exec", "web", "echo", "in"]).ok(), "in");
+    engine.docker(&["rm", "-f", "web"]).ok();
+    engine.finish();
 }
 
 /// podman on directories of its own.

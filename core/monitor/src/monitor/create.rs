@@ -283,7 +283,11 @@ fn clone_init(inherited: Inherited<'_>, launch: &Launch, ours: &OwnedFd) -> Step
     let forked = sys::clone3(flags, cgroup.as_ref().map(AsFd::as_fd))
         .at(Stage::Namespace, || "clone the container's process".into())?;
     let pid = match forked {
-        Fork::Child => init::run(&inherited),
+        Fork::Child => {
+            // Or it would not see the end of its parent.
+            sys::close_parents(ours.as_fd());
+            init::run(&inherited)
+        }
         Fork::Parent(pid) => pid,
     };
     if !user_ns {

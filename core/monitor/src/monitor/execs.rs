@@ -101,6 +101,7 @@ impl Monitor {
                 sync: theirs,
                 stdio,
                 keep_fds: 0,
+                time: false,
             }),
         }
     }
