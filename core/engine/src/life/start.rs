@@ -216,6 +216,8 @@ impl Engine {
             tracing::warn!(container = %record.id, %error, "cannot write a container's state");
         }
         container.tell(|progress| {
+            // What waits for a policy's next run waits no longer.
+            progress.exits += u64::from(progress.running && !again);
             progress.running = again;
             progress.exit_code = failure.exit_code;
         });

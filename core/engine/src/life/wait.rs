@@ -16,7 +16,7 @@ impl Engine {
         let seen = *watch.borrow_and_update();
         Ok(Box::pin(async move {
             let over = watch.wait_for(|now| match condition {
-                WaitCondition::NotRunning => !seen.running || now.exits > seen.exits || now.removed,
+                WaitCondition::NotRunning => !now.running || now.exits > seen.exits || now.removed,
                 WaitCondition::NextExit => now.exits > seen.exits || now.removed,
                 WaitCondition::Removed => now.removed,
             });
