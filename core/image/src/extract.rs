@@ -301,12 +301,12 @@ impl Extractor<'_> {
                 .buffer
                 .len()
                 .min(usize::try_from(length).unwrap_or(usize::MAX));
-            let count = archive.read(&mut self.buffer[..want])?;
-            let mut bytes = &self.buffer[..count];
-            length -= count as u64;
-            hole = count >= HOLE && bytes == &ZEROS[..count];
+            archive.read_exact(&mut self.buffer[..want])?;
+            let mut bytes = &self.buffer[..want];
+            length -= want as u64;
+            hole = want >= HOLE && bytes == &ZEROS[..want];
             if hole {
-                offset += count as u64;
+                offset += want as u64;
                 continue;
             }
             while !bytes.is_empty() {
