@@ -128,6 +128,20 @@ impl LogFile {
         }
     }
 
+    /// Whether it is the file that is written to. It is held open, so no other has its inode.
+    pub(crate) fn is_current(&self, path: &Path) -> io::Result<bool> {
+        let Some(plain) = self.plain() else {
+            return Ok(false);
+        };
+        match std::fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            current => {
+                let (ours, current) = (plain.metadata()?, current?);
+                Ok((ours.dev(), ours.ino()) == (current.dev(), current.ino()))
+            }
+        }
+    }
+
     /// Bytes of entries that are there now, unless it is compressed.
     pub(crate) fn size(&self) -> io::Result<Option<u64>> {
         let meta = self.plain().map(File::metadata).transpose()?;
@@ -257,10 +271,39 @@ fn open(names: &[Name]) -> io::Result<Option<Vec<LogFile>>> {
 /// The file that was begun after the one known by `first`; `None` while that one is the newest. When it is gone, all that
 /// is left is newer, and `true` says so.
 pub(crate) fn after(path: &Path, first: Option<i64>) -> io::Result<Option<(LogFile, bool)>> {
-    let mut files = list(path)?;
-    let at = files.iter().position(|file| Some(file.first) == first);
-    let next = at.map_or(0, |at| at + 1);
-    Ok((next < files.len()).then(|| (files.swap_remove(next), at.is_none())))
+    for _ in 0..TRIES {
+        if let Look::Done(found) = look_after(&names(path)?, first)? {
+            return Ok(found);
+        }
+    }
+    // Rotated without end: the next look may be luckier.
+    Ok(None)
+}
+
+enum Look {
+    Done(Option<(LogFile, bool)>),
+    /// A file went away under its name.
+    Again,
+}
+
+/// Looks from the newest file on, which is hardly ever far. A rotation meanwhile moves files ahead of this: one may be seen
+/// twice, none is passed over.
+fn look_after(names: &[Name], first: Option<i64>) -> io::Result<Look> {
+    let mut newer: Option<LogFile> = None;
+    for name in names.iter().rev() {
+        let file = match File::open(&name.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Again),
+            file => file?,
+        };
+        let Some(file) = LogFile::new(file, name)? else {
+            continue;
+        };
+        if Some(file.first) == first {
+            return Ok(Look::Done(newer.map(|newer| (newer, false))));
+        }
+        newer = Some(file);
+    }
+    Ok(Look::Done(newer.map(|oldest| (oldest, true))))
 }
 
 /// Removes the files whose first entry is older than `before`. The current one is the caller's.

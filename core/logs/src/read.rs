@@ -200,9 +200,17 @@ async fn advance(
                 return Ok((reader, stop));
             }
         }
-        let first = reader.cursor.as_ref().map(Cursor::first);
         let place = path.to_owned();
-        let Some((file, _)) = blocking(move || files::after(&place, first)).await? else {
+        let (next, found) = blocking(move || {
+            let found = match &reader.cursor {
+                Some(cursor) => cursor.next(&place)?,
+                None => files::after(&place, None)?,
+            };
+            Ok((reader, found))
+        })
+        .await?;
+        reader = next;
+        let Some((file, _)) = found else {
             return Ok((reader, Stop::AtEnd));
         };
         // The last bytes of the old file may have come after it was read, before it was rotated.

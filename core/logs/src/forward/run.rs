@@ -137,15 +137,18 @@ impl Source {
             if let Some(piece) = self.read()? {
                 return Ok(Some(piece));
             }
-            let first = self.cursor.as_ref().map(Cursor::first);
-            let Some((file, gone)) = files::after(path, first)? else {
+            let found = match &self.cursor {
+                Some(cursor) => cursor.next(path)?,
+                None => files::after(path, None)?,
+            };
+            let Some((file, gone)) = found else {
                 return Ok(None);
             };
             // The last bytes of the old file may have come after it was read, before it was rotated.
             if let Some(piece) = self.read()? {
                 return Ok(Some(piece));
             }
-            if gone && first.is_some() {
+            if gone && self.cursor.is_some() {
                 self.lost();
             }
             self.cursor = Some(Cursor::new(file, 0, None));

@@ -1,8 +1,9 @@
 //! A place in a file of a log, and the lines from there.
 
 use std::io::{self, Read};
+use std::path::Path;
 
-use crate::files::{LogFile, MAX_LINE};
+use crate::files::{self, LogFile, MAX_LINE};
 
 /// Bytes read at once.
 pub(crate) const CHUNK: usize = 256 << 10;
@@ -44,6 +45,14 @@ impl Cursor {
     /// Which file it is in.
     pub(crate) fn first(&self) -> i64 {
         self.file.first
+    }
+
+    /// The file that comes after its own; `None` while that one is written to. `true`: its own is gone, and perhaps others.
+    pub(crate) fn next(&self, path: &Path) -> io::Result<Option<(LogFile, bool)>> {
+        match self.file.is_current(path)? {
+            true => Ok(None),
+            false => files::after(path, Some(self.file.first)),
+        }
     }
 
     /// Where the first line begins that was not given out yet.
