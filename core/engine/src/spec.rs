@@ -279,9 +279,11 @@ fn mounts(
                 options: point.tmpfs.clone(),
             }),
             MountKind::Bind | MountKind::Volume | MountKind::Image => {
-                // What the engine keeps belongs to the container's root. A path of the host's keeps its owners, and a
+                // What the engine keeps belongs to the container's root. A path of the host's keeps its owners
+                // unless it is wished otherwise, and a
                 // file system of somebody else's may not be able to map them.
-                let idmapped = point.kind != MountKind::Bind && !source.starts_with(apart);
+                let kept = point.kind != MountKind::Bind && !source.starts_with(apart);
+                let idmapped = kept || point.is_idmapped();
                 input.mounts.push(MountInput {
                     idmapped,
                     ..bind(point, source)

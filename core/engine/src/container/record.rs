@@ -216,6 +216,14 @@ pub(crate) struct MountPoint {
     pub(crate) made: bool,
 }
 
+impl MountPoint {
+    /// Whether a path of the host is shown with the owners that the container's user namespace maps (`idmap`).
+    #[must_use]
+    pub(crate) fn is_idmapped(&self) -> bool {
+        self.kind == MountKind::Bind && self.mode.split(',').any(|word| word == "idmap")
+    }
+}
+
 /// All of a container. Immutable once published: a change makes a new one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {

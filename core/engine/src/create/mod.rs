@@ -80,6 +80,11 @@ impl Engine {
         self.check_wishes(&networks, &host_config)?;
         let (name, reserved) = self.take_name(name, &id)?;
         let (userns, _held) = self.choose_userns(&id, &host_config)?;
+        if userns.is_none() && wanted.iter().any(|w| w.point.is_idmapped()) {
+            return Err(EngineError::bad_request(
+                "invalid mode: idmap: the container has the host's users",
+            ));
+        }
         let record = Record {
             id: id.clone(),
             name,

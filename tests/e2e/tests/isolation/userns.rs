@@ -24,9 +24,12 @@ fn ranges_of_their_own() {
     let secret = engine.dir().join("secret");
     fs::write(&secret, "of the host's root").unwrap();
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let mapped = engine.dir().join("mapped");
+    fs::create_dir(&mapped).unwrap();
     let binds = format!(
-        r#""UsernsMode":"private","Binds":["data:/etc","{}:/secret"]"#,
-        secret.display()
+        r#""UsernsMode":"private","Binds":["data:/etc","{}:/secret","{}:/mapped:idmap"]"#,
+        secret.display(),
+        mapped.display()
     );
     start(&engine, "first", &binds);
     start(&engine, "second", r#""UsernsMode":"auto:size=2000""#);
@@ -34,7 +37,7 @@ fn ranges_of_their_own() {
     assert_eq!((a.1, b.1), (65_536, 2000));
     assert!(a.0 + a.1 <= b.0 || b.0 + b.1 <= a.0, "{a:?} {b:?}");
     let script = "stat -c '%n %u' / /bin/busybox /etc/passwd /etc/hosts /dev/null /secret; cat /secret; \
-                  echo made > /made && echo more >> /etc/passwd && echo x > /dev/null && echo wrote; \
+                  touch /mapped/file && echo made > /made && echo more >> /etc/passwd && echo x > /dev/null && echo wrote; \
                   ls /sys/class/net; grep -E 'Seccomp:|CapEff' /proc/self/status; mknod /x c 1 3; id -u";
     let seen = engine.docker(&["exec", "first", "sh", "-c", script]);
     for line in [
@@ -58,6 +61,7 @@ fn ranges_of_their_own() {
         .ok();
     let process = fs::metadata(format!("/proc/{pid}")).unwrap();
     assert_eq!(process.uid(), a.0);
+    assert_eq!(fs::metadata(mapped.join("file")).unwrap().uid(), 0);
     let volume = ["volume", "inspect", "-f", "{{.Mountpoint}}", "data"];
     let volume = engine.docker(&volume).ok();
     assert_eq!(fs::metadata(format!("{volume}/passwd")).unwrap().uid(), 0);
@@ -109,6 +113,12 @@ fn ranges_of_their_own() {
         &private(r#""PidMode":"host""#),
         400,
         "cannot share the host PID namespace",
+    );
+    refused(
+        &engine,
+        r#""Binds":["/tmp:/tmp:idmap"]"#,
+        400,
+        "invalid mode: idmap: the container has the host's users",
     );
     refused(
         &engine,

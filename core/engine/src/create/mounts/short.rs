@@ -16,6 +16,8 @@ struct Mode<'a> {
     propagation: Option<&'a str>,
     /// `copy`, `nocopy`.
     copy: Option<&'a str>,
+    /// `idmap`: owners as the container's user namespace maps them.
+    mapping: Option<&'a str>,
     /// Hints for other platforms.
     consistency: Option<&'a str>,
 }
@@ -33,6 +35,7 @@ impl<'a> Mode<'a> {
                 "z" | "Z" => &mut mode.label,
                 word if long::is_propagation(word) => &mut mode.propagation,
                 "copy" | "nocopy" => &mut mode.copy,
+                "idmap" => &mut mode.mapping,
                 "consistent" | "cached" | "delegated" => &mut mode.consistency,
                 _ => return None,
             };
@@ -63,6 +66,10 @@ pub(super) fn bind(text: &str, volume_driver: &str) -> Result<Wanted> {
     };
     let mode = Mode::parse(words).ok_or_else(|| invalid_mode(words))?;
     let is_path = source.starts_with('/');
+    if mode.mapping.is_some() && !is_path {
+        // Volumes are mapped anyway.
+        return Err(invalid_mode(words));
+    }
     let volume = (!volume_driver.is_empty() && !is_path) || mode.copy.is_some();
     let mount = Mount {
         kind: match is_path {
@@ -102,7 +109,9 @@ pub(super) fn volumes_from(text: &str) -> Result<(&str, bool)> {
     let (name, words) = text.split_once(':').unwrap_or((text, ""));
     match Mode::parse(words) {
         // Propagation and copying are those of the mounts themselves.
-        Some(mode) if mode.propagation.is_none() && mode.copy.is_none() => {
+        Some(mode)
+            if mode.propagation.is_none() && mode.copy.is_none() && mode.mapping.is_none() =>
+        {
             Ok((name, mode.access != Some("ro")))
         }
         _ => Err(invalid_mode(words)),
@@ -116,6 +125,16 @@ mod tests {
 
     fn point(text: &str) -> crate::container::record::MountPoint {
         bind(text, "").unwrap().point
+    }
+
+    #[test]
+    fn paths_may_be_mapped() {
+        assert!(point("/a:/b:ro,idmap").is_idmapped());
+        assert!(!point("/a:/b:ro").is_idmapped());
+        for bad in ["data:/b:idmap", "/a:/b:idmap,idmap"] {
+            assert!(bind(bad, "").is_err(), "{bad}");
+        }
+        assert!(volumes_from("other:idmap").is_err());
     }
 
     #[test]
