@@ -65,6 +65,23 @@ fn two_layers(driver: &Overlayfs) {
 }
 
 #[test]
+fn quotas_are_refused_in_dockers_words() {
+    let home = Home::new("quota");
+    let driver = home.open();
+    let request = Prepare {
+        key: "container".into(),
+        parent: None,
+        size: Some(10 << 30),
+    };
+    let error = driver.prepare(&CALL, request).unwrap_err();
+    assert_eq!(
+        error.message,
+        "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"
+    );
+    assert!(driver.list(&CALL, ()).unwrap().is_empty());
+}
+
+#[test]
 fn a_container_sees_its_layers_topmost_first() {
     let home = Home::new("plan");
     let driver = home.open();

@@ -2,7 +2,7 @@
 
 /// Go's name of a type, from Rust's.
 pub(super) fn go_name(rust: &str) -> String {
-    let inner = |prefix: &str| Some(rust.strip_prefix(prefix)?.strip_suffix('>')?);
+    let inner = |prefix: &str| rust.strip_prefix(prefix)?.strip_suffix('>');
     if let Some(item) = inner("alloc::vec::Vec<") {
         return format!("[]{}", go_name(item));
     }
