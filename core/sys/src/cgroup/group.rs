@@ -241,7 +241,7 @@ impl Group {
         }
         match if frozen { self.thaw() } else { Ok(()) } {
             // The last process ended and somebody removed the group meanwhile.
-            Err(e) if e.errno() == libc::ENOENT => Ok(()),
+            Err(e) if matches!(e.errno(), libc::ENOENT | libc::ENODEV) => Ok(()),
             done => done,
         }
     }
