@@ -121,6 +121,8 @@ pub(crate) fn unpack(stream: impl Read, target: &Target) -> Result<u64> {
     let mut archive = Archive::new(stream);
     let mut bytes = 0;
     let mut directories = Vec::new();
+    // Most entries are where the one before was.
+    let mut last: Option<(PathBuf, OwnedFd)> = None;
     for entry in archive.entries()? {
         let mut entry = entry?;
         let holes = sparse::of(&mut entry)?;
@@ -133,8 +135,14 @@ pub(crate) fn unpack(stream: impl Read, target: &Target) -> Result<u64> {
         };
         bytes += entry.size();
         let holes = holes.map(|holes| holes.size);
-        place(&root, &path, &mut entry, holes, target)
-            .with_context(|| path.display().to_string())?;
+        let context = || path.display().to_string();
+        let above = path.parent().unwrap_or(Path::new(""));
+        let parent = match last.take() {
+            Some((path, parent)) if path == above => parent,
+            _ => beneath(&root, above).with_context(context)?,
+        };
+        place(&root, &parent, &path, &mut entry, holes, target).with_context(context)?;
+        last = Some((above.to_owned(), parent));
         if entry.header().entry_type().is_dir() {
             directories.push((path, entry.header().mtime().unwrap_or(0)));
         }
@@ -196,32 +204,32 @@ fn times(seconds: u64) -> Timestamps {
 
 fn place(
     root: &OwnedFd,
+    parent: &OwnedFd,
     path: &Path,
     entry: &mut Entry<'_, impl Read>,
     holes: Option<u64>,
     target: &Target,
 ) -> Result<()> {
-    let parent = beneath(root, path.parent().unwrap_or(Path::new("")))?;
     let name = path.file_name().unwrap_or_default();
     let header = entry.header().clone();
     let mode = Mode::from_raw_mode(header.mode()? & 0o7777);
     match header.entry_type() {
-        EntryType::Directory => place_directory(&parent, name, mode)?,
+        EntryType::Directory => place_directory(parent, name, mode)?,
         EntryType::Symlink => {
             let link = entry.link_name()?.unwrap_or_default();
-            replace(&parent, name)?;
-            rustix::fs::symlinkat(&*link, &parent, name)?;
+            replace(parent, name)?;
+            rustix::fs::symlinkat(&*link, parent, name)?;
         }
         EntryType::Link => {
             let link = entry.link_name()?.unwrap_or_default();
             // It shares owner, mode and time with what it links to.
             return match rebased(&link, target.name.as_deref())? {
-                Some(source) => Ok(place_link(root, &source, &parent, name)?),
+                Some(source) => Ok(place_link(root, &source, parent, name)?),
                 None => Ok(()),
             };
         }
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            place_file(&parent, name, mode, entry, holes)?;
+            place_file(parent, name, mode, entry, holes)?;
         }
         // Devices, pipes and what else there may be are not for our file system.
         _ => return Ok(()),
@@ -232,7 +240,7 @@ fn place(
             Gid::from_raw(header.gid()? as u32),
         );
         rustix::fs::chownat(
-            &parent,
+            parent,
             name,
             Some(uid),
             Some(gid),
@@ -240,7 +248,7 @@ fn place(
         )?;
     }
     rustix::fs::utimensat(
-        &parent,
+        parent,
         name,
         &times(header.mtime()?),
         AtFlags::SYMLINK_NOFOLLOW,
@@ -285,9 +293,15 @@ fn place_file(
     content: &mut impl Read,
     holes: Option<u64>,
 ) -> Result<()> {
-    replace(parent, name)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::openat(parent, name, flags, mode)?);
+    let file = match rustix::fs::openat(parent, name, flags, mode) {
+        Err(Errno::EXIST) => {
+            replace(parent, name)?;
+            rustix::fs::openat(parent, name, flags, mode)?
+        }
+        file => file?,
+    };
+    let mut file = File::from(file);
     match holes {
         Some(size) => sparse::copy(content, &file, size)?,
         None => drop(io::copy(content, &mut file)?),

@@ -14,7 +14,7 @@ impl Engine {
     /// Storage drivers that cannot tell.
     pub async fn container_changes(&self, id: &str) -> Result<Option<Vec<FilesystemChange>>> {
         let container = self.find(id)?;
-        let (upper, lower) = self.layers(&container.record()).await?;
+        let (upper, lower) = self.upper_and_below(&container.record()).await?;
         let changes = blocking(move || gantry_image::changes(upper, lower, &GENERATED)).await?;
         let changes = changes.map_err(|e| EngineError::io("compare", &e))?;
         let told: Vec<_> = changes

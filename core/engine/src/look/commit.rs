@@ -79,7 +79,7 @@ impl Engine {
             .map(|repo| reference(&repo, query.tag.as_deref()))
             .transpose()?;
         let config = configuration(&record, config, &query.changes)?;
-        let (upper, lower) = self.layers(&record).await?;
+        let (upper, lower) = self.upper_and_below(&record).await?;
         let options = CommitOptions {
             parent: record.image.clone(),
             upper,

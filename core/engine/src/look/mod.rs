@@ -196,7 +196,7 @@ impl Engine {
     }
 
     /// The upper directory of a container's overlay, and the merged tree below it.
-    async fn layers(&self, record: &Record) -> Result<(OwnedFd, OwnedFd)> {
+    async fn upper_and_below(&self, record: &Record) -> Result<(OwnedFd, OwnedFd)> {
         let (images, driver, id) = (
             self.services.images.clone(),
             record.storage_driver.clone(),
