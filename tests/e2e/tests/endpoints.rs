@@ -147,7 +147,12 @@ fn links_of_the_default_network_follow() {
         assert!(env.lines().any(|l| l == line), "{line}: {env}");
     }
     docker(&engine, "stop -t 0 db").ok();
-    docker(&engine, "run -d --name between busybox sleep 600").ok();
+    // Addresses rest for a while before somebody else gets them.
+    eventually("another container has the address", 30, || {
+        let id = docker(&engine, "run -d busybox sleep 600").ok();
+        let shown = inspect(&engine, &id);
+        (shown["NetworkSettings"]["IPAddress"] == first.as_str()).then_some(())
+    });
     docker(&engine, "start db").ok();
     let second = ip();
     assert_ne!(first, second);

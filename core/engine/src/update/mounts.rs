@@ -1,9 +1,10 @@
 //! Mounts of a container, made and taken away while it runs or for its next start.
 
+mod fill;
 mod tree;
 mod wish;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::container::record::{MountKind, MountPoint, Record};
 use crate::create::mounts::Wanted;
 use crate::engine::blocking;
 use crate::{Engine, EngineError, Result};
-use tree::{in_words, shift, take_away, tree_of};
+use tree::{in_words, take_away, tree_of};
 use wish::{forget, no_image_mounts, to_add, to_remove};
 
 /// What was done to the mounts of a container, in order.
@@ -137,11 +138,8 @@ impl Engine {
         let source = match point.kind {
             MountKind::Bind => crate::life::bind_source(point)?,
             MountKind::Volume => {
-                let source = self.volume_source(record, point).await?;
-                if !source.starts_with(self.volume_mounts(&record.id)) {
-                    self.fill_running(space, point, &source).await?;
-                }
-                source
+                self.fill_running(record, space, point).await?;
+                self.volume_source(record, point).await?
             }
             MountKind::Tmpfs => PathBuf::new(),
             MountKind::Image => return Err(no_image_mounts()),
@@ -154,35 +152,6 @@ impl Engine {
             attach().map_err(|error| in_words(&point, &source, error))
         })
         .await?
-    }
-
-    /// Copies what the container has at the volume's place into the volume, when that is empty.
-    async fn fill_running(
-        &self,
-        space: &Arc<MountSpace>,
-        point: &MountPoint,
-        source: &Path,
-    ) -> Result<()> {
-        if point.no_copy || !point.subpath.is_empty() {
-            return Ok(());
-        }
-        let (space, source) = (space.clone(), source.to_owned());
-        let destination = point.destination.clone();
-        let filled = blocking(move || {
-            let volume = mount::tree(&source, false)?;
-            shift(&space, &volume, false)?;
-            let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
-            let volume = gantry_sys::inroot::open(
-                &volume,
-                Path::new("."),
-                flags,
-                rustix::fs::Mode::empty(),
-            )?;
-            gantry_volume::copy_up(space.root(), &destination, volume.as_fd())
-        })
-        .await?;
-        let name = point.name.clone();
-        filled.map_err(|source| gantry_volume::VolumeError::Copy { name, source }.into())
     }
 }
 

@@ -53,13 +53,13 @@ pub(super) fn tree_of(
     }
     // As at a start: a path of the host's keeps its owners, and so does a file system of its own.
     if point.kind == MountKind::Volume && !source.starts_with(apart) {
-        shift(space, &tree, true)?;
+        shift(space, &tree)?;
     }
     Ok(tree)
 }
 
 /// Shows files to a container with a user namespace of its own as that says.
-pub(super) fn shift(space: &MountSpace, tree: &OwnedFd, below: bool) -> std::io::Result<()> {
+fn shift(space: &MountSpace, tree: &OwnedFd) -> std::io::Result<()> {
     let Some(users) = space.users() else {
         return Ok(());
     };
@@ -67,7 +67,7 @@ pub(super) fn shift(space: &MountSpace, tree: &OwnedFd, below: bool) -> std::io:
         users: Some(users),
         ..Attributes::default()
     };
-    mount::set_attributes(tree, below, &attributes)
+    mount::set_attributes(tree, true, &attributes)
 }
 
 /// Docker's `noexec,nosuid,nodev`, each undone by its opposite.
