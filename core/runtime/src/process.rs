@@ -281,11 +281,11 @@ impl Process {
         }
         self.with_group(move |group| group.update(&limits)).await
     }
-    /// Watches for its memory running out.
+    /// Watches for its memory running out; the descriptor is readable when there may be news.
     ///
     /// # Errors
     /// Errors of the cgroup file system.
-    pub async fn watch_oom(&self) -> Result<OomWatch, RuntimeError> {
+    pub async fn watch_oom(&self) -> Result<(OomWatch, OwnedFd), RuntimeError> {
         self.with_group(|group| group.watch_oom()).await
     }
     /// What the kernel accounts to the container.

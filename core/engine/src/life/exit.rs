@@ -126,6 +126,8 @@ impl Engine {
     ) {
         let delay = container.record().state.backoff.left(Timestamp::now());
         let (engine, waiting) = (self.clone(), container.clone());
+        // Held until the handle is there: what the task starts puts its own in its place.
+        let mut live = container.live.lock();
         let task = tokio::spawn(async move {
             ready.await;
             tokio::time::sleep(delay).await;
@@ -139,7 +141,7 @@ impl Engine {
                 drop(tried);
             });
         });
-        container.live.lock().background = Some(task.abort_handle());
+        live.background = Some(task.abort_handle());
     }
 
     /// The policy's start; what fails is tried again for as long as the policy wants. The container's turn is held.

@@ -1,6 +1,5 @@
 //! Memory that runs out while a container goes on: told at once, as dockerd does, not only with the end.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use gantry_runtime::Process;
@@ -18,9 +17,9 @@ impl Engine {
         let (engine, container, process) = (self.clone(), container.clone(), process.clone());
         tokio::spawn(async move {
             let watch = process.watch_oom().await.map_err(|e| e.to_string());
-            let watch = watch.and_then(|watch| {
-                let news = watch.as_fd().try_clone_to_owned().and_then(pollable);
-                Ok((watch, news.map_err(|e| e.to_string())?))
+            let watch = watch.and_then(|(watch, news)| {
+                let news = pollable(news).map_err(|e| e.to_string())?;
+                Ok((watch, news))
             });
             let (mut watch, news) = match watch {
                 Ok(watch) => watch,
@@ -38,7 +37,7 @@ impl Engine {
                         };
                         // Before it is read: what comes meanwhile makes it ready again.
                         ready.clear_ready();
-                        if watch.happened() && !engine.note_oom(&container, &process) {
+                        if watch.happened(news.get_ref()) && !engine.note_oom(&container, &process) {
                             return;
                         }
                     }

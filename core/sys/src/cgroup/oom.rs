@@ -1,6 +1,6 @@
 //! Being told that memory has run out in a group, while it happens.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::event::EventfdFlags;
@@ -11,26 +11,19 @@ use super::files::CgroupError;
 use super::group::no_controller;
 use super::{Group, files};
 
-/// A watch over one group. Its descriptor is readable when there may be news; it does not block.
+/// A watch over one group.
 #[derive(Debug)]
 pub struct OomWatch {
-    news: OwnedFd,
     group: Group,
     kills: u64,
 }
 
-impl AsFd for OomWatch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.news.as_fd()
-    }
-}
-
 impl OomWatch {
-    /// Takes the news in; whether memory has run out since it was last asked.
-    pub fn happened(&mut self) -> bool {
+    /// Takes the news in from the watch's descriptor; whether memory has run out since it was last asked.
+    pub fn happened(&mut self, news: impl AsFd) -> bool {
         let mut buffer = [0; 4096];
         let mut told = false;
-        while matches!(rustix::io::read(&self.news, &mut buffer), Ok(read) if read > 0) {
+        while matches!(rustix::io::read(&news, &mut buffer), Ok(read) if read > 0) {
             told = true;
         }
         let kills = self.group.oom_kills();
@@ -46,21 +39,21 @@ impl OomWatch {
 
 impl Group {
     /// Watches for its memory running out (cgroups(7): `cgroup.event_control` of version 1, changes of `memory.events` of
-    /// version 2).
+    /// version 2). The descriptor, which does not block, is readable when there may be news.
     ///
     /// # Errors
     /// Where there is no memory controller, or the group is gone.
-    pub fn watch_oom(&self) -> Result<OomWatch, CgroupError> {
+    pub fn watch_oom(&self) -> Result<(OomWatch, OwnedFd), CgroupError> {
         let dir = self.memory_dir().ok_or_else(|| no_controller("memory"))?;
         let news = match self.v2_dir() {
             Some(_) => changes(&dir.join("memory.events"))?,
             None => notices(&dir)?,
         };
-        Ok(OomWatch {
-            news,
+        let watch = OomWatch {
             group: self.clone(),
             kills: self.oom_kills(),
-        })
+        };
+        Ok((watch, news))
     }
 }
 

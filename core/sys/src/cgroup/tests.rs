@@ -267,13 +267,13 @@ fn a_group_in_use_here_is_updated_wholly_or_not_at_all() {
 fn memory_that_runs_out_is_told() {
     let fake = Fake::new(V2_ROOT, "0::/\n");
     fake.put("g/c1/memory.events", "max 0\noom_kill 0\n");
-    let mut watch = fake.group("g/c1").watch_oom().unwrap();
-    assert!(!watch.happened());
+    let (mut watch, news) = fake.group("g/c1").watch_oom().unwrap();
+    assert!(!watch.happened(&news));
     fake.put("g/c1/memory.events", "max 7\noom_kill 0\n");
-    assert!(!watch.happened());
+    assert!(!watch.happened(&news));
     fake.put("g/c1/memory.events", "max 8\noom_kill 1\n");
-    assert!(watch.happened());
-    assert!(!watch.happened());
+    assert!(watch.happened(&news));
+    assert!(!watch.happened(&news));
 
     let Some(own) = Own::new("oom").filter(|own| own.0.v2_dir().is_none()) else {
         return;
@@ -284,8 +284,8 @@ fn memory_that_runs_out_is_told() {
         ..Limits::default()
     };
     own.0.apply(&limit).unwrap();
-    let mut watch = own.0.watch_oom().unwrap();
-    assert!(!watch.happened());
+    let (mut watch, news) = own.0.watch_oom().unwrap();
+    assert!(!watch.happened(&news));
     // It waits for its place in the group before it takes memory.
     let mut eater = Command::new("sh")
         .args(["-c", "read go; head -c 50000000 /dev/zero | tail -n 1"])
@@ -296,7 +296,7 @@ fn memory_that_runs_out_is_told() {
     join(&own.0, eater.id());
     drop(eater.stdin.take());
     eater.wait().unwrap();
-    assert!(watch.happened());
+    assert!(watch.happened(&news));
     assert!(own.0.oom_kills() > 0);
 }
 

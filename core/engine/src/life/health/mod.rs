@@ -59,9 +59,12 @@ impl Engine {
                 let up = Timestamp::now().since(state.started_at);
                 tokio::time::sleep(schedule.pause(up, status)).await;
                 let result = engine.probe(&target, &process, schedule.timeout).await;
-                engine
+                if !engine
                     .note_health(&target, &process, &schedule, result)
-                    .await;
+                    .await
+                {
+                    return;
+                }
             }
         });
         container.live.lock().background = Some(task.abort_handle());
@@ -90,18 +93,19 @@ impl Engine {
         }
     }
 
-    /// Notes a result. Runs with the container's turn, so that it never undoes what another step writes.
+    /// Notes a result, with the container's turn, so that it never undoes what another step writes. Whether the container
+    /// still runs.
     async fn note_health(
         &self,
         container: &Arc<Container>,
         process: &Arc<Process>,
         schedule: &Schedule,
         result: HealthResult,
-    ) {
+    ) -> bool {
         let _turn = container.queue.lock().await;
         let current = container.process();
         if !current.is_some_and(|current| Arc::ptr_eq(&current, process)) {
-            return;
+            return false;
         }
         let mut changed = None;
         let record = container.update(|record| {
@@ -117,13 +121,14 @@ impl Engine {
             tracing::warn!(container = %record.id, %error, "cannot write a container's state");
         }
         let Some(status) = changed else {
-            return;
+            return true;
         };
         self.tell(&record, &format!("health_status: {}", status.as_str()));
         let ends = record.host_config.restart_policy.unhealthy == Some(true);
         if ends && status == HealthStatus::Unhealthy {
             self.end_unhealthy(container, process);
         }
+        true
     }
 
     /// Bad health ends the run; what follows is the restart policy's. The end needs the container's turn, which the caller
