@@ -92,11 +92,7 @@ fn container_defaults(config: &Config, engine: &mut EngineConfig) -> anyhow::Res
     engine.no_new_privileges = config.no_new_privileges;
     engine.seccomp = seccomp(config)?;
     engine.userns = userns(config, Path::new("/etc"))?;
-    if !config.cdi_spec_dirs.is_empty() {
-        // An empty word is how dockerd is told not to look anywhere.
-        let dirs = config.cdi_spec_dirs.iter().filter(|dir| !dir.is_empty());
-        engine.cdi_spec_dirs = dirs.map(PathBuf::from).collect();
-    }
+    engine.cdi_spec_dirs = cdi_dirs(config).unwrap_or(engine.cdi_spec_dirs.clone());
     Ok(())
 }
 
@@ -137,6 +133,20 @@ fn seccomp(config: &Config) -> anyhow::Result<SeccompDefault> {
                 .with_context(|| format!("opening seccomp profile ({path}) failed"))?,
         ),
     })
+}
+
+/// Where CDI specifications are looked for; `None`: where the engine does by itself. An empty directory name, or the
+/// feature `cdi` switched off, is how dockerd is told not to look anywhere.
+fn cdi_dirs(config: &Config) -> Option<Vec<PathBuf>> {
+    let off = config.features.get("cdi").is_some_and(|on| match on {
+        serde_json::Value::Bool(on) => !on,
+        word => word.as_str() == Some("false"),
+    });
+    if off {
+        return Some(Vec::new());
+    }
+    let dirs = config.cdi_spec_dirs.iter().filter(|dir| !dir.is_empty());
+    (!config.cdi_spec_dirs.is_empty()).then(|| dirs.map(PathBuf::from).collect())
 }
 
 fn userns(config: &Config, etc: &Path) -> anyhow::Result<UsernsConfig> {
@@ -278,6 +288,26 @@ mod tests {
         assert_eq!(chosen(&both).unwrap().as_deref(), Some("overlayfs"));
         assert!(chosen(&config("native", storage("overlayfs"))).is_err());
         assert_eq!(chosen(&config("", serde_json::Value::Null)).unwrap(), None);
+    }
+
+    #[test]
+    fn devices_by_name_can_be_switched_off() {
+        let config = |dirs: &[&str], features: serde_json::Value| Config {
+            cdi_spec_dirs: dirs.iter().map(|&d| d.to_owned()).collect(),
+            features: serde_json::from_value(features).unwrap(),
+            ..Config::default()
+        };
+        let none = serde_json::json!({});
+        assert_eq!(cdi_dirs(&config(&[], none.clone())), None);
+        assert_eq!(cdi_dirs(&config(&[""], none.clone())), Some(Vec::new()));
+        assert_eq!(
+            cdi_dirs(&config(&["/a"], none)),
+            Some(vec![PathBuf::from("/a")])
+        );
+        for off in [serde_json::json!(false), serde_json::json!("false")] {
+            let features = serde_json::json!({ "cdi": off });
+            assert_eq!(cdi_dirs(&config(&["/a"], features)), Some(Vec::new()));
+        }
     }
 
     #[test]
