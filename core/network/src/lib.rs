@@ -3,12 +3,13 @@
 //! [`NetworkService`] is what the engine holds. A *sandbox* is a container's network namespace with its generated
 //! `hosts`, `resolv.conf` and `hostname` files; an *endpoint* is its attachment to one network. A driver makes the
 //! links, born inside the sandbox; everything else is done here: addresses and routes from the driver's plan, the
-//! built-in IPAM, leases of host ports, names handed to `gantry-netd`, and one nftables table per engine.
+//! built-in IPAM, leases of host ports, names handed to `gantry-netd`, and the nftables tables of the engine: one for all,
+//! and two for sandboxes with egress lists.
 //!
 //! Invariants:
 //! - A network is durable when [`NetworkService::create`] returns; sandboxes, endpoints and leases are stamped with the
 //!   boot and survive the daemon, not a power cut.
-//! - Everything made outside the two roots (links, the nftables table) carries the engine's tag.
+//! - Everything made outside the two roots (links, nftables tables) carries the engine's tag.
 //! - [`NetworkService::release`] and [`NetworkService::restore`] are idempotent: what they find gone is no error.
 //! - No lock is held while a driver or another process is being waited for, but that of the one network or sandbox.
 //!

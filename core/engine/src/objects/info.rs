@@ -19,7 +19,10 @@ impl Engine {
                 volume: self.driver_names(Kind::Volume),
                 network: self.driver_names(Kind::Network),
                 authorization: None,
-                log: gantry_logs::DRIVERS.iter().map(|d| (*d).to_owned()).collect(),
+                log: gantry_logs::DRIVERS
+                    .iter()
+                    .map(|d| (*d).to_owned())
+                    .collect(),
             },
             index_server_address: "https://index.docker.io/v1/".into(),
             firewall_backend: Some(FirewallInfo {

@@ -164,10 +164,9 @@ impl Engine {
         let credentials = credentials(auth.unwrap_or_default())?;
         let (images, term) = (self.services.images.clone(), term.to_owned());
         let filters = super::images::decoded(filters);
-        let found = crate::engine::blocking(move || {
-            images.search(&term, limit, &filters, &credentials)
-        })
-        .await??;
+        let found =
+            crate::engine::blocking(move || images.search(&term, limit, &filters, &credentials))
+                .await??;
         let result = |found: gantry_driver_api::registry::SearchResult| wire::ImageSearchResult {
             name: found.name,
             description: found.description,
