@@ -77,7 +77,12 @@ fn split(term: &str) -> Result<(String, String)> {
     }
     let (domain, rest) = match term.split_once('/') {
         Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
-        _ => return Ok((DEFAULT_DOMAIN.into(), term.strip_prefix("library/").unwrap_or(term).into())),
+        _ => {
+            return Ok((
+                DEFAULT_DOMAIN.into(),
+                term.strip_prefix("library/").unwrap_or(term).into(),
+            ));
+        }
     };
     // Whatever else a registry is called is refused where references are read.
     Reference::parse(&format!("{domain}/x"))?;
@@ -91,7 +96,9 @@ fn split(term: &str) -> Result<(String, String)> {
 }
 
 /// What the filters say of a result.
-fn accept(filters: &BTreeMap<String, Vec<String>>) -> Result<impl Fn(&SearchResult) -> bool + use<>> {
+fn accept(
+    filters: &BTreeMap<String, Vec<String>>,
+) -> Result<impl Fn(&SearchResult) -> bool + use<>> {
     let (mut official, mut automated, mut stars) = (None, None, 0);
     for (name, values) in filters {
         let invalid = |value: &str| Error::Invalid(format!("invalid filter '{name}={value}'"));

@@ -135,7 +135,12 @@ fn prepare(shared: &Shared, request: CreateRequest) -> Result<Prepared, RuntimeE
             launch.cgroup = places(&group);
             launch.oom_score_adj = own.oom_score_adj;
             launch.hooks = std::mem::take(&mut own.hooks);
-            limits::warn(&request.id, &own.plan.process, own.oom_score_adj, &config.host);
+            limits::warn(
+                &request.id,
+                &own.plan.process,
+                own.oom_score_adj,
+                &config.host,
+            );
             let bundle = match launch.hooks == Hooks::default() {
                 true => None,
                 false => Some(for_hooks(&request.spec, &dir, &mut launch, &mut own)?),

@@ -61,7 +61,9 @@ impl Seccomp {
     }
     fn arch(&self) -> Result<Arch, SpecError> {
         self.arch.ok_or_else(|| {
-            SpecError::Seccomp("seccomp: no system call tables for this machine's architecture".into())
+            SpecError::Seccomp(
+                "seccomp: no system call tables for this machine's architecture".into(),
+            )
         })
     }
     /// The OCI form of a profile (`None`: Docker's default) for a container with those capabilities; `None` for a profile

@@ -30,11 +30,7 @@ async fn execs_join_it_filtered_and_without_the_hosts_rights() {
     let map: Vec<&str> = lines[0].split_whitespace().collect();
     assert_eq!(map, ["0", "3000000", "65536"]);
     assert_eq!(lines[1..3], ["0", "1"]);
-    for line in [
-        "NoNewPrivs:\t0",
-        "Seccomp:\t2",
-        "CapEff:\t00000000a80425fb",
-    ] {
+    for line in ["NoNewPrivs:\t0", "Seccomp:\t2", "CapEff:\t00000000a80425fb"] {
         assert!(lines.contains(&line), "{line}: {out}");
     }
     let upper = bed.dir.path().join(input.id.short()).join("upper/made");

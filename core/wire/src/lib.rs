@@ -42,8 +42,8 @@ pub use event::{EventActor, EventMessage};
 pub use exec::{ExecCreateRequest, ExecInspect, ExecStartRequest, IdReply, ProcessConfig};
 pub use filters::{FilterError, Filters};
 pub use image::{
-    Descriptor, DriverData, HistoryItem, ImageSearchResult, ImageConfig, ImageDeleteItem, ImageInspect, ImageMetadata,
-    ImagePlatform, ImageSummary, RootFs,
+    Descriptor, DriverData, HistoryItem, ImageConfig, ImageDeleteItem, ImageInspect, ImageMetadata,
+    ImagePlatform, ImageSearchResult, ImageSummary, RootFs,
 };
 pub use network::{
     ConfigReference, Ipam, IpamConfig, Network, NetworkConnectRequest, NetworkContainer,

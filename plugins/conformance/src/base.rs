@@ -56,10 +56,21 @@ pub(crate) fn verify(subject: &Subject, report: &mut Report) {
 
 fn capabilities(subject: &Subject) -> Result<(), Problem> {
     // Any optional method understands this, and finds nothing of that name.
+    let endpoint = serde_json::json!({"domain": "127.0.0.1:1", "url": "http://127.0.0.1:1"});
     let request = serde_json::json!({
         "name": "verify-absent",
-        "endpoint": {"domain": "127.0.0.1:1", "url": "http://127.0.0.1:1"},
+        "endpoint": endpoint,
         "repository": "verify/absent",
+        "at": {"endpoint": endpoint, "repository": "verify/absent"},
+        "reference": "absent",
+        "digest": format!("sha256:{}", "0".repeat(64)),
+        "location": "http://127.0.0.1:1/absent",
+        "offset": 0,
+        "size": 0,
+        "media_type": "application/vnd.oci.image.manifest.v1+json",
+        "bytes": [],
+        "term": "verify-absent",
+        "limit": 1,
     });
     let mut bytes = Vec::new();
     encode(&request, &mut bytes)?;

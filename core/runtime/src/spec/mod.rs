@@ -16,12 +16,12 @@ mod tests;
 use oci_spec::runtime::Spec;
 
 pub(crate) use build::{Context, build};
-pub use sysctl::check as check_sysctl;
 pub use build::{default_masked_paths, default_readonly_paths};
 pub use input::{
     BlkioDevice, DeviceInput, MountInput, NamespaceMode, Namespaces, Propagation, Resources,
     SeccompChoice, ShmInput, SpecInput, TmpfsInput, Ulimit,
 };
+pub use sysctl::check as check_sysctl;
 pub use users::user_ids;
 
 /// What a container is made from: an OCI specification, and its user as it was named.
