@@ -14,7 +14,8 @@
 //! Under the exec-root: `state/<id>.<number>.json`, `events/<number>` with events that are not in the log yet, and
 //! `volumes/<id>/<name>` where volumes are mounted that are no directories.
 //!
-//! It speaks no HTTP, performs no mounts and parents no process.
+//! It speaks no HTTP, parents no process, and mounts nothing that others see: looking into a container that does not run takes a
+//! private tree that only descriptors hold.
 
 mod attach;
 mod config;

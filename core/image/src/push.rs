@@ -9,8 +9,7 @@ mod document;
 use std::sync::atomic::AtomicBool;
 
 use gantry_driver_api::registry::{Endpoint, GetManifest, PutManifest, Repository, StatBlob};
-use gantry_driver_api::{Call, DriverError, ErrorCode, Kind, Registry};
-use gantry_model::reference::DEFAULT_DOMAIN;
+use gantry_driver_api::{Call, DriverError, DriverResult, ErrorCode, Kind, Registry};
 use gantry_model::{Digest, ImageId, Reference};
 use gantry_store::Batch;
 
@@ -96,15 +95,10 @@ fn endpoint(
     options: &PushOptions,
     document: &Document,
 ) -> Result<Repository> {
-    let mut endpoints = shared.endpoints(tag.domain(), &options.credentials);
-    if tag.domain() == DEFAULT_DOMAIN {
-        // Mirrors are for reading.
-        endpoints.drain(..endpoints.len() - 1);
-    }
-    let mut last = DriverError::internal("no registry to ask");
-    for endpoint in endpoints {
+    let endpoints = shared.own_endpoints(tag.domain(), &options.credentials);
+    let found = shared.ask(endpoints, |endpoint| {
         let at = Repository {
-            endpoint,
+            endpoint: endpoint.clone(),
             repository: tag.path().into(),
         };
         let request = StatBlob {
@@ -112,15 +106,11 @@ fn endpoint(
             digest: document.config.digest.to_string(),
         };
         match registry.stat_blob(&Call::new("push"), request) {
-            Err(error) if retry::is_transient(&error) => last = error,
-            Err(error) if error.code != ErrorCode::NotFound => return Err(refused(error)),
-            _ => {
-                shared.answered(&at.endpoint);
-                return Ok(at);
-            }
+            Err(error) if error.code != ErrorCode::NotFound => Err(error),
+            _ => Ok(at),
         }
-    }
-    Err(refused(last))
+    });
+    found.map_err(refused)
 }
 
 /// The registry's answer in the words that clients match on.
@@ -186,26 +176,18 @@ impl Pusher<'_> {
     }
 
     /// Tries again what may pass.
-    fn persist<T>(
-        &self,
-        mut attempt: impl FnMut() -> gantry_driver_api::DriverResult<T>,
-    ) -> Result<T> {
+    fn persist<T>(&self, attempt: impl FnMut() -> DriverResult<T>) -> Result<T> {
         let settings = self.shared.settings();
-        let mut failures = 0;
-        loop {
-            let error = match attempt() {
-                Ok(done) => return Ok(done),
-                Err(error) => error,
-            };
-            failures += 1;
-            if !retry::is_transient(&error) || failures >= settings.max_attempts {
-                return Err(refused(error));
-            }
-            if self.gone() {
-                return Err(Error::Cancelled);
-            }
-            std::thread::sleep(retry::wait(failures, settings.retry_base, &error));
-        }
+        let done = retry::persist(
+            settings.max_attempts,
+            settings.retry_base,
+            || self.gone(),
+            attempt,
+        );
+        done.map_err(|error| match retry::is_transient(&error) && self.gone() {
+            true => Error::Cancelled,
+            false => refused(error),
+        })
     }
 
     fn gone(&self) -> bool {

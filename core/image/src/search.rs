@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use gantry_driver_api::registry::{Credentials, Search, SearchResult};
-use gantry_driver_api::{Call, DriverError, Kind};
+use gantry_driver_api::{Call, Kind};
 use gantry_model::Reference;
 use gantry_model::reference::DEFAULT_DOMAIN;
 
-use crate::pull::retry;
 use crate::service::Shared;
 use crate::{Error, Result};
 
@@ -36,36 +35,21 @@ pub(crate) fn search(
     let registry = shared
         .drivers
         .registry(&shared.drivers.default_name(Kind::Registry))?;
-    let mut endpoints = shared.endpoints(&domain, credentials);
+    let mut endpoints = shared.own_endpoints(&domain, credentials);
     if domain == DEFAULT_DOMAIN {
-        // Mirrors have no index.
-        endpoints.drain(..endpoints.len() - 1);
         for endpoint in &mut endpoints {
             endpoint.url = HUB_INDEX.into();
         }
     }
-    let mut last = DriverError::internal("no registry to ask");
-    for endpoint in endpoints {
+    let reply = shared.ask(endpoints, |endpoint| {
         let request = Search {
             endpoint: endpoint.clone(),
             term: term.clone(),
             limit: u32::try_from(limit).unwrap_or_default(),
         };
-        match registry.search(&Call::new("search"), request) {
-            Ok(reply) => {
-                shared.answered(&endpoint);
-                return Ok(reply.results.into_iter().filter(accept).collect());
-            }
-            Err(error) => {
-                let decided = !retry::is_transient(&error);
-                last = error;
-                if decided {
-                    break;
-                }
-            }
-        }
-    }
-    Err(last.into())
+        registry.search(&Call::new("search"), request)
+    });
+    Ok(reply?.results.into_iter().filter(accept).collect())
 }
 
 /// The registry that a term names before its first slash, if any, and what to ask it.

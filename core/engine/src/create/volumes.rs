@@ -98,6 +98,7 @@ impl Engine {
                 return Ok(());
             };
             let volume = open_directory(directory)?;
+            // Before the image is mounted for nothing.
             if !gantry_volume::is_empty(volume.as_fd())? {
                 return Ok(());
             }

@@ -10,6 +10,8 @@ use gantry_sys::inroot;
 use gantry_wire::PathStat;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
+use crate::create::mounts::clean;
+
 /// How many links are followed before it is taken for a circle, as the kernel does.
 const MAX_LINKS: usize = 40;
 
@@ -68,21 +70,6 @@ impl Asked {
             },
         })
     }
-}
-
-/// Go's `filepath.Join("/", text)`.
-fn clean(text: &str) -> String {
-    let mut parts = Vec::new();
-    for part in text.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 /// Where a path leads when all links are followed within the root; what is missing at its end is kept as it is. This is

@@ -4,9 +4,11 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use gantry_driver_api::registry::{Credentials, Endpoint};
+use gantry_driver_api::{DriverError, DriverResult};
 use gantry_model::reference::DEFAULT_DOMAIN;
 use ipnet::IpNet;
 
+use super::retry;
 use crate::Settings;
 use crate::service::Shared;
 
@@ -61,6 +63,35 @@ impl Shared {
             endpoints.reverse();
         }
         endpoints
+    }
+
+    /// The servers of `domain` without its mirrors, which only hold copies.
+    pub(crate) fn own_endpoints(&self, domain: &str, credentials: &Credentials) -> Vec<Endpoint> {
+        let mut endpoints = self.endpoints(domain, credentials);
+        if domain == DEFAULT_DOMAIN {
+            endpoints.drain(..endpoints.len() - 1);
+        }
+        endpoints
+    }
+
+    /// Asks one server after the other until one that can be reached has decided.
+    pub(crate) fn ask<T>(
+        &self,
+        endpoints: impl IntoIterator<Item = Endpoint>,
+        mut question: impl FnMut(&Endpoint) -> DriverResult<T>,
+    ) -> DriverResult<T> {
+        let mut last = DriverError::internal("no registry to ask");
+        for endpoint in endpoints {
+            match question(&endpoint) {
+                Ok(answer) => {
+                    self.answered(&endpoint);
+                    return Ok(answer);
+                }
+                Err(error) if retry::is_transient(&error) => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
     }
 
     /// Remembers that `domain` answers on plain HTTP, so that the next request does not try TLS first.

@@ -1,9 +1,8 @@
 //! Checking credentials.
 
 use gantry_driver_api::registry::{AuthReply, Credentials};
-use gantry_driver_api::{Call, DriverError, Kind};
+use gantry_driver_api::{Call, Kind};
 
-use super::retry;
 use crate::Result;
 use crate::service::Shared;
 
@@ -16,25 +15,13 @@ pub(crate) fn authenticate(
     let registry = shared
         .drivers
         .registry(&shared.drivers.default_name(Kind::Registry))?;
-    let mut last = DriverError::internal("no registry to ask");
-    for endpoint in shared.endpoints(domain, credentials) {
-        // Mirrors are asked without credentials, so they cannot check any.
-        if endpoint.credentials != *credentials {
-            continue;
-        }
-        match registry.authenticate(&Call::new("login"), endpoint.clone()) {
-            Ok(reply) => {
-                shared.answered(&endpoint);
-                return Ok(reply);
-            }
-            Err(error) => {
-                let decided = !retry::is_transient(&error);
-                last = error;
-                if decided {
-                    break;
-                }
-            }
-        }
-    }
-    Err(last.into())
+    // Mirrors are asked without credentials, so they cannot check any.
+    let endpoints = shared
+        .endpoints(domain, credentials)
+        .into_iter()
+        .filter(|endpoint| endpoint.credentials == *credentials);
+    let reply = shared.ask(endpoints, |endpoint| {
+        registry.authenticate(&Call::new("login"), endpoint.clone())
+    });
+    Ok(reply?)
 }

@@ -2,7 +2,7 @@
 
 use gantry_content::Hasher;
 use gantry_driver_api::registry::{Endpoint, GetManifest, ManifestReply, Repository};
-use gantry_driver_api::{Call, DriverError, DriverResult, ErrorCode, Registry};
+use gantry_driver_api::{Call, DriverError, ErrorCode, Registry};
 use gantry_model::{Digest, Reference};
 
 use super::retry;
@@ -43,7 +43,9 @@ impl Resolver<'_> {
             // Where the same server may be asked on another scheme, that is the next attempt.
             let next = self.endpoints.get(at + 1);
             let other_scheme = next.is_some_and(|next| host(next) == host(&endpoint));
-            match self.persist(if other_scheme { 1 } else { ATTEMPTS }, fetch) {
+            let attempts = if other_scheme { 1 } else { ATTEMPTS };
+            let base = self.shared.settings().retry_base;
+            match retry::persist(attempts, base, || self.progress.cancelled(), fetch) {
                 Ok(reply) => {
                     let digest = verify(&reply, reference)?;
                     self.shared.answered(&endpoint);
@@ -74,30 +76,6 @@ impl Resolver<'_> {
                 repository: self.reference.path().into(),
             },
             reference: reference.into(),
-        }
-    }
-
-    /// Tries again what may pass.
-    fn persist(
-        &self,
-        attempts: u32,
-        mut fetch: impl FnMut() -> DriverResult<ManifestReply>,
-    ) -> DriverResult<ManifestReply> {
-        let mut attempt = 1;
-        loop {
-            let error = match fetch() {
-                Ok(reply) => return Ok(reply),
-                Err(error) => error,
-            };
-            if !retry::is_transient(&error) || attempt >= attempts || self.progress.cancelled() {
-                return Err(error);
-            }
-            std::thread::sleep(retry::wait(
-                attempt,
-                self.shared.settings().retry_base,
-                &error,
-            ));
-            attempt += 1;
         }
     }
 }

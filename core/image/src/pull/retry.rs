@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gantry_driver_api::{DriverError, ErrorCode};
+use gantry_driver_api::{DriverError, DriverResult, ErrorCode};
 
 /// The longest wait between two attempts, whatever the server wishes.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -16,6 +16,27 @@ pub(crate) fn is_transient(error: &DriverError) -> bool {
             | ErrorCode::DeadlineExceeded
             | ErrorCode::Panicked
     )
+}
+
+/// Makes up to `attempts` attempts at what may pass, waiting from `base` on between them, until it is `unwanted`. Blocks.
+pub(crate) fn persist<T>(
+    attempts: u32,
+    base: Duration,
+    unwanted: impl Fn() -> bool,
+    mut attempt: impl FnMut() -> DriverResult<T>,
+) -> DriverResult<T> {
+    let mut failures = 0;
+    loop {
+        let error = match attempt() {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        failures += 1;
+        if !is_transient(&error) || failures >= attempts || unwanted() {
+            return Err(error);
+        }
+        std::thread::sleep(wait(failures, base, &error));
+    }
 }
 
 /// How long to wait before attempt number `attempt` (the second is 1): `base` doubled each time, between half and all

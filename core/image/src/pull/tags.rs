@@ -1,11 +1,10 @@
 //! Pulling every tag of a repository.
 
 use gantry_driver_api::registry::Repository;
-use gantry_driver_api::{Call, DriverError, Kind};
+use gantry_driver_api::{Call, Kind};
 use gantry_model::Reference;
 
 use super::resolve::translate;
-use super::retry;
 use crate::service::Shared;
 use crate::{Error, Progress, PullOptions, Pulled, Result};
 
@@ -34,25 +33,16 @@ fn tags(shared: &Shared, repository: &Reference, options: &PullOptions) -> Resul
     let registry = shared
         .drivers
         .registry(&shared.drivers.default_name(Kind::Registry))?;
-    let mut last = DriverError::internal("no registry to ask");
-    for endpoint in shared.endpoints(repository.domain(), &options.credentials) {
+    let endpoints = shared.endpoints(repository.domain(), &options.credentials);
+    let reply = shared.ask(endpoints, |endpoint| {
         let request = Repository {
             endpoint: endpoint.clone(),
             repository: repository.path().into(),
         };
-        match registry.list_tags(&Call::new("pull"), request) {
-            Ok(reply) => {
-                shared.answered(&endpoint);
-                return Ok(reply.tags);
-            }
-            Err(error) => {
-                let decided = !retry::is_transient(&error);
-                last = error;
-                if decided {
-                    break;
-                }
-            }
-        }
+        registry.list_tags(&Call::new("pull"), request)
+    });
+    match reply {
+        Ok(reply) => Ok(reply.tags),
+        Err(error) => Err(translate(error, repository)),
     }
-    Err(translate(last, repository))
 }
