@@ -13,6 +13,7 @@
 
 pub mod caps;
 pub mod cgroup;
+pub mod copy;
 pub mod heap;
 pub mod host;
 pub mod inroot;
@@ -24,3 +25,4 @@ pub mod nft;
 pub mod seccomp;
 pub mod socket;
 pub mod view;
+pub mod writeback;

@@ -1,19 +1,11 @@
-//! Copying a directory tree between descriptors: how a new volume gets what the image has at its place.
-//!
-//! Nothing is looked up by a joined path and no symbolic link is followed, so neither tree can lead out of itself.
+//! How a new volume gets what the image has at its place.
 
-use std::collections::HashMap;
-use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
+use gantry_sys::copy;
 use rustix::fs as sys;
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, XattrFlags,
-};
-
-/// Deeper trees are refused: each level holds two descriptors.
-const MAX_DEPTH: usize = 512;
+use rustix::fs::{Dir, Mode, OFlags, ResolveFlags};
 
 /// Whether a directory has no entries.
 ///
@@ -49,189 +41,14 @@ pub fn copy_up(root: BorrowedFd<'_>, path: &str, volume: BorrowedFd<'_>) -> io::
     if !is_empty(volume)? {
         return Ok(());
     }
-    let mut copier = Copier {
-        links: HashMap::new(),
-        top: volume,
-    };
-    let stat = sys::fstat(&source)?;
-    copier.directory(source.as_fd(), volume, Vec::new(), 0)?;
-    attributes(source.as_fd(), volume, &stat)
-}
-
-struct Copier<'a> {
-    /// First place of each file with several links, from the top.
-    links: HashMap<(u64, u64), Vec<u8>>,
-    top: BorrowedFd<'a>,
-}
-
-impl Copier<'_> {
-    fn directory(
-        &mut self,
-        from: BorrowedFd<'_>,
-        to: BorrowedFd<'_>,
-        place: Vec<u8>,
-        depth: usize,
-    ) -> io::Result<()> {
-        if depth > MAX_DEPTH {
-            return Err(io::Error::other("directory tree is too deep"));
-        }
-        for entry in Dir::read_from(from)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let mut inner = place.clone();
-            if !inner.is_empty() {
-                inner.push(b'/');
-            }
-            inner.extend_from_slice(name.to_bytes());
-            self.entry(from, to, name, inner, depth)?;
-        }
-        Ok(())
-    }
-
-    fn entry(
-        &mut self,
-        from: BorrowedFd<'_>,
-        to: BorrowedFd<'_>,
-        name: &CStr,
-        place: Vec<u8>,
-        depth: usize,
-    ) -> io::Result<()> {
-        let stat = sys::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind != FileType::Directory && stat.st_nlink > 1 {
-            let identity = (stat.st_dev, stat.st_ino);
-            if let Some(first) = self.links.get(&identity) {
-                let first = CString::new(first.clone())?;
-                sys::linkat(self.top, &first, to, name, AtFlags::empty())?;
-                return Ok(());
-            }
-            self.links.insert(identity, place.clone());
-        }
-        match kind {
-            FileType::Directory => {
-                sys::mkdirat(to, name, Mode::RWXU)?;
-                let (source, target) = (open_directory(from, name)?, open_directory(to, name)?);
-                self.directory(source.as_fd(), target.as_fd(), place, depth + 1)?;
-                attributes(source.as_fd(), target.as_fd(), &stat)
-            }
-            FileType::RegularFile => file(from, to, name, &stat),
-            FileType::Symlink => symlink(from, to, name, &stat),
-            // Sockets mean nothing without the process that made them.
-            FileType::Socket => Ok(()),
-            other => {
-                sys::mknodat(to, name, other, Mode::RWXU, stat.st_rdev)?;
-                own(to, name, &stat)?;
-                sys::chmodat(
-                    to,
-                    name,
-                    Mode::from_raw_mode(stat.st_mode),
-                    AtFlags::empty(),
-                )?;
-                times(to, name, &stat)
-            }
-        }
-    }
-}
-
-fn open_directory(at: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(sys::openat(at, name, flags, Mode::empty())?)
-}
-
-fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> io::Result<()> {
-    let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let source = sys::openat(from, name, read, Mode::empty())?;
-    let target = sys::openat(to, name, write, Mode::RUSR | Mode::WUSR)?;
-    // std copies with copy_file_range where it can.
-    let (mut source, mut target) = (std::fs::File::from(source), std::fs::File::from(target));
-    io::copy(&mut source, &mut target)?;
-    attributes(source.as_fd(), target.as_fd(), stat)
-}
-
-fn symlink(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> io::Result<()> {
-    let target = sys::readlinkat(from, name, Vec::new())?;
-    sys::symlinkat(&target, to, name)?;
-    own(to, name, stat)?;
-    times(to, name, stat)
-}
-
-fn own(at: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> io::Result<()> {
-    let (uid, gid) = ids(stat);
-    Ok(sys::chownat(at, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?)
-}
-
-fn times(at: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> io::Result<()> {
-    Ok(sys::utimensat(
-        at,
-        name,
-        &timestamps(stat),
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?)
-}
-
-fn ids(stat: &Stat) -> (Option<sys::Uid>, Option<sys::Gid>) {
-    (
-        Some(sys::Uid::from_raw(stat.st_uid)),
-        Some(sys::Gid::from_raw(stat.st_gid)),
-    )
-}
-
-fn timestamps(stat: &Stat) -> Timestamps {
-    let spec = |seconds: i64, nanoseconds: u64| Timespec {
-        tv_sec: seconds,
-        tv_nsec: i64::try_from(nanoseconds).unwrap_or(0),
-    };
-    Timestamps {
-        last_access: spec(stat.st_atime, stat.st_atime_nsec),
-        last_modification: spec(stat.st_mtime, stat.st_mtime_nsec),
-    }
-}
-
-/// Owner, extended attributes, mode and times of an open file or directory; the mode after the owner, because changing
-/// the owner clears the set-id bits.
-fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &Stat) -> io::Result<()> {
-    let (uid, gid) = ids(stat);
-    sys::fchown(to, uid, gid)?;
-    extended(from, to)?;
-    sys::fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
-    sys::futimens(to, &timestamps(stat))?;
-    Ok(())
-}
-
-fn extended(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-    let mut names = vec![0u8; 4096];
-    let length = match sys::flistxattr(from, &mut names) {
-        Ok(length) => length,
-        // More than any sane image carries, or a file system without them.
-        Err(rustix::io::Errno::RANGE | rustix::io::Errno::OPNOTSUPP) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    let mut value = vec![0u8; 64 << 10];
-    for name in names[..length].split_inclusive(|b| *b == 0) {
-        let Ok(name) = CStr::from_bytes_with_nul(name) else {
-            continue;
-        };
-        // The layers' bookkeeping is not content.
-        if name.to_bytes().starts_with(b"trusted.overlay.") {
-            continue;
-        }
-        let length = sys::fgetxattr(from, name, &mut value)?;
-        match sys::fsetxattr(to, name, &value[..length], XattrFlags::empty()) {
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
+    copy::tree(source.as_fd(), volume)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use rustix::fs::CWD;
+    use std::os::fd::OwnedFd;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
     use std::path::Path;
 
