@@ -4,14 +4,14 @@ use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::direct::{create, hosts, remove, report, start};
+use crate::cost::{self, Cost, Line};
+use crate::direct::{create, remove, start};
 use crate::http::Api;
-use crate::peers::Bench;
+use crate::peers::{Bench, Engine};
 
 /// The tree: so many files of so many bytes, 124 MB in all.
 const FILES: usize = 8000;
@@ -21,55 +21,75 @@ const COPIES: usize = 3;
 /// Containers that are asked for their statistics, and how often each.
 const CONTAINERS: usize = 50;
 const ASKED: usize = 10;
-/// A clock tick of `/proc/PID/stat`, in milliseconds.
-const TICK: f64 = 10.0;
 
-/// Copies a tree into a running container and out again, by each engine's own client.
+/// Copies a tree into a running container and out again, by the engines' own clients and by the docker client.
 pub(crate) fn copy(bench: &Bench) -> Result<()> {
     let tree = bench.dir().join("tree");
     make_tree(&tree)?;
     let (mut ins, mut outs) = (Vec::new(), Vec::new());
-    for (_, host) in hosts(bench) {
-        let mut api = Api::connect(host)?;
+    for engine in bench.engines() {
+        let mut api = Api::connect(engine.host())?;
         let id = create(&mut api, "copy", &["sleep", "1000"], &Value::Null)?;
         start(&mut api, &id)?;
-        let (mut best_in, mut best_out) = (f64::INFINITY, f64::INFINITY);
-        for round in 0..COPIES {
-            let inside = format!("copy:/tree{round}");
-            let out = bench.dir().join("out");
-            let tree = tree.display().to_string();
-            best_in = best_in.min(time(client(bench, host, &[&tree, &inside]))?);
-            let place = out.display().to_string();
-            best_out = best_out.min(time(client(bench, host, &[&inside, &place]))?);
-            fs::remove_dir_all(out)?;
+        let mut clients = vec!["docker"];
+        if engine.name == "gantryd" {
+            clients.insert(0, "gantry");
+        }
+        for client in clients {
+            let (inside, out) = both_ways(bench, &engine, client, &tree)?;
+            let name = format!("{client} on {}", engine.name);
+            ins.push((name.clone(), inside));
+            outs.push((name, out));
         }
         remove(&mut api, &id)?;
-        ins.push(best_in);
-        outs.push(best_out);
     }
     fs::remove_dir_all(tree)?;
-    report(bench, "cp of 124 MB in 8000 files, in", "ms", &ins, 0.5);
-    report(bench, "cp of 124 MB in 8000 files, out", "ms", &outs, 0.5);
+    compare("in", &ins);
+    compare("out", &outs);
     Ok(())
 }
 
-fn client(bench: &Bench, host: &str, words: &[&str]) -> Command {
-    let words = [&["cp", "-q"], words].concat();
-    match &bench.dockerd {
-        Some(dockerd) if dockerd.host == host => bench.docker(dockerd, &words),
-        _ => bench.gantry(&words),
+fn compare(way: &str, lines: &[Line]) {
+    cost::print(&format!("cp of 124 MB in {FILES} files, {way}"), lines);
+    for client in ["gantry on gantryd", "docker on gantryd"] {
+        cost::goal(lines, client, "docker on dockerd", |c| c.wall, 0.5);
     }
 }
 
-fn time(mut command: Command) -> Result<f64> {
-    let begin = Instant::now();
+fn both_ways(
+    bench: &Bench,
+    engine: &Engine<'_>,
+    client: &str,
+    tree: &Path,
+) -> Result<(Cost, Cost)> {
+    let (tree, out) = (tree.display().to_string(), bench.dir().join("out"));
+    let place = out.display().to_string();
+    let copy = |from: &str, to: &str| {
+        let words = ["cp", "-q", from, to];
+        let command = match client {
+            "gantry" => bench.gantry(&words),
+            _ => bench.docker(engine.host(), &words),
+        };
+        Cost::of(engine, || run(command)).map(|(cost, ())| cost)
+    };
+    let (mut ins, mut outs) = (Vec::new(), Vec::new());
+    for round in 0..COPIES {
+        let inside = format!("copy:/{client}{round}");
+        ins.push(copy(&tree, &inside)?);
+        outs.push(copy(&inside, &place)?);
+        fs::remove_dir_all(&out)?;
+    }
+    Ok((Cost::least(&ins), Cost::least(&outs)))
+}
+
+fn run(mut command: Command) -> Result<()> {
     let output = command.output().context("cp")?;
     ensure!(
         output.status.success(),
         "cp: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    Ok(begin.elapsed().as_secs_f64() * 1e3)
+    Ok(())
 }
 
 /// Files of bytes that are no two alike, forty to a directory.
@@ -93,14 +113,11 @@ fn make_tree(tree: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Processor time of the daemon for one-shot statistics of many containers. What dockerd has its containerd do is counted
-/// as its own.
+/// What one-shot statistics of many containers cost.
 pub(crate) fn stats(bench: &Bench) -> Result<()> {
-    let pids = std::iter::once(&bench.gantryd).chain(&bench.dockerd);
-    let pids: Vec<u32> = pids.map(|daemon| daemon.pid()).collect();
-    let mut spent = Vec::new();
-    for ((_, host), pid) in hosts(bench).into_iter().zip(pids) {
-        let mut api = Api::connect(host)?;
+    let mut costs = Vec::new();
+    for engine in bench.engines() {
+        let mut api = Api::connect(engine.host())?;
         let mut ids = Vec::new();
         for number in 0..CONTAINERS {
             let name = format!("stats{number}");
@@ -108,36 +125,25 @@ pub(crate) fn stats(bench: &Bench) -> Result<()> {
             start(&mut api, &id)?;
             ids.push(id);
         }
-        let before = ticks(pid)?;
-        for _ in 0..ASKED {
-            for id in &ids {
-                let path = format!("/containers/{id}/stats?stream=0&one-shot=1");
-                let stats = api.json("GET", &path, &Value::Null)?;
-                let used = stats["memory_stats"]["usage"].as_u64();
-                ensure!(used.is_some_and(|used| used > 0), "no statistics: {stats}");
-            }
-        }
-        spent.push((ticks(pid)? - before) as f64 * TICK / ASKED as f64);
+        let (cost, ()) = Cost::of(&engine, || {
+            (0..ASKED).try_for_each(|_| ids.iter().try_for_each(|id| one_shot(&mut api, id)))
+        })?;
+        costs.push(cost.each(ASKED));
         for id in ids {
             remove(&mut api, &id)?;
         }
     }
-    let title = "one-shot stats of 50 containers, processor time of the daemon";
-    report(bench, title, "ms", &spent, 0.1);
+    let lines = bench.lines(costs);
+    let title = format!("one-shot stats of {CONTAINERS} containers (processor time counts)");
+    cost::print(&title, &lines);
+    cost::goal(&lines, "gantryd", "dockerd", |c| c.processor, 0.1);
     Ok(())
 }
 
-/// Ticks that a process and those below it have used.
-fn ticks(pid: u32) -> Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields = stat.rsplit_once(") ").context("no process")?.1;
-    let fields: Vec<&str> = fields.split(' ').collect();
-    let mut total: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
-        let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-        for child in children.split_whitespace() {
-            total += ticks(child.parse()?).unwrap_or(0);
-        }
-    }
-    Ok(total)
+fn one_shot(api: &mut Api, id: &str) -> Result<()> {
+    let path = format!("/containers/{id}/stats?stream=0&one-shot=1");
+    let stats = api.json("GET", &path, &Value::Null)?;
+    let used = stats["memory_stats"]["usage"].as_u64();
+    ensure!(used.is_some_and(|used| used > 0), "no statistics: {stats}");
+    Ok(())
 }

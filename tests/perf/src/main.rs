@@ -3,8 +3,13 @@
 //! Everything runs in a network and mount namespace of its own, engines on private roots. Peers that are not
 //! installed are left out and named. Not a test: nothing here fails on time.
 
+mod account;
+mod canned;
+mod churn;
+mod cost;
 mod direct;
 mod http;
+mod images;
 mod logs;
 mod look;
 mod memory;
@@ -38,6 +43,8 @@ enum What {
     Run,
     /// Run a command in a running container.
     Exec,
+    /// Create, start and delete by OCI runtimes.
+    Oci,
     /// Memory of the idle daemon and of one more container.
     Memory,
     /// Exec create, start and wait, over the API.
@@ -54,6 +61,8 @@ enum What {
     Cp,
     /// What statistics cost the daemon.
     Stats,
+    /// Pull, push, save and load of an image of 466 MB.
+    Images,
     /// Everything that is driven over the API.
     Api,
     /// All of them.
@@ -69,19 +78,23 @@ fn main() -> Result<()> {
     match args.what {
         What::Run => table::run(&bench, args.rounds),
         What::Exec => table::exec(&bench, args.rounds),
+        What::Oci => table::runtimes(&bench, args.rounds),
         What::Memory => memory::print(&bench, args.containers),
         What::ApiExec => direct::exec(&bench, args.rounds),
         What::ApiStart => direct::in_turn(&bench),
-        What::ApiChurn => direct::churn(&bench),
+        What::ApiChurn => churn::print(&bench),
         What::ApiOutput => direct::attached(&bench),
         What::Logs => logs::print(&bench),
         What::Cp => look::copy(&bench),
         What::Stats => look::stats(&bench),
+        What::Images => images::print(&bench),
         What::Api => api(&bench, args.rounds),
         What::All => {
             table::run(&bench, args.rounds)?;
             table::exec(&bench, args.rounds)?;
+            table::runtimes(&bench, args.rounds)?;
             api(&bench, args.rounds)?;
+            images::print(&bench)?;
             memory::print(&bench, args.containers)
         }
     }
@@ -90,7 +103,7 @@ fn main() -> Result<()> {
 fn api(bench: &peers::Bench, rounds: usize) -> Result<()> {
     direct::exec(bench, rounds)?;
     direct::in_turn(bench)?;
-    direct::churn(bench)?;
+    churn::print(bench)?;
     direct::attached(bench)?;
     logs::print(bench)?;
     look::stats(bench)?;

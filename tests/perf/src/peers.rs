@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::account::Account;
+use crate::cost::{Cost, Line};
+
 /// Runs this program again in new network and mount namespaces.
 pub(crate) fn in_own_namespaces() -> Result<()> {
     let me = std::env::current_exe()?;
@@ -24,17 +27,45 @@ pub(crate) fn in_own_namespaces() -> Result<()> {
 /// A daemon under test, ended when dropped.
 pub(crate) struct Daemon {
     child: Child,
+    account: Account,
     /// Value for `DOCKER_HOST`.
     pub(crate) host: String,
 }
 
+/// An engine that is compared.
+pub(crate) struct Engine<'a> {
+    /// The daemon's name.
+    pub(crate) name: &'static str,
+    pub(crate) daemon: &'a Daemon,
+}
+
+impl<'a> Engine<'a> {
+    /// Value for `DOCKER_HOST`.
+    pub(crate) fn host(&self) -> &'a str {
+        &self.daemon.host
+    }
+}
+
 impl Daemon {
-    fn start(mut command: Command, dir: &Path) -> Result<Self> {
+    fn start(program: &Path, dir: &Path) -> Result<Self> {
+        fs::create_dir(dir)?;
+        fs::write(dir.join("daemon.json"), "{}")?;
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let account = Account::new(&name)?;
         let socket = dir.join("api.sock");
         let log = fs::File::create(dir.join("daemon.log"))?;
         let host = format!("unix://{}", socket.display());
-        let mut child = command
+        let mut child = account
+            .command(program)
             .args(["-H", &host])
+            .arg("--data-root")
+            .arg(dir.join("data"))
+            .arg("--exec-root")
+            .arg(dir.join("run"))
+            .arg("--pidfile")
+            .arg(dir.join("pid"))
+            .arg("--config-file")
+            .arg(dir.join("daemon.json"))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -49,11 +80,19 @@ impl Daemon {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(Self { child, host })
+        Ok(Self {
+            child,
+            account,
+            host,
+        })
     }
     /// Process identifier.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+    /// Processor time of it and of what it started, containers not included, in milliseconds.
+    pub(crate) fn processor(&self) -> Result<f64> {
+        self.account.processor()
     }
 }
 
@@ -94,28 +133,36 @@ impl Bench {
             gantryd,
             dockerd,
         };
-        for host in bench.hosts() {
+        for engine in bench.engines() {
             shell(&format!(
-                "tar -C {} -c . | docker -H {host} import - busybox >/dev/null",
-                root.display()
+                "tar -C {} -c . | docker -H {} import - busybox >/dev/null",
+                root.display(),
+                engine.host()
             ))?;
         }
         bench.bundle(&root)?;
         Ok(bench)
     }
 
-    fn hosts(&self) -> impl Iterator<Item = &str> {
-        [Some(&self.gantryd), self.dockerd.as_ref()]
+    /// Gantry's daemon, then dockerd where there is one.
+    pub(crate) fn engines(&self) -> Vec<Engine<'_>> {
+        let daemons = std::iter::once(&self.gantryd).chain(&self.dockerd);
+        ["gantryd", "dockerd"]
             .into_iter()
-            .flatten()
-            .map(|d| d.host.as_str())
+            .zip(daemons)
+            .map(|(name, daemon)| Engine { name, daemon })
+            .collect()
+    }
+
+    /// What each engine cost, by name.
+    pub(crate) fn lines(&self, costs: impl IntoIterator<Item = Cost>) -> Vec<Line> {
+        let engines = self.engines().into_iter();
+        let line = |(engine, cost): (Engine<'_>, Cost)| (engine.name.to_owned(), cost);
+        engines.zip(costs).map(line).collect()
     }
 
     fn gantryd(bin: &Path, dir: &Path) -> Result<Daemon> {
-        let dir = dir.join("gantry");
-        let mut command = Command::new(bin.join("gantryd"));
-        roots(&mut command, &dir)?;
-        Daemon::start(command, &dir)
+        Daemon::start(&bin.join("gantryd"), &dir.join("gantry"))
     }
 
     fn dockerd(dir: &Path) -> Result<Option<Daemon>> {
@@ -123,21 +170,18 @@ impl Bench {
             println!("dockerd is not installed: left out");
             return Ok(None);
         }
-        let dir = dir.join("docker");
-        let mut command = Command::new("dockerd");
-        roots(&mut command, &dir)?;
-        Daemon::start(command, &dir).map(Some)
+        Daemon::start(Path::new("dockerd"), &dir.join("docker")).map(Some)
     }
 
     /// An OCI bundle for the bare runtimes, as `runc spec` writes it.
     fn bundle(&self, root: &Path) -> Result<()> {
-        let bundle = self.dir.path().join("bundle");
+        let bundle = self.bundle_dir();
         fs::create_dir(&bundle)?;
         if shell("command -v runc >/dev/null").is_err() {
             return Ok(());
         }
-        shell(&format!("cd {} && runc spec", bundle.display()))?;
-        let path = bundle.join("config.json");
+        shell(&format!("cd {bundle} && runc spec"))?;
+        let path = Path::new(&bundle).join("config.json");
         let mut spec: serde_json::Value = serde_json::from_slice(&fs::read(&path)?)?;
         spec["process"]["terminal"] = false.into();
         spec["process"]["args"] = serde_json::json!(["true"]);
@@ -156,25 +200,33 @@ impl Bench {
         command.env("DOCKER_HOST", &self.gantryd.host).args(words);
         command
     }
-    /// The docker client on a daemon.
-    pub(crate) fn docker(&self, daemon: &Daemon, words: &[&str]) -> Command {
+    /// The docker client on a host.
+    pub(crate) fn docker(&self, host: &str, words: &[&str]) -> Command {
         let mut command = Command::new("docker");
-        command.env("DOCKER_HOST", &daemon.host).args(words);
+        command.env("DOCKER_HOST", host).args(words);
         command
     }
-    /// A bare OCI runtime on the bundle; none when it is not installed.
-    pub(crate) fn runtime(&self, name: &str) -> Option<Command> {
-        shell(&format!("command -v {name} >/dev/null")).ok()?;
-        let mut command = Command::new(name);
-        let bundle = self.dir.path().join("bundle");
-        command
-            .arg("--root")
-            .arg(self.dir.path().join(name))
-            .arg("run")
-            .arg("--bundle")
-            .arg(bundle)
-            .arg("perf");
+    /// A command of a bare OCI runtime on the container `perf`; none when it is not installed, or runc is not, which
+    /// makes the bundle.
+    pub(crate) fn runtime(&self, name: &str, words: &[&str]) -> Option<Command> {
+        let bundle = self.bundle_dir();
+        Path::new(&bundle)
+            .join("config.json")
+            .exists()
+            .then_some(())?;
+        let program = match name {
+            "gantry-oci" => self.bin.join(name),
+            _ => name.into(),
+        };
+        shell(&format!("command -v {} >/dev/null", program.display())).ok()?;
+        let mut command = Command::new(program);
+        let root = self.dir.path().join(name);
+        command.arg("--root").arg(root).args(words).arg("perf");
         Some(command)
+    }
+    /// The directory of the OCI bundle, for the runtimes' commands.
+    pub(crate) fn bundle_dir(&self) -> String {
+        self.dir.path().join("bundle").display().to_string()
     }
     /// The system calls that a start needs, and nothing else; with a bridge of its own.
     pub(crate) fn floor(&self) -> Result<Command> {
@@ -188,22 +240,6 @@ impl Bench {
         command.arg(self.dir.path().join("root")).arg("floor0");
         Ok(command)
     }
-}
-
-/// Makes a daemon's directory and points it there.
-fn roots(command: &mut Command, dir: &Path) -> Result<()> {
-    fs::create_dir(dir)?;
-    fs::write(dir.join("daemon.json"), "{}")?;
-    command
-        .arg("--data-root")
-        .arg(dir.join("data"))
-        .arg("--exec-root")
-        .arg(dir.join("run"))
-        .arg("--pidfile")
-        .arg(dir.join("pid"))
-        .arg("--config-file")
-        .arg(dir.join("daemon.json"));
-    Ok(())
 }
 
 /// How many lines of 64 characters are in `/lines`.

@@ -5,37 +5,42 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
+use crate::cost::verdict;
 use crate::peers::Bench;
 
-/// One competitor: a name, its command, its times in milliseconds.
+/// One competitor: a name, its commands one after the other, its times in milliseconds.
 struct Row {
     name: &'static str,
-    command: Command,
+    commands: Vec<Command>,
     times: Vec<f64>,
 }
 
 impl Row {
     fn new(name: &'static str, command: Command) -> Self {
+        Self::several(name, vec![command])
+    }
+    fn several(name: &'static str, commands: Vec<Command>) -> Self {
         Self {
             name,
-            command,
+            commands,
             times: Vec::new(),
         }
     }
     fn once(&mut self) -> Result<f64> {
         let start = Instant::now();
-        let output = self
-            .command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .output()?;
-        ensure!(
-            output.status.success(),
-            "{}: {}",
-            self.name,
-            String::from_utf8_lossy(&output.stderr)
-        );
+        for command in &mut self.commands {
+            let output = command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .output()?;
+            ensure!(
+                output.status.success(),
+                "{}: {}",
+                self.name,
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
         Ok(start.elapsed().as_secs_f64() * 1e3)
     }
     fn median(&self) -> f64 {
@@ -66,7 +71,7 @@ fn print(title: &str, rows: &[Row]) {
         "\n{title}\n  {:<28} {:>10} {:>10} {:>10}",
         "", "median ms", "min ms", "of first"
     );
-    let first = rows[0].median();
+    let first = rows.first().map_or(0.0, Row::median);
     for row in rows {
         println!(
             "  {:<28} {:>10.1} {:>10.1} {:>9.2}x",
@@ -83,7 +88,7 @@ fn goal(rows: &[Row], name: &str, peer: &str, at_most: f64) {
     let find = |name: &str| rows.iter().find(|r| r.name == name);
     if let (Some(row), Some(peer)) = (find(name), find(peer)) {
         let ratio = row.median() / peer.median();
-        let verdict = if ratio <= at_most { "met" } else { "MISSED" };
+        let verdict = verdict(ratio <= at_most);
         println!(
             "  {} / {} = {ratio:.3}, goal {at_most:.3}: {verdict}",
             row.name, peer.name
@@ -98,17 +103,20 @@ pub(crate) fn run(bench: &Bench, rounds: usize) -> Result<()> {
         Row::new("gantry", bench.gantry(&words)),
         Row::new(
             "docker CLI on gantryd",
-            bench.docker(&bench.gantryd, &words),
+            bench.docker(&bench.gantryd.host, &words),
         ),
     ];
     rows.extend(
         bench
             .dockerd
             .as_ref()
-            .map(|d| Row::new("docker CLI on dockerd", bench.docker(d, &words))),
+            .map(|d| Row::new("docker CLI on dockerd", bench.docker(&d.host, &words))),
     );
-    rows.extend(bench.runtime("runc").map(|c| Row::new("bare runc", c)));
-    rows.extend(bench.runtime("crun").map(|c| Row::new("bare crun", c)));
+    let bundle = bench.bundle_dir();
+    let bare = ["run", "--bundle", &bundle];
+    for (name, title) in RUNTIMES {
+        rows.extend(bench.runtime(name, &bare).map(|c| Row::new(title, c)));
+    }
     rows.push(Row::new("floor", bench.floor()?));
     measure(&mut rows, rounds)?;
     print(
@@ -128,6 +136,33 @@ pub(crate) fn run(bench: &Bench, rounds: usize) -> Result<()> {
     Ok(())
 }
 
+/// The OCI runtimes, and what they are called here.
+const RUNTIMES: [(&str, &str); 3] = [
+    ("runc", "bare runc"),
+    ("crun", "bare crun"),
+    ("gantry-oci", "bare gantry-oci"),
+];
+
+/// Creation, start and removal by bare OCI runtimes, on a bundle as `runc spec` writes it.
+pub(crate) fn runtimes(bench: &Bench, rounds: usize) -> Result<()> {
+    let bundle = bench.bundle_dir();
+    let commands: [&[&str]; 3] = [
+        &["create", "--bundle", &bundle],
+        &["start"],
+        &["delete", "--force"],
+    ];
+    let row = |(name, title)| {
+        let commands = commands.iter().map(|words| bench.runtime(name, words));
+        Some(Row::several(title, commands.collect::<Option<_>>()?))
+    };
+    let mut rows: Vec<Row> = RUNTIMES.into_iter().filter_map(row).collect();
+    measure(&mut rows, rounds)?;
+    print("create + start + delete of true by OCI runtimes", &rows);
+    goal(&rows, "bare gantry-oci", "bare runc", 1.0);
+    goal(&rows, "bare gantry-oci", "bare crun", 1.0);
+    Ok(())
+}
+
 /// `exec C true` in a running container.
 pub(crate) fn exec(bench: &Bench, rounds: usize) -> Result<()> {
     let start = ["run", "-d", "--name", "perf", "busybox", "sleep", "1000"];
@@ -136,15 +171,15 @@ pub(crate) fn exec(bench: &Bench, rounds: usize) -> Result<()> {
         Row::new("gantry", bench.gantry(&words)),
         Row::new(
             "docker CLI on gantryd",
-            bench.docker(&bench.gantryd, &words),
+            bench.docker(&bench.gantryd.host, &words),
         ),
     ];
     Row::new("start", bench.gantry(&start)).once()?;
     if let Some(dockerd) = &bench.dockerd {
-        Row::new("start", bench.docker(dockerd, &start)).once()?;
+        Row::new("start", bench.docker(&dockerd.host, &start)).once()?;
         rows.push(Row::new(
             "docker CLI on dockerd",
-            bench.docker(dockerd, &words),
+            bench.docker(&dockerd.host, &words),
         ));
     }
     measure(&mut rows, rounds)?;
@@ -152,7 +187,7 @@ pub(crate) fn exec(bench: &Bench, rounds: usize) -> Result<()> {
     goal(&rows, "gantry", "docker CLI on dockerd", 1.0 / 5.0);
     Row::new("stop", bench.gantry(&["rm", "-f", "perf"])).once()?;
     if let Some(dockerd) = &bench.dockerd {
-        Row::new("stop", bench.docker(dockerd, &["rm", "-f", "perf"])).once()?;
+        Row::new("stop", bench.docker(&dockerd.host, &["rm", "-f", "perf"])).once()?;
     }
     Ok(())
 }
