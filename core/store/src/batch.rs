@@ -4,7 +4,7 @@ use gantry_model::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Result, Table};
+use crate::{Error, Result, Table, Unreadable};
 
 /// One change.
 #[derive(Debug, Clone)]
@@ -16,6 +16,10 @@ pub(crate) enum Op {
         must_be_new: bool,
     },
     Delete {
+        table: &'static str,
+        key: String,
+    },
+    SetAside {
         table: &'static str,
         key: String,
     },
@@ -70,6 +74,16 @@ impl Batch {
         self.ops.push(Op::Delete {
             table: table.name(),
             key: key.into(),
+        });
+        self
+    }
+
+    /// Moves a record that cannot be read out of its table, into one of the store's own, where it harms nobody and a person
+    /// can look at it.
+    pub fn set_aside(&mut self, record: &Unreadable) -> &mut Self {
+        self.ops.push(Op::SetAside {
+            table: record.table,
+            key: record.key.clone(),
         });
         self
     }

@@ -41,6 +41,17 @@ use tokio::sync::broadcast;
 use crate::db::Db;
 use crate::writer::Writer;
 
+/// A record that is not of its table's type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its table.
+    pub table: &'static str,
+    /// Its key.
+    pub key: String,
+    /// What is wrong.
+    pub detail: String,
+}
+
 /// How a store is opened.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {

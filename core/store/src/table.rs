@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::db::{Db, definition};
 use crate::writer::{Commit, Writer};
-use crate::{Batch, Error, Result};
+use crate::{Batch, Error, Result, Unreadable};
 
 /// A table of JSON records of type `T`, ordered by key. Cheap to clone. Reads see what is committed, block for at most a
 /// few page reads, and are consistent within one call.
@@ -98,6 +98,28 @@ impl<T: Serialize + DeserializeOwned> Table<T> {
             true
         })?;
         Ok(records)
+    }
+
+    /// The records that are no `T`, ordered by key; every other reading of more than one record fails because of them.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`].
+    pub fn unreadable(&self) -> Result<Vec<Unreadable>> {
+        let found = self.db.read(self.name, |table| {
+            let mut unreadable = Vec::new();
+            for entry in table.range(""..)? {
+                let (key, value) = entry?;
+                if let Err(error) = self.decode(key.value(), value.value()) {
+                    unreadable.push(Unreadable {
+                        table: self.name,
+                        key: key.value().to_owned(),
+                        detail: error.to_string(),
+                    });
+                }
+            }
+            Ok(unreadable)
+        })?;
+        Ok(found.unwrap_or_default())
     }
 
     /// Calls `visit` for the records whose key begins with `prefix`, in order, until it returns `false`; only one record

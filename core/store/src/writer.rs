@@ -19,6 +19,9 @@ const MAX_GROUP: usize = 512;
 /// Events that a slow subscriber may lag behind.
 const SUBSCRIBER_LAG: usize = 1024;
 
+/// Where records go that cannot be read, by `table/key`.
+const ASIDE: &str = "_aside";
+
 /// What a commit brought about.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Committed {
@@ -221,6 +224,13 @@ fn apply(
             Op::Delete { table, key } => {
                 let mut table = transaction.open_table(definition(table))?;
                 table.remove(key.as_str())?;
+            }
+            Op::SetAside { table, key } => {
+                let mut from = transaction.open_table(definition(table))?;
+                if let Some(record) = from.remove(key.as_str())? {
+                    let mut aside = transaction.open_table(definition(ASIDE))?;
+                    aside.insert(format!("{table}/{key}").as_str(), record.value())?;
+                }
             }
             Op::Event { time, value } => {
                 *seq += 1;
