@@ -15,7 +15,8 @@ use crate::{MountPlan, contract::contract};
 pub enum WhiteoutStyle {
     /// Overlay's own: a character device 0:0, `trusted.overlay.opaque=y`.
     Overlay,
-    /// The deletion is carried out: the directory holds the whole tree, parents included.
+    /// The deletion is carried out: the directory holds the whole tree, parents included. Core finds what changed by
+    /// comparing it with a view of the parent, so views should cost little.
     Apply,
 }
 
@@ -62,6 +63,15 @@ pub struct Commit {
     pub parent: Option<String>,
 }
 
+/// Put a tree in the place of a committed snapshot's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replace {
+    /// The committed snapshot.
+    pub name: String,
+    /// An active snapshot with the tree that the committed one should have; it ceases to exist.
+    pub key: String,
+}
+
 /// Active, view or committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -87,6 +97,10 @@ pub struct SnapshotInfo {
     /// The directory that holds this snapshot's own changes, where the driver has such a thing.
     #[serde(default)]
     pub upper: Option<PathBuf>,
+    /// Where an active snapshot is a whole tree: when that was made, seconds and nanoseconds by the clock of change times
+    /// (ctime). A file that is as it was before has an older one. Unknown: core compares contents to know.
+    #[serde(default)]
+    pub made: Option<(i64, i64)>,
 }
 
 /// What a snapshot occupies, without its parents.
@@ -120,9 +134,14 @@ contract! {
         required fn stat(SnapshotKey) -> SnapshotInfo;
         /// All of them, in any order.
         required fn list(()) -> Vec<SnapshotInfo>;
-        /// Measures one. May walk the tree.
+        /// Measures what one takes on the disk. May walk the tree.
         required fn usage(SnapshotKey) -> Usage;
         /// Removes what crashes and removals left behind.
         required fn cleanup(()) -> ();
+        /// What [`cleanup`](Self::cleanup) would remove now, as paths; nothing that is being made or removed.
+        optional fn garbage(()) -> Vec<PathBuf>;
+        /// Gives a committed snapshot, whose tree was found damaged, another one, at once or not at all, and durably. Its
+        /// children stay; no container that is mounted stands on it.
+        optional fn replace(Replace) -> ();
     }
 }

@@ -14,7 +14,10 @@ use crate::slot::{Handle, Slot, client};
 use crate::{Backend, DriverState, DriverStatus, Isolation, Local, RegistryError, Retired};
 
 /// Names that mean another driver: kind, alias, driver.
-const ALIASES: &[(Kind, &str, &str)] = &[(Kind::Storage, "overlay2", "overlayfs")];
+const ALIASES: &[(Kind, &str, &str)] = &[
+    (Kind::Storage, "overlay2", "overlayfs"),
+    (Kind::Storage, "vfs", "native"),
+];
 
 /// The default of each kind where the configuration names none.
 fn built_in_default(kind: Kind) -> &'static str {
@@ -50,6 +53,8 @@ struct Entry {
 pub struct DriverRegistry {
     entries: RwLock<BTreeMap<(Kind, String), Entry>>,
     defaults: RwLock<BTreeMap<Kind, String>>,
+    /// Registry drivers by what they serve: a registry's name, or that and the beginning of a repository's.
+    routes: RwLock<BTreeMap<String, String>>,
 }
 
 impl DriverRegistry {
@@ -98,6 +103,40 @@ impl DriverRegistry {
     /// When it is not there, with the reason.
     pub fn registry(&self, name: &str) -> Result<Arc<dyn Registry>, RegistryError> {
         Ok(Arc::new(client(&self.slot(Kind::Registry, name)?)))
+    }
+
+    /// The name of the driver of a repository: that of the longest of the routes that lead to it, by whole components, else
+    /// the default.
+    #[must_use]
+    pub fn registry_of(&self, domain: &str, repository: &str) -> String {
+        let routes = self.routes.read();
+        let mut name = format!("{domain}/{repository}");
+        loop {
+            if let Some(driver) = routes.get(&name) {
+                return driver.clone();
+            }
+            match name.rfind('/') {
+                Some(slash) => name.truncate(slash),
+                None => return self.default_name(Kind::Registry),
+            }
+        }
+    }
+
+    /// The driver of a repository; see [`DriverRegistry::registry_of`]. With an empty repository that of the registry.
+    ///
+    /// # Errors
+    /// When it is not there, with the reason.
+    pub fn registry_for(
+        &self,
+        domain: &str,
+        repository: &str,
+    ) -> Result<Arc<dyn Registry>, RegistryError> {
+        self.registry(&self.registry_of(domain, repository))
+    }
+
+    /// Says which registry drivers serve what, in place of what was said before.
+    pub fn set_routes(&self, routes: BTreeMap<String, String>) {
+        *self.routes.write() = routes;
     }
 
     /// Any driver, as what all kinds have in common.

@@ -159,6 +159,32 @@ fn special(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -
     attributes::of_name(to, name, stat)
 }
 
+/// Whether two files of one name that are no directories are alike in everything that a copy keeps, contents included.
+///
+/// # Errors
+/// Reading either.
+pub fn same_file(
+    (a, stat): (BorrowedFd<'_>, &Stat),
+    (b, other): (BorrowedFd<'_>, &Stat),
+    name: &CStr,
+) -> io::Result<bool> {
+    if !same_attributes(stat, other) {
+        return Ok(false);
+    }
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let a = fs::openat(a, name, flags, Mode::empty())?;
+            let b = fs::openat(b, name, flags, Mode::empty())?;
+            Ok(extended(a.as_fd())? == extended(b.as_fd())? && same_data(a.as_fd(), b.as_fd())?)
+        }
+        FileType::Symlink => {
+            Ok(fs::readlinkat(a, name, Vec::new())? == fs::readlinkat(b, name, Vec::new())?)
+        }
+        _ => Ok(true),
+    }
+}
+
 /// The names in a directory, sorted.
 ///
 /// # Errors

@@ -1,8 +1,7 @@
 //! Snapshots on the kernel's overlay file system.
 //!
-//! Each snapshot is a directory `s/<number>` with its own changes in `fs`, overlay's `work` beside it, and a small
-//! record `meta` that says its key, parent and state. What is not told by a valid record does not exist: it is swept
-//! away by `cleanup`. Numbers are short because the kernel takes all lower directories of a mount as one string.
+//! Each snapshot is a directory ([`Snapshots`]) with its own changes in `fs` and overlay's `work` beside it. What is not
+//! told by a valid record does not exist: it is swept away by `cleanup`.
 //!
 //! Invariants:
 //! - A committed snapshot's data and record are on disk before `commit` returns. Active ones are not synced: they are on
@@ -13,38 +12,31 @@
 //!
 //! It mounts nothing and knows nothing of images.
 
-mod index;
 mod kernel;
-mod record;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, DirBuilder, File, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::PathBuf;
 
+use gantry_plugin_sdk::snapshots::{
+    Number, Record, Snapshots, check_key, doing, make_dir, not_mountable,
+};
 use gantry_plugin_sdk::storage::{
-    Commit, Prepare, SnapshotInfo, SnapshotKey, SnapshotState, StorageInfo, Usage, WhiteoutStyle,
+    Commit, Prepare, Replace, SnapshotInfo, SnapshotKey, SnapshotState, StorageInfo, Usage, WhiteoutStyle,
 };
 use gantry_plugin_sdk::{
     Call, Driver, DriverConfig, DriverError, DriverResult, ErrorCode, Health, Log, Mount,
     MountPlan, Reconcile, Storage, tree,
 };
 
-use index::{Index, Number};
-use record::Record;
-
 /// The most lower directories that the kernel stacks.
 const MAX_DEPTH: usize = 500;
 
 /// The driver.
 pub struct Overlayfs {
-    /// Where snapshots are.
-    snapshots: PathBuf,
-    /// Where they go to be deleted.
-    graveyard: PathBuf,
-    index: Index,
+    snapshots: Snapshots,
     /// Options of every writable overlay.
     options: Vec<String>,
     backing: &'static str,
@@ -62,35 +54,19 @@ impl Overlayfs {
                 "overlayfs: Unknown option {option}"
             )));
         }
-        let snapshots = config.root.join("s");
-        let graveyard = config.root.join("d");
-        for dir in [&snapshots, &graveyard] {
-            make_dir(dir, 0o700, true).map_err(|e| doing("making", dir, &e))?;
-        }
-        let backing =
-            kernel::backing(&snapshots).map_err(|e| doing("looking at", &snapshots, &e))?;
+        let snapshots = Snapshots::open(&config.root, log.clone())?;
+        let root = snapshots.root();
+        let backing = tree::file_system(root).map_err(|e| doing("looking at", root, &e))?;
         if !kernel::carries_overlay(backing) {
             let text = format!("'overlayfs' is not supported over {backing}");
             return Err(DriverError::new(ErrorCode::FailedPrecondition, text));
         }
-        let index = Index::load(&snapshots, &graveyard, &log)
-            .map_err(|e| doing("reading", &snapshots, &e))?;
         Ok(Self {
             snapshots,
-            graveyard,
-            index,
             options: kernel::mount_options(),
             backing,
             log,
         })
-    }
-
-    fn dir(&self, number: Number) -> PathBuf {
-        self.snapshots.join(number.to_string())
-    }
-
-    fn fs(&self, number: Number) -> PathBuf {
-        self.dir(number).join("fs")
     }
 
     /// Makes an active snapshot or a view, unless it is there.
@@ -107,7 +83,7 @@ impl Overlayfs {
             parent: request.parent,
             state,
         };
-        if let Some((number, depth)) = self.index.insert(&record)? {
+        if let Some((number, depth)) = self.snapshots.index.insert(&record)? {
             let made = if depth > MAX_DEPTH {
                 Err(DriverError::new(
                     ErrorCode::FailedPrecondition,
@@ -117,8 +93,8 @@ impl Overlayfs {
                 self.make_dirs(number, &record)
             };
             if let Err(error) = made {
-                self.index.forget(&record.key);
-                self.bury(number);
+                self.snapshots.index.forget(&record.key);
+                self.snapshots.bury(number);
                 return Err(error);
             }
         }
@@ -126,7 +102,7 @@ impl Overlayfs {
     }
 
     fn make_dirs(&self, number: Number, record: &Record) -> DriverResult<()> {
-        let dir = self.dir(number);
+        let dir = self.snapshots.dir(number);
         let fs = dir.join("fs");
         let make = || {
             make_dir(&dir, 0o700, false)?;
@@ -135,8 +111,12 @@ impl Overlayfs {
                 make_dir(&dir.join("work"), 0o700, false)?;
             }
             // The topmost directory's owner and mode are those of the merged tree.
-            if let Some(parent) = record.parent.as_ref().and_then(|p| self.index.number(p)) {
-                let above = fs::metadata(self.fs(parent))?;
+            if let Some(parent) = record
+                .parent
+                .as_ref()
+                .and_then(|p| self.snapshots.index.number(p))
+            {
+                let above = fs::metadata(self.snapshots.fs(parent))?;
                 if (above.uid(), above.gid()) != (0, 0) {
                     chown(&fs, Some(above.uid()), Some(above.gid()))?;
                 }
@@ -151,31 +131,31 @@ impl Overlayfs {
 
     /// The mounts of an active snapshot or view.
     fn plan(&self, key: &str) -> DriverResult<MountPlan> {
-        let (number, record, parents) = self.index.chain(key)?;
-        let lower: Vec<_> = parents.iter().map(|n| self.fs(*n)).collect();
+        let (number, record, parents) = self.snapshots.index.chain(key)?;
+        let lower: Vec<_> = parents.iter().map(|n| self.snapshots.fs(*n)).collect();
+        if let Some(error) = not_mountable(&record) {
+            return Err(error);
+        }
         let mount = match record.state {
-            SnapshotState::Committed => {
-                let text = format!("snapshot {key} is committed");
-                return Err(DriverError::new(ErrorCode::FailedPrecondition, text));
-            }
             SnapshotState::Active if lower.is_empty() => Mount::Bind {
-                source: self.fs(number),
+                source: self.snapshots.fs(number),
                 read_only: false,
             },
             SnapshotState::Active => Mount::Overlay {
                 lower,
-                upper: Some(self.fs(number)),
-                work: Some(self.dir(number).join("work")),
+                upper: Some(self.snapshots.fs(number)),
+                work: Some(self.snapshots.dir(number).join("work")),
                 options: self.options.clone(),
             },
             // The kernel wants two directories at least.
-            SnapshotState::View => match <[PathBuf; 1]>::try_from(lower) {
+            SnapshotState::View | SnapshotState::Committed => match <[PathBuf; 1]>::try_from(lower)
+            {
                 Ok([source]) => Mount::Bind {
                     source,
                     read_only: true,
                 },
                 Err(lower) if lower.is_empty() => Mount::Bind {
-                    source: self.fs(number),
+                    source: self.snapshots.fs(number),
                     read_only: true,
                 },
                 Err(lower) => Mount::Overlay {
@@ -188,33 +168,12 @@ impl Overlayfs {
         };
         Ok(MountPlan::single(mount))
     }
-
-    /// Deletes a snapshot's tree. What cannot be deleted now is left to `cleanup`.
-    fn bury(&self, number: Number) {
-        let (dir, grave) = (self.dir(number), self.graveyard.join(number.to_string()));
-        let buried = match fs::rename(&dir, &grave) {
-            Ok(()) => fs::remove_dir_all(&grave),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(e),
-        };
-        if let Err(error) = buried {
-            self.log
-                .warn(format!("deleting {}: {error}", dir.display()));
-        }
-    }
 }
 
 impl Driver for Overlayfs {
     fn health(&self, _: &Call<'_>) -> DriverResult<Health> {
         let status = [
-            (
-                "Backing Filesystem",
-                if self.backing == "ext4" {
-                    "extfs"
-                } else {
-                    self.backing
-                },
-            ),
+            ("Backing Filesystem", tree::shown_file_system(self.backing)),
             ("Supports d_type", "true"),
             ("Using metacopy", "false"),
             ("Native Overlay Diff", "true"),
@@ -228,18 +187,10 @@ impl Driver for Overlayfs {
     }
 
     fn reconcile(&self, call: &Call<'_>, request: Reconcile) -> DriverResult<()> {
-        // Children before parents: each round removes what has no children left.
-        let mut garbage = self.index.except(&request.live);
-        loop {
-            let before = garbage.len();
-            garbage.retain(|key| {
-                let removed = self.remove(call, SnapshotKey { key: key.clone() });
-                removed.is_err()
-            });
-            if garbage.is_empty() || garbage.len() == before {
-                return self.cleanup(call, ());
-            }
-        }
+        self.snapshots.keep_only(&request.live, |key| {
+            self.remove(call, SnapshotKey { key: key.into() })
+        });
+        self.cleanup(call, ())
     }
 }
 
@@ -269,25 +220,25 @@ impl Storage for Overlayfs {
         let key = SnapshotKey {
             key: request.key.clone(),
         };
-        if self.index.is_committed(&request.name) {
+        if self.snapshots.index.is_committed(&request.name) {
             // Either this very call came before, or another has unpacked the same layer meanwhile.
             if request.name == request.key {
                 return Ok(());
             }
             return self.remove(call, key);
         }
-        let (number, record) = self.index.committable(&request)?;
-        let dir = self.dir(number);
+        let (number, record) = self.snapshots.index.committable(&request)?;
+        let dir = self.snapshots.dir(number);
         let write = || {
             rustix::fs::syncfs(File::open(&dir)?)?;
             record.write(&dir, true)
         };
         if let Err(error) = write() {
-            self.index.disown(&request);
+            self.snapshots.index.disown(&request);
             return Err(doing("committing", &dir, &error));
         }
-        if !self.index.replace(&request.key, number, record) {
-            self.bury(number);
+        if !self.snapshots.index.replace(&request.key, number, record) {
+            self.snapshots.bury(number);
             return Ok(());
         }
         // What is never mounted as an upper directory again needs none.
@@ -299,47 +250,40 @@ impl Storage for Overlayfs {
     }
 
     fn remove(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<()> {
-        if let Some(number) = self.index.remove(&request.key)? {
-            self.bury(number);
+        if let Some(number) = self.snapshots.index.remove(&request.key)? {
+            self.snapshots.bury(number);
         }
         Ok(())
     }
 
     fn stat(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<SnapshotInfo> {
-        let (number, record, _) = self.index.chain(&request.key)?;
+        let (number, record, _) = self.snapshots.index.chain(&request.key)?;
         Ok(self.describe(number, record))
     }
 
     fn list(&self, _: &Call<'_>, (): ()) -> DriverResult<Vec<SnapshotInfo>> {
-        let all = self.index.all().into_iter();
+        let all = self.snapshots.index.all().into_iter();
         Ok(all
             .map(|(number, record)| self.describe(number, record))
             .collect())
     }
 
     fn usage(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<Usage> {
-        let (number, _, _) = self.index.chain(&request.key)?;
-        let fs = self.fs(number);
+        let (number, _, _) = self.snapshots.index.chain(&request.key)?;
+        let fs = self.snapshots.fs(number);
         tree::measure(&fs).map_err(|e| doing("measuring", &fs, &e))
     }
 
     fn cleanup(&self, _: &Call<'_>, (): ()) -> DriverResult<()> {
-        let orphans = self
-            .index
-            .orphans(&self.snapshots)
-            .map_err(|e| doing("reading", &self.snapshots, &e))?;
-        for number in orphans {
-            self.bury(number);
-        }
-        let graves =
-            fs::read_dir(&self.graveyard).map_err(|e| doing("reading", &self.graveyard, &e))?;
-        for grave in graves.flatten() {
-            if let Err(error) = fs::remove_dir_all(grave.path()) {
-                self.log
-                    .warn(format!("deleting {}: {error}", grave.path().display()));
-            }
-        }
-        Ok(())
+        self.snapshots.cleanup()
+    }
+
+    fn garbage(&self, _: &Call<'_>, (): ()) -> DriverResult<Vec<PathBuf>> {
+        self.snapshots.garbage()
+    }
+
+    fn replace(&self, _: &Call<'_>, request: Replace) -> DriverResult<()> {
+        self.snapshots.replace(&request)
     }
 }
 
@@ -349,32 +293,10 @@ impl Overlayfs {
             key: record.key,
             parent: record.parent,
             state: record.state,
-            upper: Some(self.fs(number)),
+            upper: Some(self.snapshots.fs(number)),
+            made: None,
         }
     }
-}
-
-/// Makes a directory with exactly this mode, whatever the umask.
-fn make_dir(path: &Path, mode: u32, may_exist: bool) -> io::Result<()> {
-    DirBuilder::new()
-        .recursive(may_exist)
-        .mode(mode)
-        .create(path)?;
-    fs::set_permissions(path, Permissions::from_mode(mode))
-}
-
-fn check_key(key: &str) -> DriverResult<()> {
-    let ok = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
-    if key.is_empty() || key.len() > 200 || !key.chars().all(ok) {
-        return Err(DriverError::invalid(format!(
-            "invalid snapshot key {key:?}"
-        )));
-    }
-    Ok(())
-}
-
-fn doing(what: &str, path: &Path, error: &io::Error) -> DriverError {
-    DriverError::io(format!("{what} {}", path.display()), error)
 }
 
 gantry_plugin_sdk::plugin! { kind: storage, driver: Overlayfs, name: "overlayfs" }

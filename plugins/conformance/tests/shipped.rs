@@ -34,4 +34,4 @@ macro_rules! verified {
     )* };
 }
 
-verified! { storage_overlayfs network_bridge network_host network_none volume_local registry_hub }
+verified! { storage_overlayfs storage_native network_bridge network_host network_none volume_local registry_hub }

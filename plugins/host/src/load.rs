@@ -25,13 +25,15 @@ const DRAIN: Duration = Duration::from_secs(60);
 
 /// The drivers that come with the engine. They run in its process unless told otherwise, and are missed when they are
 /// not there; nothing else is made of their names.
-const SHIPPED: [(Kind, &str); 6] = [
+const SHIPPED: [(Kind, &str); 8] = [
     (Kind::Storage, "overlayfs"),
+    (Kind::Storage, "native"),
     (Kind::Network, "bridge"),
     (Kind::Network, "host"),
     (Kind::Network, "none"),
     (Kind::Volume, "local"),
     (Kind::Registry, "hub"),
+    (Kind::Registry, "oci-dir"),
 ];
 
 /// A directory with plugins.
@@ -113,6 +115,8 @@ impl Loader {
                 registry.set_default(kind, &default);
             }
         }
+        // They were checked when the configuration was read.
+        registry.set_routes(drivers.routes().unwrap_or_default());
         let mut found = BTreeSet::new();
         for dir in &self.config.plugin_dirs {
             for plugin in discover(&dir.path) {

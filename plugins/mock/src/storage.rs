@@ -90,6 +90,7 @@ impl MockStorage {
             parent: request.parent,
             state,
             upper: Some(tree),
+            made: None,
         };
         self.save(&info)?;
         Ok(plan(&info))

@@ -43,6 +43,7 @@
 
 mod glue;
 mod log;
+pub mod snapshots;
 pub mod tree;
 
 pub use gantry_driver_api::*;

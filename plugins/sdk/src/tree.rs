@@ -1,4 +1,4 @@
-//! What drivers do with directory trees.
+//! What drivers ask of directory trees and their file systems.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
@@ -36,6 +36,39 @@ pub fn measure(root: &Path) -> io::Result<Usage> {
         }
     }
     Ok(usage)
+}
+
+/// The file system that holds `path`, by its usual name.
+///
+/// # Errors
+/// Those of `statfs(2)`.
+pub fn file_system(path: &Path) -> io::Result<&'static str> {
+    // linux/magic.h; XFS, btrfs, ZFS and f2fs have theirs in their own headers.
+    Ok(
+        match rustix::fs::statfs(path)?.f_type as u64 & 0xffff_ffff {
+            0xef53 => "ext4",
+            0x5846_5342 => "xfs",
+            0x9123_683e => "btrfs",
+            0x0102_1994 => "tmpfs",
+            0x2fc1_2fc1 => "zfs",
+            0xf2f5_2010 => "f2fs",
+            0xca45_1a4e => "bcachefs",
+            0x794c_7630 => "overlayfs",
+            0x6969 => "nfs",
+            0xff53_4d42 | 0xfe53_4d42 => "cifs",
+            0x6573_5546 => "fuse",
+            _ => "unknown",
+        },
+    )
+}
+
+/// What Docker calls a file system in `docker info`.
+#[must_use]
+pub fn shown_file_system(name: &str) -> &str {
+    match name {
+        "ext4" => "extfs",
+        other => other,
+    }
 }
 
 #[cfg(test)]

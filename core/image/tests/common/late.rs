@@ -116,6 +116,7 @@ impl Storage for LateStorage {
             parent: request.parent,
             state: SnapshotState::Active,
             upper: Some(upper),
+            made: None,
         };
         self.change(|snapshots| snapshots.push(info.clone()));
         Ok(self.plan(&info))

@@ -4,8 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use gantry_plugin_sdk::serde_json;
-use gantry_plugin_sdk::storage::SnapshotState;
+use gantry_driver_api::storage::SnapshotState;
 use serde::{Deserialize, Serialize};
 
 /// Records are a few hundred bytes.
@@ -13,16 +12,22 @@ const MAX: u64 = 4096;
 
 /// One snapshot's record, the file `meta` in its directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) key: String,
+pub struct Record {
+    /// Its key or committed name.
+    pub key: String,
+    /// Its parent's committed name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) parent: Option<String>,
-    pub(crate) state: SnapshotState,
+    pub parent: Option<String>,
+    /// Its state.
+    pub state: SnapshotState,
 }
 
 impl Record {
     /// Writes the record into `dir`, at once or not at all; with `durable`, it is on disk when this returns.
-    pub(crate) fn write(&self, dir: &Path, durable: bool) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn write(&self, dir: &Path, durable: bool) -> io::Result<()> {
         let temporary = dir.join("meta.new");
         let mut file = File::create(&temporary)?;
         file.write_all(&serde_json::to_vec(self)?)?;
@@ -37,7 +42,10 @@ impl Record {
     }
 
     /// Reads the record in `dir`; none when there is no valid one.
-    pub(crate) fn read(dir: &Path) -> io::Result<Option<Self>> {
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn read(dir: &Path) -> io::Result<Option<Self>> {
         let file = match File::open(dir.join("meta")) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),

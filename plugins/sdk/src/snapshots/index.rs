@@ -1,22 +1,21 @@
-//! All snapshots in memory: key to number, record and children. Read from the records once, then kept in step.
+//! All snapshots in memory: key to number, record and children.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{fs, io};
 
-use gantry_plugin_sdk::storage::{Commit, SnapshotState};
-use gantry_plugin_sdk::{DriverError, DriverResult, ErrorCode, Log};
+use gantry_driver_api::storage::{Commit, SnapshotState};
+use gantry_driver_api::{DriverError, DriverResult, ErrorCode};
 
-use crate::record::Record;
+use super::{Number, Record};
+use crate::Log;
 
-/// A snapshot's directory name.
-pub(crate) type Number = u64;
+/// The snapshots that exist: read from the records once, then kept in step.
+#[derive(Debug)]
+pub struct Index(Mutex<Snapshots>);
 
-/// The snapshots that exist.
-pub(crate) struct Index(Mutex<Snapshots>);
-
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Snapshots {
     by_key: HashMap<String, (Number, Record)>,
     /// How many snapshots have this one as their parent.
@@ -25,8 +24,11 @@ struct Snapshots {
 }
 
 impl Index {
-    /// Reads the records. Directories without a valid one are left for `cleanup`.
-    pub(crate) fn load(snapshots: &Path, graveyard: &Path, log: &Log) -> io::Result<Self> {
+    /// Reads the records. Directories without a valid one are [orphans](Self::orphans).
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn load(snapshots: &Path, graveyard: &Path, log: &Log) -> io::Result<Self> {
         let mut all = Snapshots::default();
         let numbers = numbers(snapshots)?;
         let used = numbers.iter().copied().chain(self::numbers(graveyard)?);
@@ -57,7 +59,10 @@ impl Index {
 
     /// Reserves a number for a new snapshot and returns it with the count of its parents; none when the very same
     /// snapshot is there.
-    pub(crate) fn insert(&self, record: &Record) -> DriverResult<Option<(Number, usize)>> {
+    ///
+    /// # Errors
+    /// `AlreadyExists` for a key in use; `NotFound`, `FailedPrecondition` and `DataLoss` for bad parents.
+    pub fn insert(&self, record: &Record) -> DriverResult<Option<(Number, usize)>> {
         let mut all = self.lock();
         if let Some((_, present)) = all.by_key.get(&record.key) {
             if present == record {
@@ -80,12 +85,15 @@ impl Index {
     }
 
     /// Takes back an [`insert`](Self::insert).
-    pub(crate) fn forget(&self, key: &str) {
+    pub fn forget(&self, key: &str) {
         self.lock().take(key);
     }
 
     /// Removes a snapshot without children; none when it is absent.
-    pub(crate) fn remove(&self, key: &str) -> DriverResult<Option<Number>> {
+    ///
+    /// # Errors
+    /// `Conflict` when it has children.
+    pub fn remove(&self, key: &str) -> DriverResult<Option<Number>> {
         let mut all = self.lock();
         if all.children.get(key).is_some_and(|n| *n > 0) {
             let text = format!("snapshot {key} is the parent of another");
@@ -96,7 +104,10 @@ impl Index {
 
     /// The active snapshot that `request` commits, with the record that it gets. A late parent is held from now on;
     /// [`disown`](Self::disown) lets it go again.
-    pub(crate) fn committable(&self, request: &Commit) -> DriverResult<(Number, Record)> {
+    ///
+    /// # Errors
+    /// As `commit` in the contract.
+    pub fn committable(&self, request: &Commit) -> DriverResult<(Number, Record)> {
         let mut all = self.lock();
         let (number, present) = all.get(&request.key)?;
         let number = *number;
@@ -128,7 +139,7 @@ impl Index {
     }
 
     /// Takes the late parent of a failed commit back.
-    pub(crate) fn disown(&self, request: &Commit) {
+    pub fn disown(&self, request: &Commit) {
         if request.parent.is_some() {
             self.lock().set_parent(&request.key, None);
         }
@@ -136,7 +147,7 @@ impl Index {
 
     /// Puts the committed snapshot in the place of the active one; false when another was committed under its name
     /// meanwhile: then the active one is just gone.
-    pub(crate) fn replace(&self, key: &str, number: Number, record: Record) -> bool {
+    pub fn replace(&self, key: &str, number: Number, record: Record) -> bool {
         let mut all = self.lock();
         all.take(key);
         if all.by_key.contains_key(&record.key) {
@@ -147,26 +158,36 @@ impl Index {
     }
 
     /// A snapshot and the numbers of its parents, nearest first.
-    pub(crate) fn chain(&self, key: &str) -> DriverResult<(Number, Record, Vec<Number>)> {
+    ///
+    /// # Errors
+    /// `NotFound`, and `DataLoss` when a parent is.
+    pub fn chain(&self, key: &str) -> DriverResult<(Number, Record, Vec<Number>)> {
         let all = self.lock();
         let (number, record) = all.get(key)?;
         Ok((*number, record.clone(), all.parents(key)?))
     }
 
-    pub(crate) fn number(&self, key: &str) -> Option<Number> {
+    /// A snapshot's number.
+    #[must_use]
+    pub fn number(&self, key: &str) -> Option<Number> {
         self.lock().by_key.get(key).map(|(number, _)| *number)
     }
 
-    pub(crate) fn is_committed(&self, key: &str) -> bool {
+    /// Whether there is a committed snapshot of this name.
+    #[must_use]
+    pub fn is_committed(&self, key: &str) -> bool {
         self.lock().committed(key).is_ok()
     }
 
-    pub(crate) fn all(&self) -> Vec<(Number, Record)> {
+    /// Every snapshot, in any order.
+    #[must_use]
+    pub fn all(&self) -> Vec<(Number, Record)> {
         self.lock().by_key.values().cloned().collect()
     }
 
     /// The keys that are not in `live`.
-    pub(crate) fn except(&self, live: &[String]) -> Vec<String> {
+    #[must_use]
+    pub fn except(&self, live: &[String]) -> Vec<String> {
         let live: HashSet<&str> = live.iter().map(String::as_str).collect();
         let all = self.lock();
         let keys = all.by_key.keys().filter(|key| !live.contains(key.as_str()));
@@ -174,7 +195,10 @@ impl Index {
     }
 
     /// Numbers of directories that belong to no snapshot, made before this call began.
-    pub(crate) fn orphans(&self, snapshots: &Path) -> io::Result<Vec<Number>> {
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn orphans(&self, snapshots: &Path) -> io::Result<Vec<Number>> {
         let found = numbers(snapshots)?;
         let all = self.lock();
         let known: HashSet<Number> = all.by_key.values().map(|(number, _)| *number).collect();

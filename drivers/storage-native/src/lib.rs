@@ -1,0 +1,251 @@
+//! Snapshots as plain copies of directory trees: for machines without overlay, and for file systems that share the data
+//! of copies (xfs, btrfs, bcachefs).
+//!
+//! Each snapshot is a directory ([`Snapshots`]) with its whole tree in `fs`, which begins as a copy of its parent's. A view
+//! has no tree of its own: it shows its parent's, read-only.
+//!
+//! Invariants:
+//! - A record is written when the copy is complete: what a crash cuts off was never there.
+//! - A committed snapshot's data and record are on disk before `commit` returns. Active ones are not synced.
+//! - A parent is committed, exists, and stays for as long as it has children; only copies of it are written to.
+//! - A tree is renamed away before it is deleted, in the background.
+//!
+//! Deletions of layers are carried out in the copy, so a layer must have its parent before it is unpacked: there are no late
+//! parents. It mounts nothing and knows nothing of images.
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use gantry_plugin_sdk::snapshots::{
+    Number, Record, Snapshots, check_key, doing, make_dir, not_mountable,
+};
+use gantry_plugin_sdk::storage::{
+    Commit, Prepare, Replace, SnapshotInfo, SnapshotKey, SnapshotState, StorageInfo, Usage, WhiteoutStyle,
+};
+use gantry_plugin_sdk::sys::copy;
+use gantry_plugin_sdk::{
+    Call, Driver, DriverConfig, DriverError, DriverResult, ErrorCode, Health, Log, Mount,
+    MountPlan, Reconcile, Storage, tree,
+};
+
+/// The driver.
+pub struct Native {
+    snapshots: Snapshots,
+    backing: &'static str,
+    /// Whether copies share their data with the original.
+    shares: bool,
+}
+
+impl Native {
+    /// Opens the snapshots below the configuration's root. It has no options.
+    ///
+    /// # Errors
+    /// When the directories cannot be made or read.
+    pub fn new(config: DriverConfig, log: Log) -> DriverResult<Self> {
+        if let Some(option) = config.options.as_object().and_then(|o| o.keys().next()) {
+            return Err(DriverError::invalid(format!(
+                "native: Unknown option {option}"
+            )));
+        }
+        let snapshots = Snapshots::open(&config.root, log)?;
+        let root = snapshots.root();
+        let look = || {
+            let shares = File::open(root).and_then(|dir| copy::can_share(dir.as_fd()));
+            // Where files without a name cannot be made, each copy finds out for itself.
+            Ok((tree::file_system(root)?, shares.unwrap_or(false)))
+        };
+        let (backing, shares) = look().map_err(|e| doing("looking at", root, &e))?;
+        Ok(Self {
+            snapshots,
+            backing,
+            shares,
+        })
+    }
+
+    /// Makes an active snapshot or a view, unless it is there.
+    fn make(&self, request: Prepare, state: SnapshotState) -> DriverResult<MountPlan> {
+        check_key(&request.key)?;
+        if request.size.is_some() {
+            return Err(DriverError::new(
+                ErrorCode::NotImplemented,
+                "Filesystem does not support, or has not enabled quotas",
+            ));
+        }
+        let record = Record {
+            key: request.key.clone(),
+            parent: request.parent,
+            state,
+        };
+        if let Some((number, _)) = self.snapshots.index.insert(&record)?
+            && let Err(error) = self.make_dirs(number, &record)
+        {
+            self.snapshots.index.forget(&record.key);
+            self.snapshots.bury_later(number);
+            return Err(error);
+        }
+        self.plan(&request.key)
+    }
+
+    fn make_dirs(&self, number: Number, record: &Record) -> DriverResult<()> {
+        let (dir, fs) = (self.snapshots.dir(number), self.snapshots.fs(number));
+        let make = || {
+            make_dir(&dir, 0o700, false)?;
+            make_dir(&fs, 0o755, false)?;
+            let parent = record.parent.as_ref();
+            if let Some(parent) = parent.and_then(|key| self.snapshots.index.number(key))
+                && record.state == SnapshotState::Active
+            {
+                let parent = File::open(self.snapshots.fs(parent))?;
+                copy::tree(parent.as_fd(), File::open(&fs)?.as_fd())?;
+            }
+            record.write(&dir, false)
+        };
+        make().map_err(|e| doing("copying to", &dir, &e))
+    }
+
+    /// The mounts of an active snapshot or view.
+    fn plan(&self, key: &str) -> DriverResult<MountPlan> {
+        let (number, record, parents) = self.snapshots.index.chain(key)?;
+        if let Some(error) = not_mountable(&record) {
+            return Err(error);
+        }
+        let read_only = record.state == SnapshotState::View;
+        let shown = parents.first().filter(|_| read_only).unwrap_or(&number);
+        Ok(MountPlan::single(Mount::Bind {
+            source: self.snapshots.fs(*shown),
+            read_only,
+        }))
+    }
+
+    fn describe(&self, number: Number, record: Record) -> SnapshotInfo {
+        // By the clock of the file system, which is that of change times.
+        let made = fs::metadata(self.snapshots.dir(number).join("meta"));
+        let made = made.ok().filter(|_| record.state == SnapshotState::Active);
+        SnapshotInfo {
+            key: record.key,
+            parent: record.parent,
+            state: record.state,
+            upper: None,
+            made: made.map(|meta| (meta.ctime(), meta.ctime_nsec())),
+        }
+    }
+}
+
+impl Driver for Native {
+    fn health(&self, _: &Call<'_>) -> DriverResult<Health> {
+        let status = [
+            ("Backing Filesystem", tree::shown_file_system(self.backing)),
+            (
+                "Copies Share Data",
+                if self.shares { "true" } else { "false" },
+            ),
+        ];
+        Ok(Health {
+            healthy: true,
+            message: String::new(),
+            status: status.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec(),
+        })
+    }
+
+    fn reconcile(&self, call: &Call<'_>, request: Reconcile) -> DriverResult<()> {
+        self.snapshots.keep_only(&request.live, |key| {
+            self.remove(call, SnapshotKey { key: key.into() })
+        });
+        self.cleanup(call, ())
+    }
+}
+
+impl Storage for Native {
+    fn info(&self, _: &Call<'_>, (): ()) -> DriverResult<StorageInfo> {
+        Ok(StorageInfo {
+            whiteouts: WhiteoutStyle::Apply,
+            late_parent: false,
+            backing: self.backing.to_owned(),
+        })
+    }
+
+    fn prepare(&self, _: &Call<'_>, request: Prepare) -> DriverResult<MountPlan> {
+        self.make(request, SnapshotState::Active)
+    }
+
+    fn view(&self, _: &Call<'_>, request: Prepare) -> DriverResult<MountPlan> {
+        self.make(request, SnapshotState::View)
+    }
+
+    fn mounts(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<MountPlan> {
+        self.plan(&request.key)
+    }
+
+    fn commit(&self, call: &Call<'_>, request: Commit) -> DriverResult<()> {
+        check_key(&request.name)?;
+        let index = &self.snapshots.index;
+        if index.is_committed(&request.name) {
+            // Either this very call came before, or another has unpacked the same layer meanwhile.
+            if request.name == request.key {
+                return Ok(());
+            }
+            let key = request.key;
+            return self.remove(call, SnapshotKey { key });
+        }
+        let (_, present, _) = index.chain(&request.key)?;
+        if request.parent.is_some() && request.parent != present.parent {
+            let text = "native: a layer cannot get another parent after it was unpacked";
+            return Err(DriverError::new(ErrorCode::FailedPrecondition, text));
+        }
+        let (number, record) = index.committable(&request)?;
+        let dir = self.snapshots.dir(number);
+        let write = || {
+            rustix::fs::syncfs(File::open(&dir)?)?;
+            record.write(&dir, true)
+        };
+        write().map_err(|error| doing("committing", &dir, &error))?;
+        if !index.replace(&request.key, number, record) {
+            self.snapshots.bury_later(number);
+        }
+        Ok(())
+    }
+
+    fn remove(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<()> {
+        if let Some(number) = self.snapshots.index.remove(&request.key)? {
+            self.snapshots.bury_later(number);
+        }
+        Ok(())
+    }
+
+    fn stat(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<SnapshotInfo> {
+        let (number, record, _) = self.snapshots.index.chain(&request.key)?;
+        Ok(self.describe(number, record))
+    }
+
+    fn list(&self, _: &Call<'_>, (): ()) -> DriverResult<Vec<SnapshotInfo>> {
+        let all = self.snapshots.index.all().into_iter();
+        Ok(all
+            .map(|(number, record)| self.describe(number, record))
+            .collect())
+    }
+
+    fn usage(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<Usage> {
+        let (number, _, _) = self.snapshots.index.chain(&request.key)?;
+        let fs: PathBuf = self.snapshots.fs(number);
+        tree::measure(&fs).map_err(|e| doing("measuring", &fs, &e))
+    }
+
+    fn cleanup(&self, _: &Call<'_>, (): ()) -> DriverResult<()> {
+        self.snapshots.cleanup()
+    }
+
+    fn garbage(&self, _: &Call<'_>, (): ()) -> DriverResult<Vec<PathBuf>> {
+        self.snapshots.garbage()
+    }
+
+    fn replace(&self, _: &Call<'_>, request: Replace) -> DriverResult<()> {
+        self.snapshots.replace(&request)
+    }
+}
+
+gantry_plugin_sdk::plugin! { kind: storage, driver: Native, name: "native" }
