@@ -81,6 +81,17 @@ impl Zygote {
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
+    /// Whether it has closed its socket: it is dead or about to be, and a launch that was just sent may never be read.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let mut polled = [rustix::event::PollFd::new(
+            &self.socket,
+            rustix::event::PollFlags::empty(),
+        )];
+        let now = rustix::event::Timespec::default();
+        rustix::event::poll(&mut polled, Some(&now)).is_ok()
+            && polled[0].revents().contains(rustix::event::PollFlags::HUP)
+    }
     /// The process, to wait for it.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child

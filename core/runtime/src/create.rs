@@ -24,6 +24,7 @@ use crate::runtime::{OciRuntime, Shared};
 use crate::spec::foreign;
 use crate::state::{Dir, State};
 use crate::work::{blocking, clear};
+use crate::zygote::Launched;
 use crate::{ContainerSpec, CreateRequest, Process, RuntimeError, SpecError};
 
 /// What a launch needs, made before anything is done.
@@ -47,10 +48,11 @@ pub(crate) async fn create(
 ) -> Result<Arc<Process>, RuntimeError> {
     let id = request.id.clone();
     let worker = Arc::clone(shared);
-    let (prepared, socket) = blocking(move || {
-        let mut prepared = prepare(&worker, request)?;
-        match launch(&worker, &mut prepared) {
-            Ok(socket) => Ok((prepared, socket)),
+    let (prepared, launched) = blocking(move || {
+        let prepared = prepare(&worker, request)?;
+        let launched = set_up(&worker, &prepared).and_then(|()| launch(&worker, &prepared));
+        match launched {
+            Ok(launched) => Ok((prepared, launched)),
             Err(e) => {
                 undo(&prepared.group, &prepared.dir);
                 Err(e)
@@ -58,8 +60,16 @@ pub(crate) async fn create(
         }
     })
     .await?;
+    let zygote = launched.zygote;
+    let mut outcome = created(launched.socket).await;
+    if matches!(outcome, Err(RuntimeError::MonitorLost)) && shared.zygotes.has_died(zygote) {
+        outcome = match launch(shared, &prepared) {
+            Ok(launched) => created(launched.socket).await,
+            Err(e) => Err(e),
+        };
+    }
     let Prepared { group, dir, .. } = prepared;
-    match created(socket).await {
+    match outcome {
         Ok((pid, control)) => Ok(Arc::new(Process {
             id,
             pid,
@@ -89,9 +99,7 @@ async fn created(socket: StdStream) -> Result<(i32, Control), RuntimeError> {
     match outcome.await {
         Ok(Ok((pid, _))) => Ok((pid, control)),
         Ok(Err(failure)) => Err(create_error(failure)),
-        Err(_) => Err(RuntimeError::Zygote(
-            "the monitor ended while it set the container up".into(),
-        )),
+        Err(_) => Err(RuntimeError::MonitorLost),
     }
 }
 
@@ -290,8 +298,8 @@ fn header(request: &CreateRequest, dir: &Dir) -> Launch {
     }
 }
 
-/// Makes files and cgroups, then has the monitor forked.
-fn launch(shared: &Shared, prepared: &mut Prepared) -> Result<StdStream, RuntimeError> {
+/// Makes files and cgroups.
+fn set_up(shared: &Shared, prepared: &Prepared) -> Result<(), RuntimeError> {
     prepared.dir.make(&prepared.state)?;
     if let Some(bytes) = &prepared.bundle {
         write_bundle(prepared.dir.path(), bytes).map_err(|e| prepared.dir.failed(e))?;
@@ -306,21 +314,20 @@ fn launch(shared: &Shared, prepared: &mut Prepared) -> Result<StdStream, Runtime
                 .map_err(cgroup)?;
         }
     }
-    let netns = prepared.netns.take();
+    Ok(())
+}
+
+/// Has the monitor forked.
+fn launch(shared: &Shared, prepared: &Prepared) -> Result<Launched, RuntimeError> {
+    // A foreign runtime opens the namespaces by our descriptors' paths while it creates the container.
+    let given = prepared.netns.iter().chain(&prepared.userns);
     let fds: Vec<_> = match &prepared.own {
-        Some(_) => netns
-            .iter()
-            .chain(&prepared.userns)
-            .map(AsFd::as_fd)
-            .collect(),
+        Some(_) => given.map(AsFd::as_fd).collect(),
         None => Vec::new(),
     };
-    let socket = shared
+    shared
         .zygotes
-        .launch(&prepared.launch, &prepared.plan, &fds)?;
-    // A foreign runtime opens the namespace by our descriptor's path while it creates the container.
-    prepared.netns = netns;
-    Ok(socket)
+        .launch(&prepared.launch, &prepared.plan, &fds)
 }
 
 fn write_bundle(dir: &Path, config: &[u8]) -> std::io::Result<()> {

@@ -32,6 +32,9 @@ pub enum RuntimeError {
     /// The zygote cannot be started or does not answer.
     #[error("zygote: {0}")]
     Zygote(String),
+    /// The monitor ended without a word.
+    #[error("zygote: the monitor ended while it set the container up")]
+    MonitorLost,
     /// The monitor said something that cannot be understood.
     #[error("monitor protocol: {0}")]
     Protocol(String),

@@ -1,6 +1,6 @@
 //! User namespaces: numbers inside and outside, and the namespaces themselves, which the zygote makes.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ pub(crate) fn make(zygotes: &Zygotes, maps: &UserNs) -> Result<MadeNamespaces, R
         gid_map: maps.gid.clone(),
         ..Launch::default()
     };
-    answered(zygotes.launch(&launch, &Plan::default(), &[])?)
+    ask(zygotes, &launch, &[])
 }
 
 /// Has the zygote make a network namespace in a user namespace that is there. Blocks.
@@ -78,8 +78,22 @@ pub(crate) fn make_network(zygotes: &Zygotes, user: &OwnedFd) -> Result<OwnedFd,
         fds: vec![FdRole::Namespace(NamespaceKind::User)],
         ..Launch::default()
     };
-    let socket = zygotes.launch(&launch, &Plan::default(), &[user.as_fd()])?;
-    answered(socket).map(|made| made.network)
+    ask(zygotes, &launch, &[user.as_fd()]).map(|made| made.network)
+}
+
+/// Launches and takes the answer; once more if the zygote died over it.
+fn ask(
+    zygotes: &Zygotes,
+    launch: &Launch,
+    fds: &[BorrowedFd<'_>],
+) -> Result<MadeNamespaces, RuntimeError> {
+    let launched = zygotes.launch(launch, &Plan::default(), fds)?;
+    match answered(launched.socket) {
+        Err(_) if zygotes.has_died(launched.zygote) => {
+            answered(zygotes.launch(launch, &Plan::default(), fds)?.socket)
+        }
+        answer => answer,
+    }
 }
 
 fn answered(socket: UnixStream) -> Result<MadeNamespaces, RuntimeError> {

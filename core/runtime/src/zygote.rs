@@ -19,6 +19,15 @@ pub(crate) struct Zygotes {
     current: Mutex<Zygote>,
 }
 
+/// A launch that was sent.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    /// Where the monitor's word will come from.
+    pub(crate) socket: UnixStream,
+    /// The process ID of the zygote that was asked.
+    pub(crate) zygote: u32,
+}
+
 impl Zygotes {
     pub(crate) fn new(binary: PathBuf) -> Result<Self, RuntimeError> {
         let current = Mutex::new(spawn(&binary)?);
@@ -30,7 +39,7 @@ impl Zygotes {
         header: &Launch,
         plan: &Plan,
         namespaces: &[BorrowedFd<'_>],
-    ) -> Result<UnixStream, RuntimeError> {
+    ) -> Result<Launched, RuntimeError> {
         let mut zygote = self.current.lock();
         match zygote.launch(header, plan, namespaces) {
             Err(e) if is_gone(&e) => {
@@ -41,7 +50,17 @@ impl Zygotes {
             }
             other => other,
         }
+        .map(|socket| Launched {
+            socket,
+            zygote: zygote.pid(),
+        })
         .map_err(|e| RuntimeError::Zygote(format!("launch: {e}")))
+    }
+    /// Whether that zygote is no more. A launch that ended without a word was then perhaps never read: a killed process
+    /// takes messages for as long as it takes to die.
+    pub(crate) fn has_died(&self, pid: u32) -> bool {
+        let zygote = self.current.lock();
+        zygote.pid() != pid || zygote.is_gone()
     }
     /// The process ID of the current one.
     pub(crate) fn pid(&self) -> u32 {

@@ -1,7 +1,7 @@
 //! Logs: drivers and their options, rotation and compression, forwarding to receivers that come and go.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{TcpListener, UdpSocket};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -265,10 +265,20 @@ impl Syslog {
                 match listener.accept() {
                     Ok((stream, _)) => {
                         stream.set_nonblocking(false).unwrap();
-                        stream
-                            .set_read_timeout(Some(Duration::from_millis(50)))
-                            .unwrap();
-                        serve(stream, &lines, &stop);
+                        let patience = Some(Duration::from_millis(50));
+                        stream.set_read_timeout(patience).unwrap();
+                        let mut text = Vec::new();
+                        serve(&stream, &mut text, &lines, || stop.load(Ordering::SeqCst));
+                        if stop.load(Ordering::SeqCst) {
+                            // As a server that is stopped does: no more connections, and then what the kernel has taken
+                            // for this one. What it has acknowledged is the receiver's to keep.
+                            drop(listener);
+                            stream.shutdown(Shutdown::Write).unwrap();
+                            let idle = std::cell::Cell::new(0);
+                            let settled = || idle.replace(idle.get() + 1) > 4;
+                            serve(&stream, &mut text, &lines, settled);
+                            return;
+                        }
                     }
                     Err(_) => std::thread::sleep(Duration::from_millis(10)),
                 }
@@ -288,12 +298,19 @@ impl Syslog {
     }
 }
 
-fn serve(mut stream: impl Read, lines: &Mutex<Vec<String>>, stop: &AtomicBool) {
-    let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
-    while !stop.load(Ordering::SeqCst) {
+/// Reads until the other side ends, or until nothing comes and `enough` says so.
+fn serve(
+    mut stream: &TcpStream,
+    text: &mut Vec<u8>,
+    lines: &Mutex<Vec<String>>,
+    enough: impl Fn() -> bool,
+) {
+    let mut buffer = [0; 4096];
+    loop {
         match stream.read(&mut buffer) {
             Ok(0) => return,
             Ok(read) => text.extend_from_slice(&buffer[..read]),
+            Err(_) if enough() => return,
             Err(_) => continue,
         }
         while let Some(at) = text.iter().position(|b| *b == b'\n') {

@@ -56,10 +56,13 @@ pub(crate) fn restarts(lab: &Lab<'_>, seen: &Seen) {
 
 /// The signal that stops, and the time it is given.
 pub(crate) fn stops(lab: &Lab<'_>, seen: &Seen) {
-    let script = "trap 'exit 3' USR1; while :; do sleep 0.05; done";
+    let script = "trap 'exit 3' USR1; : >/ready; while :; do sleep 0.05; done";
     let polite = lab.create(&json!({"Cmd": ["sh", "-c", script], "StopSignal": "SIGUSR1"}));
     polite.start();
-    std::thread::sleep(Duration::from_millis(200));
+    eventually("the trap is set", 20, || {
+        let words = polite.exec("[ -e /ready ] && echo ready=yes; true");
+        (words.get("ready") == "yes").then_some(())
+    });
     polite.api("POST", "stop");
     seen.eq(
         "Config.StopSignal",
