@@ -11,12 +11,14 @@
 //!
 //! It performs no mounts and knows nothing of containers but their identifiers.
 
+mod check;
 mod copy;
 mod error;
 mod service;
 mod types;
 mod users;
 
+pub use check::VolumeFlaw;
 pub use copy::{copy_up, is_empty};
 pub use error::VolumeError;
 pub use service::Volumes;

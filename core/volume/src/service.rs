@@ -313,7 +313,7 @@ impl Volumes {
 }
 
 impl Entry {
-    fn new(record: VolumeRecord) -> Self {
+    pub(crate) fn new(record: VolumeRecord) -> Self {
         Self {
             record,
             users: BTreeSet::new(),

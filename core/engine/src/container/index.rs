@@ -118,6 +118,12 @@ impl Index {
         }
     }
 
+    /// Whether a container of this identifier exists, or is being made.
+    pub(crate) fn is_taken(&self, id: &ContainerId) -> bool {
+        let maps = self.0.read();
+        maps.by_id.contains_key(id) || maps.by_name.values().any(|taken| taken == id)
+    }
+
     /// Every container, in any order.
     pub(crate) fn all(&self) -> Vec<Arc<Container>> {
         self.0.read().by_id.values().cloned().collect()
