@@ -214,3 +214,31 @@ fn what_is_not_there_is_listed_with_its_reason_and_can_come() {
     );
     assert_eq!(registry.list().len(), 1);
 }
+
+#[test]
+fn registries_by_the_longest_route() {
+    let registry = DriverRegistry::new();
+    let routes = [("a.b", "x"), ("a.b/team", "y"), ("c.d/team/app", "z")];
+    registry.set_routes(
+        routes
+            .map(|(host, driver)| (host.into(), driver.into()))
+            .into(),
+    );
+    for (domain, repository, driver) in [
+        ("a.b", "app", "x"),
+        ("a.b", "", "x"),
+        ("a.b", "team/app", "y"),
+        ("a.b", "team", "y"),
+        ("a.b", "teams/app", "x"),
+        ("a.b.c", "team", "hub"),
+        ("c.d", "team", "hub"),
+        ("c.d", "team/app/more", "z"),
+        ("docker.io", "library/busybox", "hub"),
+    ] {
+        assert_eq!(
+            registry.registry_of(domain, repository),
+            driver,
+            "{domain}/{repository}"
+        );
+    }
+}

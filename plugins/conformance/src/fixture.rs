@@ -23,10 +23,7 @@ impl RegistryFixture {
                 endpoint: Endpoint {
                     domain: domain.to_owned(),
                     url: url.to_owned(),
-                    skip_verify: false,
-                    ca_files: Vec::new(),
-                    credentials: Default::default(),
-                    proxies: Default::default(),
+                    ..Endpoint::default()
                 },
                 repository: repository.to_owned(),
             },

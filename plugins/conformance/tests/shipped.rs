@@ -1,7 +1,12 @@
 //! Every shipped driver keeps its contract, in process and isolated. Needs root and a built workspace.
 
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
 use gantry_driver_registry::Isolation;
-use gantry_plugin_conformance::{Run, driver_host, run, shipped};
+use gantry_plugin_conformance::{Outcome, RegistryFixture, Run, driver_host, run, shipped};
 
 fn verify(driver: &str, isolation: Isolation) {
     let plan = Run {
@@ -34,4 +39,114 @@ macro_rules! verified {
     )* };
 }
 
-verified! { storage_overlayfs storage_native network_bridge network_host network_none volume_local registry_hub }
+verified! { storage_overlayfs storage_native network_bridge network_host network_none volume_local registry_hub registry_oci_dir }
+
+fn run_tool(program: &str, arguments: &[&str]) {
+    let status = Command::new(program).args(arguments).status().unwrap();
+    assert!(status.success(), "{program} {arguments:?}");
+}
+
+/// Makes the image `box:1` in the layout `root/box`, and returns the digest of its configuration.
+fn make_image(root: &Path) -> String {
+    let layout = root.join("box").display().to_string();
+    let image = format!("{layout}:1");
+    run_tool("umoci", &["init", "--layout", &layout]);
+    run_tool("umoci", &["new", "--image", &image]);
+    let manifest = Command::new("skopeo")
+        .args(["inspect", "--raw", &format!("oci:{image}")])
+        .output()
+        .unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest.stdout).unwrap();
+    manifest["config"]["digest"].as_str().unwrap().to_owned()
+}
+
+/// What registries keep, they keep with the registry there. Only what a server does not do may be skipped.
+fn verify_with(
+    driver: &str,
+    isolation: Isolation,
+    options: serde_json::Value,
+    url: &str,
+    blob: &str,
+) {
+    let plan = Run {
+        plugin: shipped(driver).expect("the plugin is built"),
+        isolation,
+        options,
+        driver_host: driver_host().expect("gantry-driver-host is built"),
+        fixture: Some(RegistryFixture::new(url, "box", "1", blob)),
+    };
+    let report = run(&plan).unwrap();
+    assert_eq!(report.failed().count(), 0, "\n{report}");
+    let skipped = |outcome: &Outcome| matches!(outcome, Outcome::Skipped(_));
+    let skipped = report.checks.iter().filter(|c| skipped(&c.outcome)).count();
+    assert!(skipped <= 1, "\n{report}");
+}
+
+#[test]
+fn registries_on_disk() {
+    for isolation in [Isolation::None, Isolation::Process] {
+        let dir = tempfile::tempdir().unwrap();
+        let blob = make_image(dir.path());
+        let options = serde_json::json!({"root": dir.path()});
+        verify_with(
+            "registry_oci_dir",
+            isolation,
+            options,
+            "oci-dir://airgap.local",
+            &blob,
+        );
+    }
+}
+
+#[test]
+fn registries_on_the_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let blob = make_image(dir.path());
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let config = dir.path().join("config.yml");
+    let text = format!(
+        "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '127.0.0.1:{port}'}}\nstorage: {{filesystem: \
+         {{rootdirectory: {}/data}}, delete: {{enabled: true}}}}\n",
+        dir.path().display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut server = Command::new("docker-registry")
+        .arg("serve")
+        .arg(&config)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < until, "docker-registry does not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let source = format!("oci:{}/box:1", dir.path().display());
+    let target = format!("docker://127.0.0.1:{port}/box:1");
+    run_tool(
+        "skopeo",
+        &[
+            "copy",
+            "--quiet",
+            "--insecure-policy",
+            "--dest-tls-verify=false",
+            &source,
+            &target,
+        ],
+    );
+    let url = format!("http://127.0.0.1:{port}");
+    verify_with(
+        "registry_hub",
+        Isolation::None,
+        serde_json::json!({}),
+        &url,
+        &blob,
+    );
+    server.kill().unwrap();
+    server.wait().unwrap();
+}

@@ -4,11 +4,12 @@
 //! {"drivers": {
 //!     "storage": "overlayfs",
 //!     "network": {"default": "bridge", "bridge": {"isolation": "process", "options": {}}},
-//!     "registry": {"hub": {"isolation": "process"}}
+//!     "registry": {"oci-dir": {"hosts": ["airgap.local"], "options": {"root": "/srv/images"}}}
 //! }}
 //! ```
 //! A kind is either the name of its default driver, or an object of drivers with their settings, in which `default`
-//! names the default.
+//! names the default. A registry driver serves the registries of its `hosts`, each a name as in references, with the
+//! beginning of repositories' names if need be (`registry.example/team`); the default serves all others.
 
 use std::collections::BTreeMap;
 
@@ -52,6 +53,9 @@ pub struct DriverSettings {
     /// Its options, an object; `null` for none.
     #[serde(default)]
     pub options: Value,
+    /// For registry drivers: the registries that it serves, beside those that it serves as the default.
+    #[serde(default)]
+    pub hosts: Vec<String>,
 }
 
 impl DriversConfig {
@@ -71,7 +75,34 @@ impl DriversConfig {
                 .kinds
                 .insert(kind, KindConfig::parse(kind, value, &at)?);
         }
+        config.routes()?;
         Ok(config)
+    }
+
+    /// Which registry driver serves which registry, by registry.
+    ///
+    /// # Errors
+    /// A registry that is none, or that two drivers are to serve; hosts of another kind of driver.
+    pub fn routes(&self) -> Result<BTreeMap<String, String>, ConfigError> {
+        let mut routes = BTreeMap::new();
+        for (kind, config) in &self.kinds {
+            for (name, settings) in &config.drivers {
+                let at = format!("drivers.{kind}.{name}.hosts");
+                for host in &settings.hosts {
+                    let host = host.trim_end_matches('/');
+                    if *kind != Kind::Registry {
+                        return Err(wrong(&at, "only registry drivers have hosts"));
+                    }
+                    if !is_registry(host) {
+                        return Err(wrong(&at, &format!("{host:?} is no registry's name")));
+                    }
+                    if let Some(other) = routes.insert(host.to_owned(), name.clone()) {
+                        return Err(wrong(&at, &format!("{host} is served by {other}")));
+                    }
+                }
+            }
+        }
+        Ok(routes)
     }
 
     /// The settings of a kind.
@@ -128,6 +159,14 @@ impl KindConfig {
     }
 }
 
+/// Whether references can begin with `host`: its first component is what tells a registry from a repository.
+fn is_registry(host: &str) -> bool {
+    let domain = host.split('/').next().unwrap_or_default();
+    let known = domain == "localhost" || domain.contains(['.', ':']);
+    let ok = |c: char| c.is_ascii_alphanumeric() || "._-:/[]".contains(c);
+    known && !host.contains("//") && host.chars().all(ok)
+}
+
 fn wrong(at: &str, why: &str) -> ConfigError {
     ConfigError {
         at: at.to_owned(),
@@ -180,6 +219,19 @@ mod tests {
     }
 
     #[test]
+    fn registries_have_drivers() {
+        let config = DriversConfig::parse(&json!({"registry": {
+            "oci-dir": {"hosts": ["airgap.local", "registry.example/team/"], "options": {"root": "/srv"}},
+            "hub": {"hosts": ["localhost:5000", "[::1]:5000"]},
+        }}))
+        .unwrap();
+        let routes = config.routes().unwrap();
+        assert_eq!(routes["airgap.local"], "oci-dir");
+        assert_eq!(routes["registry.example/team"], "oci-dir");
+        assert_eq!(routes["[::1]:5000"], "hub");
+    }
+
+    #[test]
     fn says_where_it_is_wrong() {
         for (value, message) in [
             (json!([]), "drivers: an object is expected"),
@@ -201,7 +253,23 @@ mod tests {
             ),
             (
                 json!({"network": {"bridge": {"isolaton": "process"}}}),
-                "drivers.network.bridge: unknown field `isolaton`, expected `isolation` or `options`",
+                "drivers.network.bridge: unknown field `isolaton`, expected one of `isolation`, `options`, `hosts`",
+            ),
+            (
+                json!({"registry": {"hub": {"hosts": ["https://a.b"]}}}),
+                "drivers.registry.hub.hosts: \"https://a.b\" is no registry's name",
+            ),
+            (
+                json!({"registry": {"hub": {"hosts": ["team"]}}}),
+                "drivers.registry.hub.hosts: \"team\" is no registry's name",
+            ),
+            (
+                json!({"registry": {"hub": {"hosts": ["a.b"]}, "oci-dir": {"hosts": ["a.b/"]}}}),
+                "drivers.registry.oci-dir.hosts: a.b is served by hub",
+            ),
+            (
+                json!({"volume": {"local": {"hosts": ["a.b"]}}}),
+                "drivers.volume.local.hosts: only registry drivers have hosts",
             ),
         ] {
             assert_eq!(
