@@ -2,14 +2,16 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use gantry_wire::Reference;
+use gantry_wire::{ImageSummary, Reference};
 use serde_json::Value;
 
+use super::image_tree;
 use crate::app::App;
 use crate::format::time::{ago, unix_local};
 use crate::format::units::{human_size, human_size_4};
-use crate::format::{Fields, Layout, print_list, short_id};
+use crate::format::{Fields, Layout, print_list, put, short_id};
 use crate::opts::values::{Filter, filters_json, parse_filter};
+use crate::terminal;
 
 /// Flags of `images`.
 #[derive(Args, Debug)]
@@ -76,14 +78,14 @@ const WITH_DIGESTS: Layout = Layout {
 
 impl Images {
     pub(crate) async fn execute(mut self, app: &App) -> Result<()> {
-        if self.tree {
-            bail!("--tree is not supported");
-        }
         if let Some(reference) = self.reference.take() {
             self.filter.push(Filter {
                 name: "reference".into(),
                 value: reference,
             });
+        }
+        if self.tree {
+            return self.tree(app).await;
         }
         let images = app
             .client()?
@@ -108,6 +110,33 @@ impl Images {
             self.quiet,
             rows.collect(),
         )
+    }
+}
+
+impl Images {
+    async fn tree(&self, app: &App) -> Result<()> {
+        for (given, flag) in [
+            (self.quiet, "quiet"),
+            (self.no_trunc, "no-trunc"),
+            (self.digests, "digests"),
+            (self.format.is_some(), "format"),
+        ] {
+            if given {
+                bail!("--{flag} is not yet supported with --tree");
+            }
+        }
+        let images = app
+            .client()?
+            .get("/images/json")
+            .flag("all", self.all)
+            .flag("manifests", true)
+            .maybe("filters", Some(filters_json(&self.filter)))
+            .value()
+            .await?;
+        let mut images: Vec<ImageSummary> = serde_json::from_value(images)?;
+        images.retain(|image| self.all || !image.repo_tags.is_empty());
+        let width = terminal::size().map_or(80, |(_, columns)| columns.into());
+        put(&image_tree::render(&images, width))
     }
 }
 

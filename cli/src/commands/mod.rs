@@ -16,7 +16,9 @@ mod events;
 mod exec;
 mod export;
 mod external;
+mod fsck;
 mod history;
+mod image_tree;
 mod images;
 mod import;
 mod info;
@@ -34,6 +36,7 @@ mod prune;
 mod ps;
 mod pull;
 mod push;
+mod registry;
 mod rename;
 mod restart;
 mod rm;
@@ -128,7 +131,12 @@ const GROUPS: &[(&str, &str)] = &[
         "Manage storage, network, volume and registry drivers",
     ),
     ("image", "Manage images"),
+    (
+        "manifest",
+        "Manage Docker image manifests and manifest lists",
+    ),
     ("network", "Manage networks"),
+    ("registry", "Look into registries"),
     ("system", "Manage the engine"),
     ("volume", "Manage volumes"),
 ];
@@ -187,8 +195,10 @@ const ENTRIES: &[Entry] = entries! {
     ["context use"], "CONTEXT", "Set the current docker context" => context::ContextUse;
     ["driver inspect"], "[OPTIONS] KIND/NAME [KIND/NAME...]", "Display detailed information on one or more drivers" => driver::DriverInspect;
     ["driver ls", "driver list"], "[OPTIONS]", "List drivers" => driver::DriverLs;
+    ["driver migrate"], "[OPTIONS]", "Move images and stopped containers to the default storage driver" => driver::DriverMigrate;
     ["image inspect"], "[OPTIONS] IMAGE [IMAGE...]", "Display detailed information on one or more images" => inspect::ImageInspect;
     ["image prune"], "[OPTIONS]", "Remove unused images" => prune::ImagePrune;
+    ["manifest inspect"], "[OPTIONS] MANIFEST", "Display an image manifest, or manifest list" => registry::ManifestInspect;
     ["network connect"], "[OPTIONS] NETWORK CONTAINER", "Connect a container to a network" => network::NetworkConnect;
     ["network create"], "[OPTIONS] NETWORK", "Create a network" => network_create::NetworkCreate;
     ["network disconnect"], "[OPTIONS] NETWORK CONTAINER", "Disconnect a container from a network" => network::NetworkDisconnect;
@@ -196,8 +206,12 @@ const ENTRIES: &[Entry] = entries! {
     ["network ls", "network list"], "[OPTIONS]", "List networks" => network::NetworkLs;
     ["network prune"], "[OPTIONS]", "Remove all unused networks" => prune::NetworkPrune;
     ["network rm", "network remove"], "[OPTIONS] NETWORK [NETWORK...]", "Remove one or more networks" => network::NetworkRm;
+    ["registry referrers"], "NAME[:TAG|@DIGEST]", "List what refers to an image in its registry: signatures, attestations" => registry::Referrers;
+    ["registry rm", "registry remove"], "NAME:TAG|NAME@DIGEST [...]", "Delete manifests from their registry, with all their tags" => registry::Remove;
+    ["registry tags"], "NAME", "List the tags of a repository in its registry" => registry::Tags;
     ["system df"], "[OPTIONS]", "Show disk usage" => df::SystemDf;
     ["system dial-stdio"], "", "Proxy the stdio stream to the daemon connection" => dial_stdio::DialStdio;
+    ["system fsck"], "[OPTIONS]", "Check images, containers and volumes on the disk, and mend them" => fsck::SystemFsck;
     ["system prune"], "[OPTIONS]", "Remove unused data" => prune::SystemPrune;
     ["volume create"], "[OPTIONS] [VOLUME]", "Create a volume" => volume::VolumeCreate;
     ["volume inspect"], "[OPTIONS] VOLUME [VOLUME...]", "Display detailed information on one or more volumes" => inspect::VolumeInspect;

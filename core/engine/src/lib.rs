@@ -25,6 +25,7 @@ mod engine;
 mod error;
 mod events;
 mod exec;
+mod fsck;
 mod life;
 mod logs;
 mod look;
@@ -48,9 +49,10 @@ pub use engine::{Engine, Services};
 pub use error::{EngineError, ErrorKind, Result};
 pub use events::ResumeAfter;
 pub use exec::{ExecIo, ExecReader, ExecWriter};
+pub use fsck::{Offline, set_aside_unreadable, unreadable};
 pub use logs::{LogStream, Logs, check_log_driver};
 pub use look::{Archive, ByteStream, CommitQuery, CopyInto};
-pub use objects::encode_image_event;
+pub use objects::{ImportSource, encode_image_event};
 pub use query::{
     AttachQuery, EventsQuery, ImageListQuery, ListQuery, LogsQuery, RemoveOptions, WaitCondition,
 };

@@ -25,6 +25,8 @@ pub struct ImageListQuery {
     pub digests: bool,
     /// Compute `SharedSize`.
     pub shared_size: bool,
+    /// Fill in `Manifests`.
+    pub manifests: bool,
     /// Docker's filters.
     pub filters: Filters,
 }

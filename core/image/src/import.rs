@@ -1,19 +1,24 @@
 //! Import: one tar archive becomes an image of one layer.
 
 use std::io::{self, Read};
+use std::time::{Duration, Instant};
 
 use gantry_content::Hasher;
-use gantry_model::{ImageId, Platform, Timestamp};
+use gantry_model::{Digest, ImageId, Platform, Timestamp};
 
 use crate::changes;
+use crate::chunks::CHUNK;
 use crate::config::{ContainerDefaults, History, ImageConfig, RootFs};
+use crate::inflate::{Compression, inflate};
 use crate::install::Install;
 use crate::load::Local;
 use crate::manifest::{OCI_LAYER_GZIP, OCI_LAYER_TAR, OCI_LAYER_ZSTD};
 use crate::record::Descriptor;
 use crate::service::Shared;
-use crate::unpack::{CHUNK, Compression, inflate};
 use crate::{Error, ImportOptions, Message, Progress, Result};
+
+/// How often it is told how far an archive has come.
+const TELL_EVERY: Duration = Duration::from_millis(100);
 
 pub(crate) fn import(
     shared: &Shared,
@@ -23,12 +28,22 @@ pub(crate) fn import(
 ) -> Result<ImageId> {
     let mut defaults = ContainerDefaults::default();
     changes::apply(&mut defaults, &options.changes)?;
-    let hold = shared.content.hold();
+    let hold = shared.hold();
     let mut ingest = shared.content.begin_unnamed()?;
     let mut buffer = vec![0; CHUNK];
+    let mut told = Instant::now();
     loop {
         if progress.cancelled() {
             return Err(Error::Cancelled);
+        }
+        if let Some(total) = options.remote
+            && told.elapsed() > TELL_EVERY
+        {
+            told = Instant::now();
+            progress.report(Message {
+                id: None,
+                ..Message::moving("", "Importing", ingest.offset(), total)
+            });
         }
         match input.read(&mut buffer) {
             Ok(0) => break,
@@ -40,7 +55,7 @@ pub(crate) fn import(
     let size = ingest.offset();
     let layer = ingest.finish()?;
 
-    let (diff_id, compression) = diff_id(shared.content.open_blob(&layer)?)?;
+    let (layer, size, diff_id, media_type) = as_layer(shared, layer, size)?;
     let config = configuration(options, defaults, diff_id);
     let json = serde_json::to_vec(&config)
         .map_err(|error| Error::Malformed(format!("image configuration: {error}")))?;
@@ -54,7 +69,7 @@ pub(crate) fn import(
         id: id.clone(),
         config,
         layers: vec![Descriptor {
-            media_type: media_type(compression).into(),
+            media_type: media_type.into(),
             digest: layer.clone(),
             size,
         }],
@@ -68,44 +83,60 @@ pub(crate) fn import(
         },
     };
     let names: Vec<_> = name.iter().map(|name| (name.clone(), None)).collect();
-    let shown = name.map_or_else(|| id.to_string(), |name| name.familiar());
-    let event = shared.image_event("import", id.to_string(), shown, Default::default());
-    let installed = install.run(&names, vec![event]);
-    drop(hold);
-    if let Err(error) = installed {
-        shared.collect_blobs()?;
-        return Err(error);
-    }
+    let event = |action: &'static str, shown: String| {
+        shared.image_event(action, id.to_string(), shown, Default::default())
+    };
+    let tagged = name.map(|name| event("tag", name.familiar()));
+    let events = tagged.into_iter().chain([event("import", id.to_string())]);
+    install.run(&names, events.collect())?;
+    hold.settle();
     progress.report(Message::status(id.to_string()));
     Ok(id)
 }
 
-fn media_type(compression: Compression) -> &'static str {
-    match compression {
-        Compression::None => OCI_LAYER_TAR,
-        Compression::Gzip => OCI_LAYER_GZIP,
-        Compression::Zstd => OCI_LAYER_ZSTD,
-    }
-}
-
-fn diff_id(file: std::fs::File) -> Result<(gantry_model::Digest, Compression)> {
+/// The blob to keep of an archive that came as `archive`: itself, or its plain bytes where no media type of layers says
+/// how it is compressed. With its length, its diff ID and its media type.
+fn as_layer(
+    shared: &Shared,
+    archive: Digest,
+    size: u64,
+) -> Result<(Digest, u64, Digest, &'static str)> {
     let bad = |error: io::Error| Error::Malformed(format!("invalid archive: {error}"));
-    let (mut plain, compression) = inflate(file).map_err(bad)?;
+    let (mut plain, compression) = inflate(shared.content.open_blob(&archive)?).map_err(bad)?;
+    let kept = match compression {
+        Compression::None => Some(OCI_LAYER_TAR),
+        Compression::Gzip => Some(OCI_LAYER_GZIP),
+        Compression::Zstd => Some(OCI_LAYER_ZSTD),
+        Compression::Bzip2 | Compression::Xz => None,
+    };
+    let mut ingest = match kept {
+        None => Some(shared.content.begin_unnamed()?),
+        Some(_) => None,
+    };
     let mut hasher = Hasher::sha256();
     let mut buffer = vec![0; CHUNK];
     loop {
         let count = plain.read(&mut buffer).map_err(bad)?;
         if count == 0 {
-            return Ok((hasher.finish(), compression));
+            break;
         }
         hasher.update(&buffer[..count]);
+        if let Some(ingest) = &mut ingest {
+            ingest.write(&buffer[..count])?;
+        }
     }
+    let diff_id = hasher.finish();
+    let Some(ingest) = ingest else {
+        return Ok((archive, size, diff_id, kept.unwrap_or(OCI_LAYER_TAR)));
+    };
+    let size = ingest.offset();
+    Ok((ingest.finish()?, size, diff_id, OCI_LAYER_TAR))
 }
 
 fn configuration(
     options: &ImportOptions,
     defaults: ContainerDefaults,
-    diff_id: gantry_model::Digest,
+    diff_id: Digest,
 ) -> ImageConfig {
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
     let now = Timestamp::now();
@@ -128,10 +159,10 @@ fn configuration(
         },
         history: vec![History {
             created: Some(now),
-            comment: message,
+            comment: message.clone(),
             ..History::default()
         }],
-        comment: options.message.clone(),
+        comment: message,
         docker_version: String::new(),
     }
 }

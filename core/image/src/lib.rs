@@ -18,17 +18,26 @@
 
 mod archive;
 mod changes;
+mod chunks;
 mod commit;
 mod config;
+mod delta;
 mod diff;
 mod error;
 mod extract;
 mod filter;
+mod fsck;
+mod hold;
+mod hosts;
 mod import;
+mod inflate;
+mod inspect;
 mod install;
 mod layers;
+mod list;
 mod load;
 mod manifest;
+mod mirror;
 mod owners;
 mod pack;
 mod place;
@@ -37,11 +46,14 @@ mod pull;
 mod push;
 mod query;
 mod record;
+mod remote;
 mod remove;
 mod rootfs;
 mod save;
 mod search;
 mod service;
+mod settle;
+mod tree;
 mod turns;
 mod types;
 mod unpack;
@@ -49,15 +61,22 @@ mod unpack;
 pub use changes::apply as apply_changes;
 pub use commit::CommitOptions;
 pub use config::{ContainerDefaults, History, ImageConfig, RootFs, chain_ids};
-pub use diff::{Change, ChangeKind, changes};
+pub use delta::Delta;
+pub use diff::{Change, ChangeKind};
 pub use error::{Error, Result};
+pub use fsck::{Finding, Flaw, FsckOptions, Outcome, Place, SnapshotUse, SnapshotUses, unreadable};
 pub use owners::{OwnerRange, Owners};
-pub use pack::{PackOptions, Packer, Sink};
+pub use pack::{PackOptions, Packer, Selection, Sink};
 pub use place::{PlaceOptions, place};
 pub use progress::{Detail, Message, Progress, Silent};
+pub use pull::RateLimit;
+pub use remote::{Referrers, RemoteImage, RemotePlatform};
+pub use rootfs::ParentView;
 pub use service::{EventEncoder, ImageService};
+pub use settle::MountRoot;
 pub use types::{
     ContainerRoot, GraphDriver, HistoryEntry, Image, ImageEvent, ImageInspect, ImageSummary,
-    ImageUse, ImportOptions, ListQuery, LoadOptions, Loaded, Metadata, PullOptions, Pulled,
-    PushOptions, Removed, RootFsInspect, Settings,
+    ImageUse, ImportOptions, InspectQuery, ListQuery, LoadOptions, Loaded, ManifestSummary,
+    Metadata, NodeKind, PullOptions, Pulled, PushOptions, RemoveOptions, Removed, RootFsInspect,
+    Settings,
 };

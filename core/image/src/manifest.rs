@@ -148,6 +148,18 @@ impl Manifest {
 }
 
 impl IndexEntry {
+    /// The image that this entry attests of, if it does.
+    pub(crate) fn attests(&self) -> Option<Digest> {
+        let kind = self.annotations.get("vnd.docker.reference.type")?;
+        if kind != "attestation-manifest" {
+            return None;
+        }
+        self.annotations
+            .get("vnd.docker.reference.digest")?
+            .parse()
+            .ok()
+    }
+
     pub(crate) fn platform(&self) -> Option<Platform> {
         self.platform.as_ref().map(|platform| {
             Platform {
@@ -159,17 +171,27 @@ impl IndexEntry {
         })
     }
 
-    fn is_manifest(&self) -> bool {
-        matches!(
+    /// Whether it names an image, as far as the index tells.
+    pub(crate) fn is_image(&self) -> bool {
+        let manifest = matches!(
             self.media_type.as_str(),
             DOCKER_MANIFEST | OCI_MANIFEST | ""
-        )
+        );
+        manifest && self.attests().is_none()
     }
 }
 
 /// The entry of an index that suits `wanted` best. An entry that names no platform suits when it is the only one.
 pub(crate) fn choose<'a>(entries: &'a [IndexEntry], wanted: &Platform) -> Result<&'a IndexEntry> {
-    let images: Vec<&IndexEntry> = entries.iter().filter(|entry| entry.is_manifest()).collect();
+    let images = entries.iter().filter(|entry| entry.is_image());
+    choose_of(images.collect(), wanted)
+}
+
+/// As [`choose`], of those that are left of an index.
+pub(crate) fn choose_of<'a>(
+    images: Vec<&'a IndexEntry>,
+    wanted: &Platform,
+) -> Result<&'a IndexEntry> {
     for acceptable in acceptable(wanted) {
         let found = images
             .iter()
@@ -182,6 +204,16 @@ pub(crate) fn choose<'a>(entries: &'a [IndexEntry], wanted: &Platform) -> Result
         [only] if only.platform.is_none() => Ok(only),
         _ => Err(Error::NoPlatform(wanted.to_string())),
     }
+}
+
+/// Whether an image whose configuration says `have` is one for `wanted`. One that names no variant serves all of its
+/// architecture: not every builder writes it.
+pub(crate) fn provides(have: &Platform, wanted: &Platform) -> bool {
+    let wanted = wanted.clone().normalized();
+    acceptable(&wanted).contains(&have.clone().normalized())
+        || have.variant.is_empty()
+            && have.os == wanted.os
+            && have.architecture == wanted.architecture
 }
 
 /// What runs on a machine of platform `wanted`, best first.

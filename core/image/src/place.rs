@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use crate::Owners;
 use crate::extract::{Rules, extract_into};
-use crate::unpack::inflate;
+use crate::inflate::inflate;
 
 /// How an archive is put into a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct PlaceOptions {
     pub owners: Option<Owners>,
 }
 
-/// Unpacks an archive (plain, gzip or zstd) into a tree. Links in the tree are followed within it, mounts in it crossed.
+/// Unpacks an archive (plain or compressed: gzip, bzip2, xz, zstd) into a tree. Links in the tree are followed within it, mounts in it crossed.
 ///
 /// # Errors
 /// `AlreadyExists` for what [`PlaceOptions::keep_kinds`] refuses; `UnexpectedEof` and `InvalidData` for bad archives; what

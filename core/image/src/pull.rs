@@ -1,29 +1,34 @@
 //! Pull: resolve, choose a platform, fetch, install.
 
+mod attached;
 mod endpoint;
 pub(crate) mod fetch;
+mod limits;
 mod login;
-mod resolve;
+pub(crate) mod resolve;
 pub(crate) mod retry;
 mod tags;
+mod tee;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use gantry_content::Hold;
-use gantry_driver_api::Kind;
 use gantry_model::{Digest, Platform, Reference, Timestamp};
 use gantry_store::Batch;
 
+pub(crate) use endpoint::HUB_URL;
+pub use limits::RateLimit;
 pub(crate) use login::authenticate;
-pub(crate) use tags::pull_all;
+pub(crate) use tags::{pull_all, tags};
 
+use crate::chunks::ChunkSender;
 use crate::config::{ImageConfig, MAX_CONFIG};
+use crate::hold::Held;
 use crate::install::{BlobSource, Install, LayerPlan, Phase};
 use crate::manifest::{self, Document, MAX_MANIFEST, Manifest};
+use crate::record::Descriptor;
 use crate::service::Shared;
-use crate::unpack::ChunkSender;
 use crate::{Error, Message, Progress, PullOptions, Pulled, Result};
 use fetch::Fetcher;
 use resolve::Resolver;
@@ -41,6 +46,8 @@ struct Found {
     documents: Vec<Digest>,
     /// Whether an index had a choice of platforms.
     chosen: bool,
+    /// Blobs of what is attested of the image.
+    attached: Vec<Descriptor>,
 }
 
 pub(crate) fn pull(
@@ -52,13 +59,13 @@ pub(crate) fn pull(
     let reference = reference.clone().with_default_tag();
     let registry = shared
         .drivers
-        .registry(&shared.drivers.default_name(Kind::Registry))?;
+        .registry_for(reference.domain(), reference.path())?;
     let mut resolver = Resolver {
         shared,
         registry: registry.as_ref(),
         reference: &reference,
         progress,
-        endpoints: shared.endpoints(reference.domain(), &options.credentials),
+        servers: shared.servers(reference.domain(), &options.credentials)?,
     };
     let wanted = options.platform.clone().unwrap_or_else(Platform::host);
     if let Some(pulled) = unchanged(&mut resolver, options)? {
@@ -67,20 +74,21 @@ pub(crate) fn pull(
         return Ok(pulled);
     }
     // Until there is a lease on what was found.
-    let hold = shared.content.hold();
+    let hold = shared.hold();
     let found = find(&mut resolver, &wanted)?;
     announce(&reference, progress);
     let abort = AtomicBool::new(false);
     let fetcher = Fetcher {
         shared,
         registry: registry.as_ref(),
-        endpoints: resolver.endpoints,
+        endpoints: resolver.endpoints(),
         repository: reference.path().into(),
         progress,
         abort: &abort,
     };
     let pulled = bring(&fetcher, &reference, &found, options, hold)?;
     conclude(&reference, &pulled, progress);
+    limits::tell(shared, reference.domain(), progress);
     Ok(pulled)
 }
 
@@ -96,6 +104,10 @@ fn unchanged(resolver: &mut Resolver<'_>, options: &PullOptions) -> Result<Optio
         return Ok(None);
     };
     let wanted = options.platform.clone().unwrap_or_else(Platform::host);
+    // A pull is also how an image gets back what it has lost.
+    if !shared.is_whole(&record.image, &image)? {
+        return Ok(None);
+    }
     let config = ImageConfig::parse(&shared.content.read(&record.image, MAX_CONFIG)?)?;
     if !manifest::acceptable(&wanted).contains(&config.platform().normalized())
         || shared.drivers.storage(&image.driver).is_err()
@@ -142,7 +154,7 @@ pub(crate) fn canonical(reference: &Reference) -> Reference {
     }
 }
 
-fn tag_or_digest(reference: &Reference) -> String {
+pub(crate) fn tag_or_digest(reference: &Reference) -> String {
     match (reference.digest(), reference.tag()) {
         (Some(digest), _) => digest.to_string(),
         (None, tag) => tag.unwrap_or("latest").into(),
@@ -176,7 +188,7 @@ fn find(resolver: &mut Resolver<'_>, wanted: &Platform) -> Result<Found> {
     let (reply, target) = resolver.fetch(&tag_or_digest(resolver.reference))?;
     let mut documents = vec![target.clone()];
     let keep = |bytes: &[u8], digest: &Digest| -> Result<()> {
-        if !content.contains(digest) {
+        if !content.claim(digest) {
             let mut ingest = content.begin_unnamed()?;
             ingest.write(bytes)?;
             ingest.finish_as(digest)?;
@@ -192,6 +204,7 @@ fn find(resolver: &mut Resolver<'_>, wanted: &Platform) -> Result<Found> {
                 manifest,
                 documents,
                 chosen: false,
+                attached: Vec::new(),
             })
         }
         Document::Index(entries) => {
@@ -200,7 +213,7 @@ fn find(resolver: &mut Resolver<'_>, wanted: &Platform) -> Result<Found> {
             if entry.size > MAX_MANIFEST {
                 return Err(Error::Malformed("the image manifest is too large".into()));
             }
-            let (bytes, media_type) = if content.contains(&entry.digest) {
+            let (bytes, media_type) = if content.claim(&entry.digest) {
                 (
                     content.read(&entry.digest, MAX_MANIFEST)?,
                     entry.media_type.clone(),
@@ -216,6 +229,7 @@ fn find(resolver: &mut Resolver<'_>, wanted: &Platform) -> Result<Found> {
                     target,
                     manifest,
                     manifest_digest: entry.digest.clone(),
+                    attached: attached::find(resolver, &entries, &entry.digest, &mut documents)?,
                     documents,
                     chosen: true,
                 }),
@@ -233,22 +247,46 @@ fn bring(
     reference: &Reference,
     found: &Found,
     options: &PullOptions,
-    hold: Hold<'_>,
+    hold: Held<'_>,
+) -> Result<Pulled> {
+    let content = &fetcher.shared.content;
+    let id = &found.manifest.config.digest;
+    let mut blobs = found.documents.clone();
+    blobs.push(id.clone());
+    let layers = found.manifest.layers.iter().chain(&found.attached);
+    blobs.extend(layers.map(|blob| blob.digest.clone()));
+    let lease = content.lease(&format!("pull/{id}"), blobs.clone(), LEASE)?;
+    hold.settle();
+    let brought = install(fetcher, reference, found, options, blobs);
+    match &brought {
+        Ok(_) => lease.release(),
+        // It would only keep the disk full.
+        Err(error) if error.is_disk_full() => {
+            lease.release();
+            fetcher.shared.collect_blobs()?;
+        }
+        // Kept for the next attempt.
+        Err(_) => drop(lease),
+    }
+    brought
+}
+
+/// As [`bring`], when the blobs are leased.
+fn install(
+    fetcher: &Fetcher<'_>,
+    reference: &Reference,
+    found: &Found,
+    options: &PullOptions,
+    blobs: Vec<Digest>,
 ) -> Result<Pulled> {
     let shared = fetcher.shared;
     let id = found.manifest.config.digest.clone();
-    let mut blobs = found.documents.clone();
-    blobs.push(id.clone());
-    blobs.extend(found.manifest.layers.iter().map(|l| l.digest.clone()));
-    let lease = shared
-        .content
-        .lease(&format!("pull/{id}"), blobs.clone(), LEASE)?;
-    drop(hold);
     if !shared.content.contains(&id) {
         fetcher.fetch(&found.manifest.config, None, None)?;
     }
     let config = ImageConfig::parse(&shared.content.read(&id, MAX_CONFIG)?)?;
     check_platform(&config, reference, options, found.chosen)?;
+    attached::fetch(fetcher, &found.attached);
     let install = Install {
         shared,
         id: id.clone(),
@@ -273,7 +311,6 @@ fn bring(
     let labels = install.config.config.labels.clone();
     let event = pull_event(shared, reference, labels);
     let newer = install.run(&names, vec![event])?;
-    lease.release();
     Ok(Pulled {
         id,
         digest: found.target.clone(),
@@ -295,10 +332,10 @@ fn check_platform(
     }
     let platform = config.platform().normalized();
     if let Some(wanted) = options.platform.as_ref().filter(|_| !chosen)
-        && !manifest::acceptable(wanted).contains(&platform)
+        && !manifest::provides(&platform, wanted)
     {
         return Err(Error::WrongPlatform(format!(
-            "image with reference {} was found but its platform ({platform}) does not match the specified platform ({wanted})",
+            "image with reference {} was found but does not provide the specified platform ({wanted})",
             reference.familiar()
         )));
     }

@@ -5,11 +5,13 @@
 
 mod blobs;
 mod document;
+mod index;
+mod upload;
 
 use std::sync::atomic::AtomicBool;
 
 use gantry_driver_api::registry::{Endpoint, GetManifest, PutManifest, Repository, StatBlob};
-use gantry_driver_api::{Call, DriverError, DriverResult, ErrorCode, Kind, Registry};
+use gantry_driver_api::{Call, DriverError, DriverResult, ErrorCode, Registry};
 use gantry_model::{Digest, ImageId, Reference};
 use gantry_store::Batch;
 
@@ -42,11 +44,16 @@ pub(crate) fn push(
     let tags = tags(shared, reference)?;
     let registry = shared
         .drivers
-        .registry(&shared.drivers.default_name(Kind::Registry))?;
+        .registry_for(reference.domain(), reference.path())?;
     // What is being sent stays, whatever happens to its image.
-    let _hold = shared.content.hold();
+    let hold = shared.hold();
     for (tag, image) in tags {
-        let document = document::of(shared, &image, options.platform.as_ref(), &tag)?;
+        let document = document::of(shared, options.platform.as_ref(), &tag)?;
+        let layers = document.layers.iter().map(|layer| &layer.blob.digest);
+        for digest in layers.chain([&document.config.digest]) {
+            // What is not here, the registry may have.
+            let _ = shared.content.claim(digest);
+        }
         let pusher = Pusher {
             shared,
             registry: registry.as_ref(),
@@ -57,6 +64,7 @@ pub(crate) fn push(
         pusher.push(&tag, &document)?;
         record(shared, &tag, &image, &document)?;
     }
+    hold.settle();
     Ok(())
 }
 
@@ -95,8 +103,8 @@ fn endpoint(
     options: &PushOptions,
     document: &Document,
 ) -> Result<Repository> {
-    let endpoints = shared.own_endpoints(tag.domain(), &options.credentials);
-    let found = shared.ask(endpoints, |endpoint| {
+    let servers = shared.push_servers(tag.domain(), &options.credentials)?;
+    let found = shared.ask(servers, |endpoint| {
         let at = Repository {
             endpoint: endpoint.clone(),
             repository: tag.path().into(),
@@ -134,7 +142,9 @@ impl Pusher<'_> {
         for layer in document.unique_layers() {
             self.progress.report(Message::step(layer.id(), "Preparing"));
         }
-        if self.has_manifest(&document.digest) {
+        let name = tag.tag().unwrap_or_default();
+        let named = self.is_there(name, &document.digest);
+        if named || self.is_there(document.digest.as_str(), &document.digest) {
             for layer in document.unique_layers() {
                 self.progress
                     .report(Message::step(layer.id(), "Layer already exists"));
@@ -142,17 +152,13 @@ impl Pusher<'_> {
         } else {
             self.send_blobs(tag, document)?;
         }
-        let name = tag.tag().unwrap_or_default();
-        let request = PutManifest {
-            at: self.at.clone(),
-            reference: name.into(),
-            media_type: document.media_type.clone(),
-            bytes: document.bytes.clone(),
-        };
-        self.persist(|| {
-            self.registry
-                .put_manifest(&Call::new("push"), request.clone())
-        })?;
+        if !named {
+            for part in &document.parts {
+                let digest = part.digest.as_str();
+                self.put(digest, &part.media_type, &part.bytes)?;
+            }
+            self.put(name, &document.media_type, &document.bytes)?;
+        }
         let (digest, size) = (&document.digest, document.bytes.len());
         self.progress.report(Message::status(format!(
             "{name}: digest: {digest} size: {size}"
@@ -161,18 +167,46 @@ impl Pusher<'_> {
             aux: Some(serde_json::json!({"Tag": name, "Digest": digest, "Size": size})),
             ..Message::default()
         });
+        if let Some(index) = &document.instead_of {
+            let manifest = serde_json::json!({
+                "mediaType": document.media_type, "digest": digest, "size": size,
+            });
+            self.progress.report(Message {
+                aux: Some(serde_json::json!({
+                    "manifestPushedInsteadOfIndex": true, "originalIndex": index, "selectedManifest": manifest,
+                })),
+                ..Message::default()
+            });
+        }
         Ok(())
     }
 
-    /// A registry that has a manifest has all that the manifest names.
-    fn has_manifest(&self, digest: &Digest) -> bool {
+    fn put(&self, reference: &str, media_type: &str, bytes: &[u8]) -> Result<()> {
+        let request = PutManifest {
+            at: self.at.clone(),
+            reference: reference.into(),
+            media_type: media_type.into(),
+            bytes: bytes.to_vec(),
+        };
+        self.persist(|| {
+            self.registry
+                .put_manifest(&Call::new("push"), request.clone())
+        })?;
+        Ok(())
+    }
+
+    /// Whether a tag or digest stands for this manifest there. A registry that has a manifest has all that it names.
+    fn is_there(&self, reference: &str, digest: &Digest) -> bool {
         let request = GetManifest {
             at: self.at.clone(),
-            reference: digest.to_string(),
+            reference: reference.into(),
         };
+        let by_digest = reference == digest.as_str();
         self.registry
             .resolve(&Call::new("push"), request)
-            .is_ok_and(|reply| reply.digest.is_empty() || reply.digest == digest.as_str())
+            .is_ok_and(|reply| {
+                reply.digest == digest.as_str() || (by_digest && reply.digest.is_empty())
+            })
     }
 
     /// Tries again what may pass.

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use gantry_model::{ImageId, Reference, Timestamp};
 use gantry_store::Batch;
 
+use crate::manifest;
 use crate::record::ReferenceRecord;
 use crate::service::Shared;
-use crate::{Error, ImageUse, ListQuery, Removed, Result};
+use crate::{Error, ImageUse, ListQuery, RemoveOptions, Removed, Result};
 
 /// Why an image cannot go.
 struct Obstacle {
@@ -67,10 +68,59 @@ pub(crate) fn tag(shared: &Shared, source: &str, target: &Reference) -> Result<(
 pub(crate) fn remove(
     shared: &Shared,
     name: &str,
-    force: bool,
+    options: &RemoveOptions,
     uses: &[ImageUse],
 ) -> Result<Vec<Removed>> {
     let id = shared.find(name)?;
+    if let [first, ..] = &options.platforms[..] {
+        let have = shared.platform_of(&id)?;
+        if !options
+            .platforms
+            .iter()
+            .any(|p| manifest::provides(&have, p))
+        {
+            shared.find_for(name, Some(first))?;
+        }
+    }
+    let force = options.force;
+    let mut done = step(shared, uses, |removal| match is_prefix(&id, name) {
+        true => removal.by_id(&id, force),
+        false => removal.by_name(&id, name, force),
+    })?;
+    let mut records = done.records;
+    let deleted = matches!(done.outcome, Outcome::Image(_));
+    // Images that only this one stood on; what is in the way of that is no error.
+    while let Outcome::Image(Some(parent)) = done.outcome
+        && !options.keep_parents
+    {
+        done = step(shared, uses, |removal| removal.delete(&parent, false, true))?;
+        records.append(&mut done.records);
+    }
+    if deleted {
+        shared.collect_blobs()?;
+    }
+    Ok(records)
+}
+
+/// What one step of a removal did.
+struct Done {
+    records: Vec<Removed>,
+    outcome: Outcome,
+}
+
+/// What is gone.
+enum Outcome {
+    Names,
+    /// The image too; it had this parent.
+    Image(Option<ImageId>),
+}
+
+/// Takes one image or name away, and with an image the layers that nothing else needs.
+fn step(
+    shared: &Shared,
+    uses: &[ImageUse],
+    work: impl FnOnce(&mut Removal<'_>) -> Result<Outcome>,
+) -> Result<Done> {
     let guard = shared.naming.lock();
     let mut removal = Removal {
         shared,
@@ -79,26 +129,20 @@ pub(crate) fn remove(
         batch: Batch::new(),
         gone: HashSet::new(),
     };
-    let deleted = if is_prefix(&id, name) {
-        removal.by_id(&id, force)?
-    } else {
-        removal.by_name(&id, name, force)?
-    };
+    let outcome = work(&mut removal)?;
     let Removal {
         batch, mut records, ..
     } = removal;
     shared.store.commit(batch).wait()?;
     drop(guard);
-    if deleted {
+    if matches!(outcome, Outcome::Image(_)) {
         let layers = shared.collect_layers()?;
-        records.extend(
-            layers
-                .iter()
-                .map(|chain| Removed::Deleted(chain.to_string())),
-        );
-        shared.collect_blobs()?;
+        let layers = layers
+            .iter()
+            .map(|chain| Removed::Deleted(chain.to_string()));
+        records.extend(layers);
     }
-    Ok(records)
+    Ok(Done { records, outcome })
 }
 
 /// Removes images that have no name (with `all`, also those that no container uses), and returns the bytes freed.
@@ -122,7 +166,7 @@ pub(crate) fn prune(
             vec![summary.id.to_string()]
         };
         for name in names {
-            match remove(shared, &name, false, uses) {
+            match remove(shared, &name, &RemoveOptions::default(), uses) {
                 Ok(removed) => records.extend(removed),
                 // Another removal came first, or a child stands on it.
                 Err(Error::Conflict(_) | Error::NoSuchImage(_)) => {}
@@ -168,7 +212,7 @@ impl Removal<'_> {
         Ok(names)
     }
 
-    fn by_name(&mut self, id: &ImageId, name: &str, force: bool) -> Result<bool> {
+    fn by_name(&mut self, id: &ImageId, name: &str, force: bool) -> Result<Outcome> {
         let names = self.names(id)?;
         if !force
             && is_single(&names)
@@ -198,12 +242,12 @@ impl Removal<'_> {
             }
         }
         if !self.names(id)?.is_empty() {
-            return Ok(false);
+            return Ok(Outcome::Names);
         }
         self.delete(id, force, true)
     }
 
-    fn by_id(&mut self, id: &ImageId, force: bool) -> Result<bool> {
+    fn by_id(&mut self, id: &ImageId, force: bool) -> Result<Outcome> {
         let names = self.names(id)?;
         if is_single(&names) {
             let mask = Mask {
@@ -236,16 +280,17 @@ impl Removal<'_> {
         Ok(())
     }
 
-    /// Deletes the image itself. After a name was removed (`quiet`), what is in the way of that is no error.
-    fn delete(&mut self, id: &ImageId, force: bool, quiet: bool) -> Result<bool> {
+    /// Deletes the image itself, and tells its parent. After a name was removed (`quiet`), what is in the way of that is no
+    /// error.
+    fn delete(&mut self, id: &ImageId, force: bool, quiet: bool) -> Result<Outcome> {
         let mask = Mask {
             names: !force,
             stopped: !force,
         };
         if let Some(obstacle) = self.obstacle(id, mask)? {
             let dangling = self.names(id)?.is_empty();
-            if quiet && (!dangling || obstacle.used) {
-                return Ok(false);
+            if quiet && (!dangling || obstacle.hard || obstacle.used) {
+                return Ok(Outcome::Names);
             }
             return Err(obstacle.error(id));
         }
@@ -253,12 +298,13 @@ impl Removal<'_> {
             self.untag(id, &name)?;
         }
         let shared = self.shared;
-        let labels = shared.image(id)?.labels;
+        let record = shared.image(id)?;
+        let labels = record.labels;
         self.batch.delete(&shared.images, id.as_str());
         self.records.push(Removed::Deleted(id.to_string()));
         let (time, event) = shared.image_event("delete", id.to_string(), id.to_string(), labels);
         self.batch.event(time, event);
-        Ok(true)
+        Ok(Outcome::Image(record.parent))
     }
 
     fn obstacle(&self, id: &ImageId, mask: Mask) -> Result<Option<Obstacle>> {
@@ -323,10 +369,10 @@ fn is_prefix(id: &ImageId, name: &str) -> bool {
     id.as_str().starts_with(name) || id.hex().starts_with(name)
 }
 
-/// Whether all names are one: at most one tag, and digests of its repository only.
+/// Whether all names are one: at most one tag, and digests of its repository only. None at all are not.
 fn is_single(names: &[Reference]) -> bool {
     if names.len() <= 1 {
-        return true;
+        return names.len() == 1;
     }
     let (digests, tags): (Vec<&Reference>, Vec<&Reference>) =
         names.iter().partition(|name| name.digest().is_some());

@@ -1,225 +1,229 @@
 //! Save: images as one archive that is a docker-archive and an OCI layout at once, as Docker writes since version 25.
+//!
+//! What came from a registry or an archive is written as it came, byte for byte: index, manifests, what is attested of the
+//! images, compressed layers. An image that has no manifest gets one. The documents stand before what they name.
+
+mod choose;
+mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read, Write};
+use std::io::Write;
 
-use gantry_model::{Digest, ImageId, Reference};
-use serde_json::json;
-use tar::{EntryType, Header};
+use gantry_model::{Digest, ImageId, Platform, Reference};
+use serde_json::{Value, json};
 
 use crate::config::MAX_CONFIG;
-use crate::manifest::{OCI_CONFIG, OCI_INDEX, OCI_LAYER_TAR, OCI_MANIFEST};
+use crate::inflate::Compression;
+use crate::manifest::{
+    OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_LAYER_TAR, OCI_LAYER_ZSTD, OCI_MANIFEST,
+};
 use crate::record::{Descriptor, ImageRecord, layer_key};
 use crate::service::Shared;
-use crate::unpack::{CHUNK, inflate};
+use crate::tree::Tree;
 use crate::{Error, Result};
+use choose::Chosen;
+pub(crate) use choose::choose;
+use writer::Writer;
+
+/// What the archive says of its contents.
+#[derive(Default)]
+struct Documents {
+    /// Entries of `index.json`.
+    index: Vec<Value>,
+    /// Entries of `manifest.json`.
+    archive: Vec<Value>,
+    /// The oldest form: repository, tag, layer.
+    repositories: BTreeMap<String, BTreeMap<String, String>>,
+    /// Blobs of the content store, with their lengths.
+    blobs: Vec<(Digest, u64)>,
+    /// Manifests that are made for the archive.
+    made: Vec<(Digest, Vec<u8>)>,
+    seen: BTreeSet<Digest>,
+}
+
+/// What stands for an image in `index.json`.
+struct Exported {
+    descriptor: Value,
+    /// Of the image itself, as the archive holds them.
+    layers: Vec<Digest>,
+}
 
 pub(crate) fn save(
     shared: &Shared,
     names: &[String],
+    platforms: &[Platform],
     output: &mut (dyn Write + Send),
 ) -> Result<()> {
-    let chosen = choose(shared, names)?;
-    let mut writer = Writer {
-        shared,
-        output,
-        written: BTreeSet::new(),
-    };
-    writer.directory("blobs/")?;
-    writer.directory("blobs/sha256/")?;
-    let mut manifests = Vec::new();
-    let mut archive = Vec::new();
+    let chosen = choose(shared, names, platforms)?;
+    // What is being written stays, whatever happens to its image.
+    let _hold = shared.content.hold();
+    let mut documents = Documents::default();
     let mut batch = gantry_store::Batch::new();
-    for (id, tags) in &chosen {
-        let record = shared.image(id)?;
-        let config = shared.content.read(id, MAX_CONFIG)?;
-        let layers = writer.layers(&record)?;
-        writer.bytes(&blob_path(id), &config)?;
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": {"mediaType": OCI_CONFIG, "digest": id, "size": config.len()},
-            "layers": layers,
-        })
-        .to_string();
-        let mut hasher = gantry_content::Hasher::sha256();
-        hasher.update(manifest.as_bytes());
-        let digest = hasher.finish();
-        writer.bytes(&blob_path(&digest), manifest.as_bytes())?;
-        let entry = |annotations: Option<serde_json::Value>| {
-            let mut entry =
-                json!({"mediaType": OCI_MANIFEST, "digest": digest, "size": manifest.len()});
-            if let Some(annotations) = annotations {
-                entry["annotations"] = annotations;
-            }
-            entry
-        };
-        if tags.is_empty() {
-            manifests.push(entry(None));
-        }
-        for tag in tags {
-            manifests.push(entry(Some(json!({
-                "io.containerd.image.name": tag.to_string(),
-                "org.opencontainers.image.ref.name": tag.tag().unwrap_or_default(),
-            }))));
-        }
-        archive.push(json!({
-            "Config": blob_path(id),
-            "RepoTags": if tags.is_empty() {
-                serde_json::Value::Null
-            } else {
-                json!(tags.iter().map(Reference::familiar).collect::<Vec<_>>())
-            },
-            "Layers": layers.iter().map(|layer| blob_path(&layer.digest)).collect::<Vec<_>>(),
-        }));
-        let (time, event) =
-            shared.image_event("save", id.to_string(), id.to_string(), record.labels);
+    for image in &chosen {
+        documents.image(shared, image, !platforms.is_empty())?;
+        let labels = shared.image(&image.id)?.labels;
+        let id = image.id.to_string();
+        let (time, event) = shared.image_event("save", id.clone(), id, labels);
         batch.event(time, event);
     }
-    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests});
-    writer.bytes("index.json", index.to_string().as_bytes())?;
-    writer.bytes("manifest.json", json!(archive).to_string().as_bytes())?;
-    writer.bytes("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    writer.write(&[0; 1024])?;
-    writer.output.flush().map_err(io_error)?;
+    let mut writer = Writer::new(output);
+    writer.documents(&documents)?;
+    for (digest, bytes) in &documents.made {
+        writer.bytes(&blob_path(digest), bytes)?;
+    }
+    for (digest, size) in &documents.blobs {
+        writer.blob(digest, *size, shared.content.open_blob(digest)?)?;
+    }
+    writer.finish()?;
     shared.store.commit(batch).wait()?;
     Ok(())
-}
-
-/// The images meant, each with the tags to write.
-fn choose(shared: &Shared, names: &[String]) -> Result<BTreeMap<ImageId, Vec<Reference>>> {
-    let mut chosen: BTreeMap<ImageId, Vec<Reference>> = BTreeMap::new();
-    for name in names {
-        let parsed = Reference::parse(name).ok();
-        let bare = parsed
-            .as_ref()
-            .filter(|name| name.tag().is_none() && name.digest().is_none());
-        if let Some(bare) = bare {
-            // A name alone means all of its tags.
-            let tags: Vec<(ImageId, Reference)> = shared
-                .all_names()?
-                .into_iter()
-                .flat_map(|(id, names)| names.into_iter().map(move |name| (id.clone(), name)))
-                .filter(|(_, name)| name.tag().is_some() && name.name() == bare.name())
-                .collect();
-            if !tags.is_empty() {
-                for (id, tag) in tags {
-                    chosen.entry(id).or_default().push(tag);
-                }
-                continue;
-            }
-        }
-        let id = shared.find(name)?;
-        let tags = chosen.entry(id).or_default();
-        if let Some(name) = parsed.filter(|name| name.tag().is_some() && name.digest().is_none())
-            && shared.lookup(&name)?.is_some()
-        {
-            tags.push(name);
-        }
-    }
-    for tags in chosen.values_mut() {
-        tags.sort();
-        tags.dedup();
-    }
-    Ok(chosen)
 }
 
 fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm(), digest.hex())
 }
 
-fn io_error(error: io::Error) -> Error {
-    Error::io("writing the archive", error)
-}
-
-struct Writer<'a> {
-    shared: &'a Shared,
-    output: &'a mut (dyn Write + Send),
-    written: BTreeSet<String>,
-}
-
-impl Writer<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.output.write_all(bytes).map_err(io_error)
-    }
-
-    fn header(&mut self, path: &str, kind: EntryType, mode: u32, size: u64) -> Result<()> {
-        let mut header = Header::new_ustar();
-        header.set_path(path).map_err(io_error)?;
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_size(size);
-        header.set_cksum();
-        self.write(header.as_bytes())
-    }
-
-    fn directory(&mut self, path: &str) -> Result<()> {
-        self.header(path, EntryType::Directory, 0o755, 0)
-    }
-
-    fn pad(&mut self, size: u64) -> Result<()> {
-        let rest = size.next_multiple_of(512) - size;
-        self.write(&[0; 512][..usize::try_from(rest).unwrap_or(0)])
-    }
-
-    /// Writes a small file once.
-    fn bytes(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
-        if !self.written.insert(path.into()) {
-            return Ok(());
+impl Documents {
+    fn image(&mut self, shared: &Shared, image: &Chosen, one_platform: bool) -> Result<()> {
+        let config = shared.config(&image.id)?;
+        let mut layers = None;
+        let mut targets = Vec::new();
+        for tag in &image.tags {
+            let target = shared.lookup(tag)?.and_then(|record| record.target);
+            targets.push((Some(tag), target));
         }
-        self.header(path, EntryType::Regular, 0o644, bytes.len() as u64)?;
-        self.write(bytes)?;
-        self.pad(bytes.len() as u64)
-    }
-
-    /// Writes the layers of an image uncompressed, each once, under their diff IDs.
-    fn layers(&mut self, record: &ImageRecord) -> Result<Vec<Descriptor>> {
-        let mut layers = Vec::new();
-        for chain in &record.chain {
-            let key = layer_key(&record.driver, chain);
-            let layer = self
-                .shared
-                .layers
-                .get(&key)?
-                .ok_or_else(|| Error::Layer(format!("layer {chain} is missing")))?;
-            let size = layer.plain_size;
-            let path = blob_path(&layer.diff_id);
-            if self.written.insert(path.clone()) {
-                self.header(&path, EntryType::Regular, 0o644, size)?;
-                self.copy(&layer.blob, size)?;
-                self.pad(size)?;
+        if targets.is_empty() {
+            targets.push((None, None));
+        }
+        for (tag, target) in targets {
+            let exported = match shared.tree_of(target.as_ref(), &image.id)? {
+                Some(tree) if one_platform => self.one(shared, &tree, &image.id),
+                Some(tree) => self.whole(shared, &tree, &image.id),
+                None => None,
+            };
+            let exported = match exported {
+                Some(exported) => exported,
+                None => self.made(shared, &image.id)?,
+            };
+            let mut entry = exported.descriptor;
+            let layers = layers.get_or_insert(exported.layers);
+            if let Some(tag) = tag {
+                let name = tag.tag().unwrap_or_default();
+                entry["annotations"]["io.containerd.image.name"] = json!(tag.to_string());
+                entry["annotations"]["org.opencontainers.image.ref.name"] = json!(name);
+                let top = config.rootfs.diff_ids.last().or(layers.last());
+                let top = top.unwrap_or(&image.id).hex().to_owned();
+                let tags = self.repositories.entry(tag.familiar_name()).or_default();
+                tags.insert(name.to_owned(), top);
             }
-            layers.push(Descriptor {
-                media_type: OCI_LAYER_TAR.into(),
-                digest: layer.diff_id,
-                size,
-            });
+            self.index.push(entry);
         }
-        Ok(layers)
-    }
-
-    fn copy(&mut self, blob: &Descriptor, size: u64) -> Result<()> {
-        let file = self.shared.content.open_blob(&blob.digest)?;
-        let (mut plain, _) = inflate(file).map_err(io_error)?;
-        let mut buffer = vec![0; CHUNK];
-        let mut left = size;
-        while left > 0 {
-            let want = buffer
-                .len()
-                .min(usize::try_from(left).unwrap_or(usize::MAX));
-            let count = plain.read(&mut buffer[..want]).map_err(io_error)?;
-            if count == 0 {
-                return Err(Error::Layer(format!(
-                    "layer {} is shorter than it was",
-                    blob.digest
-                )));
-            }
-            self.output.write_all(&buffer[..count]).map_err(io_error)?;
-            left -= count as u64;
-        }
+        let tags: Vec<String> = image.tags.iter().map(Reference::familiar).collect();
+        let layers = layers.unwrap_or_default();
+        self.archive.push(json!({
+            "Config": blob_path(&image.id),
+            "RepoTags": (!tags.is_empty()).then_some(tags),
+            "Layers": layers.iter().map(blob_path).collect::<Vec<_>>(),
+        }));
         Ok(())
     }
+
+    /// All of a document that is here.
+    fn whole(&mut self, shared: &Shared, tree: &Tree, id: &ImageId) -> Option<Exported> {
+        self.blob(shared, &tree.descriptor.digest, tree.descriptor.size);
+        for node in tree.nodes.iter().filter(|node| node.available) {
+            for (digest, size) in node.blobs() {
+                self.blob(shared, digest, size);
+            }
+        }
+        self.exported(json!(tree.descriptor), tree, id)
+    }
+
+    /// One image of a document, with what is attested of it left out: the manifest alone is what was asked for.
+    fn one(&mut self, shared: &Shared, tree: &Tree, id: &ImageId) -> Option<Exported> {
+        let node = tree.node_of(id)?;
+        for (digest, size) in node.blobs() {
+            self.blob(shared, digest, size);
+        }
+        self.exported(node.described.clone(), tree, id)
+    }
+
+    fn exported(&self, descriptor: Value, tree: &Tree, id: &ImageId) -> Option<Exported> {
+        let manifest = tree.node_of(id)?.manifest.as_ref()?;
+        let layers = manifest.layers.iter().map(|layer| layer.digest.clone());
+        Some(Exported {
+            descriptor,
+            layers: layers.collect(),
+        })
+    }
+
+    /// An image without a manifest: one is made of the layers that are here.
+    fn made(&mut self, shared: &Shared, id: &ImageId) -> Result<Exported> {
+        let record = shared.image(id)?;
+        let config = shared.content.read(id, MAX_CONFIG)?;
+        let layers = layers(shared, &record)?;
+        self.blob(shared, id, config.len() as u64);
+        for layer in &layers {
+            self.blob(shared, &layer.digest, layer.size);
+        }
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": {"mediaType": OCI_CONFIG, "digest": id, "size": config.len()},
+            "layers": layers,
+        })
+        .to_string()
+        .into_bytes();
+        let mut hasher = gantry_content::Hasher::sha256();
+        hasher.update(&manifest);
+        let digest = hasher.finish();
+        let descriptor = json!({
+            "mediaType": OCI_MANIFEST,
+            "digest": digest,
+            "size": manifest.len(),
+            "platform": shared.platform_of(id)?,
+        });
+        if self.seen.insert(digest.clone()) {
+            self.made.push((digest, manifest));
+        }
+        Ok(Exported {
+            descriptor,
+            layers: layers.into_iter().map(|layer| layer.digest).collect(),
+        })
+    }
+
+    fn blob(&mut self, shared: &Shared, digest: &Digest, size: u64) {
+        if shared.content.claim(digest) && self.seen.insert(digest.clone()) {
+            let size = shared.content.size(digest).unwrap_or(size);
+            self.blobs.push((digest.clone(), size));
+        }
+    }
+
+    fn index(&self) -> Value {
+        json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": self.index})
+    }
+}
+
+/// The layers of an image as they lie here, with types that tell how they are compressed.
+fn layers(shared: &Shared, record: &ImageRecord) -> Result<Vec<Descriptor>> {
+    let layer = |chain: &Digest| {
+        let layer = shared
+            .layers
+            .get(&layer_key(&record.driver, chain))?
+            .ok_or_else(|| Error::Layer(format!("layer {chain} is missing")))?;
+        let mut start = Vec::new();
+        let file = shared.content.open_blob(&layer.blob.digest)?;
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, 8), &mut start)
+            .map_err(|error| Error::io("reading a layer", error))?;
+        let media_type = match Compression::of(&start) {
+            Compression::Gzip => OCI_LAYER_GZIP,
+            Compression::Zstd => OCI_LAYER_ZSTD,
+            _ => OCI_LAYER_TAR,
+        };
+        Ok(Descriptor {
+            media_type: media_type.into(),
+            ..layer.blob
+        })
+    };
+    record.chain.iter().map(layer).collect()
 }

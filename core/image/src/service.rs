@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -11,18 +11,20 @@ use gantry_driver_api::MountPlan;
 use gantry_driver_api::registry::{AuthReply, Credentials, SearchResult};
 use gantry_driver_api::storage::Usage;
 use gantry_driver_registry::DriverRegistry;
-use gantry_model::{ImageId, Reference};
+use gantry_model::{Digest, ImageId, Platform, Reference};
 use gantry_store::{Store, Table};
 use parking_lot::{Mutex, RwLock};
 
 use crate::install::Sizes;
-use crate::layers::Pins;
+use crate::layers::{Pins, Unpacking};
 use crate::record::{Descriptor, ImageRecord, LayerRecord, ReferenceRecord};
+use crate::settle::MountRoot;
 use crate::turns::Turns;
 use crate::{
     ContainerRoot, GraphDriver, HistoryEntry, Image, ImageEvent, ImageInspect, ImageSummary,
-    ImageUse, ImportOptions, ListQuery, LoadOptions, Loaded, Progress, PullOptions, Pulled,
-    PushOptions, Removed, Result, Settings,
+    ImageUse, ImportOptions, InspectQuery, ListQuery, LoadOptions, Loaded, ParentView, Progress,
+    PullOptions, Pulled, PushOptions, RateLimit, Referrers, RemoteImage, RemoveOptions, Removed,
+    Result, Settings,
 };
 
 /// Turns an event into the engine's stored form; it is committed with the change it tells of.
@@ -51,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) unpacks: Turns,
     /// Layers that were compressed for a push, by diff ID.
     pub(crate) compressed: Table<Descriptor>,
+    /// Layers that are being unpacked, by snapshot key.
+    pub(crate) unpacking: Unpacking,
     /// Layers that are there, of images that have no record yet.
     pub(crate) fresh: Mutex<HashMap<String, Sizes>>,
     /// Held from reading names to committing their change.
@@ -59,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) orphans: AtomicBool,
     /// Registries that have been found to speak plain HTTP.
     pub(crate) plain_http: Mutex<HashSet<String>>,
+    /// What registries last told of their limits.
+    pub(crate) limits: Mutex<BTreeMap<String, RateLimit>>,
 }
 
 impl std::fmt::Debug for ImageService {
@@ -105,10 +111,12 @@ impl ImageService {
                 pulls: Turns::default(),
                 unpacks: Turns::default(),
                 compressed: store.table("compressed"),
+                unpacking: Unpacking::default(),
                 fresh: Mutex::default(),
                 naming: Mutex::default(),
                 orphans: AtomicBool::new(false),
                 plain_http: Mutex::default(),
+                limits: Mutex::default(),
             }),
         })
     }
@@ -176,7 +184,58 @@ impl ImageService {
         crate::pull::authenticate(&self.shared, domain, credentials)
     }
 
-    /// Reads an archive of images: docker-archive (with `manifest.json`) or OCI layout, plain, gzip or zstd.
+    /// What a registry holds under `reference`, without fetching the image.
+    ///
+    /// # Errors
+    /// [`crate::Error::Driver`] with the registry's words.
+    pub fn remote(&self, reference: &Reference, credentials: &Credentials) -> Result<RemoteImage> {
+        crate::remote::inspect(&self.shared, reference, credentials)
+    }
+
+    /// The tags that a registry has of a repository.
+    ///
+    /// # Errors
+    /// [`crate::Error::RepositoryUnknown`], [`crate::Error::AccessDenied`], [`crate::Error::Driver`].
+    pub fn remote_tags(
+        &self,
+        repository: &Reference,
+        credentials: &Credentials,
+    ) -> Result<Vec<String>> {
+        crate::pull::tags(&self.shared, repository, credentials, || false)
+    }
+
+    /// The manifests in a registry that refer to what `reference` names: signatures, attestations.
+    ///
+    /// # Errors
+    /// As [`ImageService::remote`].
+    pub fn remote_referrers(
+        &self,
+        reference: &Reference,
+        credentials: &Credentials,
+    ) -> Result<Referrers> {
+        crate::remote::referrers(&self.shared, reference, credentials)
+    }
+
+    /// Deletes a manifest from a registry: by its digest, or the one that a tag names, with all its tags. Returns the digest.
+    ///
+    /// # Errors
+    /// As [`ImageService::remote`].
+    pub fn remote_delete(
+        &self,
+        reference: &Reference,
+        credentials: &Credentials,
+    ) -> Result<Digest> {
+        crate::remote::delete(&self.shared, reference, credentials)
+    }
+
+    /// What registries last told of their limits, by name.
+    #[must_use]
+    pub fn rate_limits(&self) -> BTreeMap<String, RateLimit> {
+        self.shared.limits.lock().clone()
+    }
+
+    /// Reads an archive of images: docker-archive (with `manifest.json`) or OCI layout, plain or compressed (gzip, bzip2,
+    /// xz, zstd).
     ///
     /// # Errors
     /// [`crate::Error::Malformed`]; nothing of a broken archive is kept.
@@ -189,7 +248,7 @@ impl ImageService {
         crate::load::load(&self.shared, input, options, progress)
     }
 
-    /// Makes an image of one layer from a tar archive (plain, gzip or zstd).
+    /// Makes an image of one layer from a tar archive (plain or compressed).
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] for bad changes, [`crate::Error::Malformed`] for a bad archive.
@@ -210,13 +269,26 @@ impl ImageService {
         self.shared.commit(options)
     }
 
-    /// Writes images as one archive that is a docker-archive and an OCI layout. A name with a tag or digest, or an
-    /// identifier, names one image; a name alone all of its tags.
+    /// Whether [`ImageService::save`] would find what it is to write.
     ///
     /// # Errors
-    /// [`crate::Error::NoSuchImage`], [`crate::Error::Io`].
-    pub fn save(&self, names: &[String], output: &mut (dyn Write + Send)) -> Result<()> {
-        crate::save::save(&self.shared, names, output)
+    /// [`crate::Error::NoSuchImage`], [`crate::Error::WrongPlatform`].
+    pub fn check_save(&self, names: &[String], platforms: &[Platform]) -> Result<()> {
+        crate::save::choose(&self.shared, names, platforms).map(drop)
+    }
+
+    /// Writes images as one archive that is a docker-archive and an OCI layout. A name with a tag or digest, or an
+    /// identifier, names one image; a name alone all of its tags. With `platforms`, only the images for these.
+    ///
+    /// # Errors
+    /// [`crate::Error::NoSuchImage`], [`crate::Error::WrongPlatform`], [`crate::Error::Io`].
+    pub fn save(
+        &self,
+        names: &[String],
+        platforms: &[Platform],
+        output: &mut (dyn Write + Send),
+    ) -> Result<()> {
+        crate::save::save(&self.shared, names, platforms, output)
     }
 
     /// Lists images, newest first.
@@ -235,28 +307,36 @@ impl ImageService {
         self.shared.find(name)
     }
 
-    /// As [`ImageService::find`], with the configuration that containers are made from.
+    /// As [`ImageService::find`]; where the name stands for an index, the image of it for `platform`.
     ///
     /// # Errors
-    /// As [`ImageService::find`].
-    pub fn get(&self, name: &str) -> Result<Image> {
-        self.shared.get(name)
+    /// As [`ImageService::find`]; [`crate::Error::WrongPlatform`].
+    pub fn find_for(&self, name: &str, platform: Option<&Platform>) -> Result<ImageId> {
+        self.shared.find_for(name, platform)
+    }
+
+    /// As [`ImageService::find_for`], with the configuration that containers are made from.
+    ///
+    /// # Errors
+    /// As [`ImageService::find_for`].
+    pub fn get(&self, name: &str, platform: Option<&Platform>) -> Result<Image> {
+        self.shared.get(name, platform)
     }
 
     /// All that is known of an image.
     ///
     /// # Errors
-    /// As [`ImageService::find`].
-    pub fn inspect(&self, name: &str) -> Result<ImageInspect> {
-        self.shared.inspect(name)
+    /// As [`ImageService::find_for`].
+    pub fn inspect(&self, name: &str, query: &InspectQuery) -> Result<ImageInspect> {
+        self.shared.inspect(name, query)
     }
 
     /// How an image came to be, newest step first.
     ///
     /// # Errors
-    /// As [`ImageService::find`].
-    pub fn history(&self, name: &str) -> Result<Vec<HistoryEntry>> {
-        self.shared.history(name)
+    /// As [`ImageService::find_for`].
+    pub fn history(&self, name: &str, platform: Option<&Platform>) -> Result<Vec<HistoryEntry>> {
+        self.shared.history(name, platform)
     }
 
     /// Gives the image `source` the name `target` (`:latest` where it has no tag), taking it from another image if
@@ -272,8 +352,13 @@ impl ImageService {
     ///
     /// # Errors
     /// [`crate::Error::Conflict`]; as [`ImageService::find`].
-    pub fn remove(&self, name: &str, force: bool, uses: &[ImageUse]) -> Result<Vec<Removed>> {
-        crate::remove::remove(&self.shared, name, force, uses)
+    pub fn remove(
+        &self,
+        name: &str,
+        options: &RemoveOptions,
+        uses: &[ImageUse],
+    ) -> Result<Vec<Removed>> {
+        crate::remove::remove(&self.shared, name, options, uses)
     }
 
     /// Removes images without a name, with `all` also those that no container uses. `query` narrows the choice. Returns
@@ -329,12 +414,12 @@ impl ImageService {
         self.shared.container_mounts(driver, container)
     }
 
-    /// The directory of a container's own changes, where the driver has such a thing.
+    /// A view of what a container was made on.
     ///
     /// # Errors
     /// As [`ImageService::container_mounts`].
-    pub fn container_upper(&self, driver: &str, container: &str) -> Result<Option<PathBuf>> {
-        self.shared.container_upper(driver, container)
+    pub fn container_parent(&self, driver: &str, container: &str) -> Result<ParentView> {
+        self.shared.container_parent(driver, container)
     }
 
     /// What inspect shows as a container's `GraphDriver`.
@@ -345,12 +430,45 @@ impl ImageService {
         self.shared.container_graph_driver(driver, container)
     }
 
-    /// What a container has written.
+    /// What a container takes on the disk: what it has written, or its whole tree.
     ///
     /// # Errors
     /// As [`ImageService::container_mounts`].
     pub fn container_usage(&self, driver: &str, container: &str) -> Result<Usage> {
         self.shared.container_usage(driver, container)
+    }
+
+    /// The images that another storage driver than the default holds, largest first.
+    ///
+    /// # Errors
+    /// [`crate::Error::Store`].
+    pub fn elsewhere(&self) -> Result<Vec<Image>> {
+        self.shared.elsewhere()
+    }
+
+    /// Brings an image to the default storage driver, from the blobs that are kept. After a crash it is with the one driver or
+    /// the other; layers that no container stands on any more are removed from the first. Does nothing when it is there.
+    ///
+    /// # Errors
+    /// [`crate::Error::NoSuchImage`], [`crate::Error::Layer`], [`crate::Error::Driver`], [`crate::Error::Cancelled`].
+    pub fn settle(&self, image: &ImageId, progress: &dyn Progress) -> Result<()> {
+        self.shared.settle_with(image, progress).map(drop)
+    }
+
+    /// Brings what a container has written to the default storage driver: makes its root there, on its image, and like the
+    /// tree `from`. It must not run. Returns the driver; the root with the old one stays until
+    /// [`ImageService::remove_container`].
+    ///
+    /// # Errors
+    /// As [`ImageService::settle`], and those of copying; then nothing is left of the new root.
+    pub fn move_container(
+        &self,
+        container: &str,
+        image: &ImageId,
+        from: BorrowedFd<'_>,
+        mount: &MountRoot<'_>,
+    ) -> Result<String> {
+        self.shared.move_container(container, image, from, mount)
     }
 
     /// Bytes of all layers of an image, unpacked.

@@ -6,21 +6,25 @@ use std::path::PathBuf;
 use gantry_driver_api::MountPlan;
 use gantry_driver_api::registry::{Credentials, Proxies};
 use gantry_model::{Digest, ImageId, Platform, Reference, Timestamp};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::json;
 
 use crate::{ContainerDefaults, ImageConfig};
+
+pub use crate::tree::NodeKind;
 
 /// How the service is set up.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Base URLs of mirrors of `docker.io`, asked first and in order.
-    pub mirrors: Vec<String>,
+    /// By registry (`docker.io`): base URLs of its mirrors, asked before it and in order.
+    pub mirrors: BTreeMap<String, Vec<String>>,
     /// `host[:port]` or CIDR of registries that may speak plain HTTP or show unverified certificates. Loopback
     /// addresses always may.
     pub insecure_registries: Vec<String>,
     /// Proxies between this machine and registries.
     pub proxies: Proxies,
-    /// Directories with one directory a registry domain that holds `*.crt` authorities (`/etc/docker/certs.d`).
+    /// Directories with one directory a registry (`host[:port]`), which holds its authorities (`*.crt`), certificates to
+    /// show to it (`X.cert` with `X.key`) and `hosts.toml` (`/etc/docker/certs.d`).
     pub certs_dirs: Vec<PathBuf>,
     /// Layers fetched at once by one pull.
     pub max_downloads: usize,
@@ -35,7 +39,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            mirrors: Vec::new(),
+            mirrors: BTreeMap::new(),
             insecure_registries: Vec::new(),
             proxies: Proxies::default(),
             certs_dirs: vec!["/etc/docker/certs.d".into()],
@@ -79,8 +83,8 @@ pub struct Pulled {
 /// How to load.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
-    /// Only images of this platform; all by default.
-    pub platform: Option<Platform>,
+    /// Only images for these platforms; of each index the host's, and all others, by default.
+    pub platforms: Vec<Platform>,
     /// Suppress progress of layers.
     pub quiet: bool,
 }
@@ -106,6 +110,8 @@ pub struct ImportOptions {
     pub message: String,
     /// The platform that the file system is for; the host's by default.
     pub platform: Option<Platform>,
+    /// Bytes of an archive that is being fetched, 0 when not known: how far it has come is told.
+    pub remote: Option<u64>,
 }
 
 /// Which images to list: `filters` of the API, already decoded to name and values.
@@ -117,6 +123,32 @@ pub struct ListQuery {
     pub filters: BTreeMap<String, Vec<String>>,
     /// Compute `SharedSize`.
     pub shared_size: bool,
+    /// Tell what is in the index or manifest that each image came as.
+    pub manifests: bool,
+    /// All containers: each image's are counted. Not counted where there are none given.
+    pub uses: Option<Vec<ImageUse>>,
+}
+
+/// What to show of an image beside its configuration.
+#[derive(Debug, Clone, Default)]
+pub struct InspectQuery {
+    /// The platform that is meant; whatever the name stands for by default.
+    pub platform: Option<Platform>,
+    /// Tell what is in the index or manifest that it came as.
+    pub manifests: bool,
+    /// All containers, for what is told of manifests.
+    pub uses: Vec<ImageUse>,
+}
+
+/// How to remove.
+#[derive(Debug, Clone, Default)]
+pub struct RemoveOptions {
+    /// Several names and stopped containers are no obstacle.
+    pub force: bool,
+    /// Leave images that only this one stood on.
+    pub keep_parents: bool,
+    /// The image must be for one of these.
+    pub platforms: Vec<Platform>,
 }
 
 /// One line of the list.
@@ -141,6 +173,59 @@ pub struct ImageSummary {
     pub labels: BTreeMap<String, String>,
     /// -1: not computed.
     pub containers: i64,
+    /// The OCI descriptor of the index or manifest that it came as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub descriptor: Option<serde_json::Value>,
+    /// What is in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<Vec<ManifestSummary>>,
+}
+
+/// One manifest of what an image came as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestSummary {
+    /// Digest of the manifest.
+    pub id: Digest,
+    /// The OCI descriptor by which the index names it.
+    pub descriptor: serde_json::Value,
+    /// Whether all that it names is here.
+    pub available: bool,
+    /// Bytes of it and its blobs that are here.
+    pub content: u64,
+    /// Bytes of its layers, unpacked.
+    pub unpacked: u64,
+    /// What it is.
+    pub kind: NodeKind,
+    /// The OCI platform of an image.
+    pub platform: serde_json::Value,
+    /// Identifiers of the containers made from an image.
+    pub containers: Vec<String>,
+}
+
+impl Serialize for ManifestSummary {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (kind, data) = match &self.kind {
+            NodeKind::Image => {
+                let data = json!({
+                    "Platform": self.platform, "Containers": self.containers, "Size": {"Unpacked": self.unpacked},
+                });
+                ("image", Some(("ImageData", data)))
+            }
+            NodeKind::Attestation(image) => (
+                "attestation",
+                Some(("AttestationData", json!({ "For": image }))),
+            ),
+            NodeKind::Unknown => ("unknown", None),
+        };
+        let mut shown = json!({
+            "ID": self.id, "Descriptor": self.descriptor, "Available": self.available,
+            "Size": {"Content": self.content, "Total": self.content + self.unpacked}, "Kind": kind,
+        });
+        if let Some((name, data)) = data {
+            shown[name] = data;
+        }
+        shown.serialize(serializer)
+    }
 }
 
 /// An image as containers are made from it.
@@ -198,6 +283,12 @@ pub struct ImageInspect {
     pub root_fs: RootFsInspect,
     /// What is known here and not part of the image.
     pub metadata: Metadata,
+    /// The OCI descriptor of the index or manifest that it came as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub descriptor: Option<serde_json::Value>,
+    /// What is in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<Vec<ManifestSummary>>,
 }
 
 /// Which driver holds a root file system, and where.

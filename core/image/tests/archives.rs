@@ -23,6 +23,11 @@ fn load(service: &Service, file: &str) -> (Vec<gantry_image::Loaded>, Recorder) 
     (loaded, recorder)
 }
 
+fn inspect(service: &Service, name: &str) -> serde_json::Value {
+    let shown = service.images.inspect(name, &Default::default());
+    serde_json::to_value(shown.unwrap()).unwrap()
+}
+
 /// Nothing but what images need is there.
 fn assert_clean(service: &Service) {
     let images = service.images.list(&Default::default()).unwrap();
@@ -64,7 +69,7 @@ fn docker_archives() {
                 recorder.lines()
             );
             assert!(recorder.has(": Loading layer"));
-            let image = service.images.get("box:1").unwrap();
+            let image = service.images.get("box:1", None).unwrap();
             assert_eq!(image.config.rootfs.diff_ids.len(), 3);
             assert_eq!(service.actions(), ["load"]);
             assert_clean(&service);
@@ -141,7 +146,12 @@ fn oci_layouts() {
     let service = Service::new();
     let (loaded, _) = load(&service, file.to_str().unwrap());
     assert_eq!(loaded.len(), 1);
-    assert_eq!(loaded[0].names[0].familiar(), "latest:latest");
+    // The layout names a tag of no repository.
+    assert!(loaded[0].names.is_empty());
+    let descriptor = inspect(&service, loaded[0].id.as_str())["Descriptor"].clone();
+    let index: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(dir.join("index.json")).unwrap()).unwrap();
+    assert_eq!(descriptor["digest"], index["manifests"][0]["digest"]);
     assert_clean(&service);
 }
 
@@ -159,7 +169,7 @@ fn what_is_saved_can_be_loaded_here_and_by_others() {
     let saved = layout.dir.path().join("saved.tar");
     first
         .images
-        .save(&["box".to_owned()], &mut File::create(&saved).unwrap())
+        .save(&["box".to_owned()], &[], &mut File::create(&saved).unwrap())
         .unwrap();
 
     let second = Service::new();
@@ -181,7 +191,7 @@ fn what_is_saved_can_be_loaded_here_and_by_others() {
     let id = first.images.find("box:1").unwrap();
     first
         .images
-        .save(&[id.short().to_owned()], &mut by_id)
+        .save(&[id.short().to_owned()], &[], &mut by_id)
         .unwrap();
     let third = Service::new();
     let loaded = third
@@ -190,7 +200,9 @@ fn what_is_saved_can_be_loaded_here_and_by_others() {
         .unwrap();
     assert!(loaded[0].names.is_empty());
     assert!(matches!(
-        first.images.save(&["none".to_owned()], &mut Vec::new()),
+        first
+            .images
+            .save(&["none".to_owned()], &[], &mut Vec::new()),
         Err(Error::NoSuchImage(_))
     ));
 }
@@ -217,25 +229,26 @@ fn imports() {
         name: Some(Reference::parse("fs").unwrap()),
         changes: vec!["CMD [\"/bin/x\"]".into(), "EXPOSE 80".into()],
         message: "from a test".into(),
-        platform: None,
+        ..ImportOptions::default()
     };
     let id = service
         .images
         .import(&mut File::open(&file).unwrap(), &options, &Silent)
         .unwrap();
-    let image = service.images.get("fs").unwrap();
+    let image = service.images.get("fs", None).unwrap();
     assert_eq!(image.id, id);
     assert_eq!(
         image.config.config.cmd.as_deref(),
         Some(&["/bin/x".to_owned()][..])
     );
-    let inspect = serde_json::to_value(service.images.inspect("fs").unwrap()).unwrap();
+    let inspect =
+        serde_json::to_value(service.images.inspect("fs", &Default::default()).unwrap()).unwrap();
     assert_eq!(inspect["Comment"], "from a test");
     assert_eq!(
         inspect["Config"]["ExposedPorts"]["80/tcp"],
         serde_json::json!({})
     );
-    let history = service.images.history("fs").unwrap();
+    let history = service.images.history("fs", None).unwrap();
     assert_eq!((history.len(), history[0].size), (1, 1));
     assert_eq!(
         history[0].tags.as_deref(),

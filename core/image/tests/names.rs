@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::io::Cursor;
 
-use common::Service;
+use common::{Service, forced, gently};
 use gantry_driver_api::{Call, ErrorCode};
 use gantry_image::{Error, ImageUse, ImportOptions, ListQuery, Removed, Silent};
 use gantry_model::{ImageId, Reference};
@@ -96,11 +96,11 @@ fn removal_by_name() {
         running: false,
     }];
     assert_eq!(
-        service.images.remove("box:1", false, &uses).unwrap(),
+        service.images.remove("box:1", &gently(), &uses).unwrap(),
         [untagged("box:1")]
     );
     assert_eq!(
-        conflict(service.images.remove("box:2", false, &uses)),
+        conflict(service.images.remove("box:2", &gently(), &uses)),
         format!(
             "conflict: unable to remove repository reference \"box:2\" (must force) - container cccccccccccc is using its referenced image {}",
             id.short()
@@ -116,7 +116,7 @@ fn removal_by_name() {
         ..uses[0].clone()
     }];
     assert_eq!(
-        service.images.remove("box:2", true, &running).unwrap(),
+        service.images.remove("box:2", &forced(), &running).unwrap(),
         [untagged("box:2")]
     );
     let list = service.images.list(&ListQuery::default()).unwrap();
@@ -125,14 +125,14 @@ fn removal_by_name() {
         (id.clone(), 0)
     );
     assert_eq!(
-        conflict(service.images.remove(id.short(), true, &running)),
+        conflict(service.images.remove(id.short(), &forced(), &running)),
         format!(
             "conflict: unable to delete {} (cannot be forced) - image is being used by running container cccccccccccc",
             id.short()
         )
     );
     assert_eq!(
-        conflict(service.images.remove(id.short(), false, &uses)),
+        conflict(service.images.remove(id.short(), &gently(), &uses)),
         format!(
             "conflict: unable to delete {} (must be forced) - image is being used by stopped container cccccccccccc",
             id.short()
@@ -140,7 +140,7 @@ fn removal_by_name() {
     );
     // The layer goes with the container that stands on it.
     assert_eq!(
-        service.images.remove(id.short(), true, &uses).unwrap(),
+        service.images.remove(id.short(), &forced(), &uses).unwrap(),
         [Removed::Deleted(id.to_string())]
     );
     assert_eq!(service.storage.list(&Call::new("t"), ()).unwrap().len(), 2);
@@ -171,14 +171,20 @@ fn removal_by_identifier() {
         .tag("box:1", &Reference::parse("other").unwrap())
         .unwrap();
     assert_eq!(
-        conflict(service.images.remove(id.short(), false, &[])),
+        conflict(service.images.remove(id.short(), &gently(), &[])),
         format!(
             "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
             id.short()
         )
     );
-    let chain = &service.images.get("other").unwrap().config.rootfs.diff_ids[0];
-    let removed = service.images.remove(id.short(), true, &[]).unwrap();
+    let chain = &service
+        .images
+        .get("other", None)
+        .unwrap()
+        .config
+        .rootfs
+        .diff_ids[0];
+    let removed = service.images.remove(id.short(), &forced(), &[]).unwrap();
     assert_eq!(
         removed,
         [
@@ -193,14 +199,18 @@ fn removal_by_identifier() {
         r#"{"Untagged":"box:1"}"#
     );
     assert!(matches!(
-        service.images.remove(id.short(), true, &[]),
+        service.images.remove(id.short(), &forced(), &[]),
         Err(Error::NoSuchImage(_))
     ));
     assert!(service.content.list().unwrap().is_empty());
     // One name: the identifier alone suffices.
     let id = make(&service, "box:1", "a", "k=v");
     assert_eq!(
-        service.images.remove(id.short(), false, &[]).unwrap().len(),
+        service
+            .images
+            .remove(id.short(), &gently(), &[])
+            .unwrap()
+            .len(),
         3
     );
 }
@@ -211,7 +221,7 @@ fn shared_layers_stay() {
     let one = make(&service, "one", "same", "k=1");
     let two = make(&service, "two", "same", "k=2");
     assert_ne!(one, two);
-    let removed = service.images.remove("one", false, &[]).unwrap();
+    let removed = service.images.remove("one", &gently(), &[]).unwrap();
     assert_eq!(
         removed,
         [untagged("one:latest"), Removed::Deleted(one.to_string())]
@@ -289,7 +299,10 @@ fn a_name_moves() {
     let one = make(&service, "box", "1", "k=1");
     let two = make(&service, "box", "2", "k=1");
     assert_eq!(service.images.find("box").unwrap(), two);
-    let inspect = service.images.inspect(one.as_str()).unwrap();
+    let inspect = service
+        .images
+        .inspect(one.as_str(), &Default::default())
+        .unwrap();
     assert!(inspect.repo_tags.is_empty());
     let digest = Reference::parse(&format!("x@sha256:{}", "a".repeat(64))).unwrap();
     let error = service.images.tag("box", &digest).unwrap_err();

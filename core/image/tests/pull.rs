@@ -4,7 +4,7 @@ mod common;
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
-use common::{Layout, Recorder, RegistryServer, Service, run};
+use common::{Layout, Recorder, RegistryServer, Service, forced, run};
 use gantry_driver_api::Call;
 use gantry_driver_api::ErrorCode;
 use gantry_driver_api::registry::Credentials;
@@ -52,13 +52,15 @@ fn a_pull_from_beginning_to_end() {
             format!("Status: Downloaded newer image for {name}:latest")
         );
 
-        let image = service.images.get(&name).unwrap();
+        let image = service.images.get(&name, None).unwrap();
         assert_eq!(image.id, pulled.id);
         assert_eq!(
             image.config.config.cmd.as_deref(),
             Some(&["sh".to_owned()][..])
         );
-        let inspect = serde_json::to_value(service.images.inspect(&name).unwrap()).unwrap();
+        let inspect =
+            serde_json::to_value(service.images.inspect(&name, &Default::default()).unwrap())
+                .unwrap();
         assert_eq!(inspect["RepoTags"][0], format!("{name}:latest"));
         assert_eq!(
             inspect["RepoDigests"][0],
@@ -215,13 +217,22 @@ fn what_two_pulls_share_is_unpacked_once() {
     let prepared = &service.late.as_ref().unwrap().prepared;
     assert_eq!(prepared.load(std::sync::atomic::Ordering::Relaxed), 3);
     // Each image knows the size of all of it.
-    let sizes = names.map(|name| service.images.inspect(&name).unwrap().size);
+    let sizes = names.map(|name| {
+        service
+            .images
+            .inspect(&name, &Default::default())
+            .unwrap()
+            .size
+    });
     assert!(
         sizes[0] > 5 << 20 && sizes.iter().all(|size| *size == sizes[0]),
         "{sizes:?}"
     );
     for id in service.images.list(&Default::default()).unwrap() {
-        service.images.remove(id.id.as_str(), true, &[]).unwrap();
+        service
+            .images
+            .remove(id.id.as_str(), &forced(), &[])
+            .unwrap();
     }
     assert!(
         service
@@ -250,13 +261,13 @@ fn pulls_and_removals_at_once() {
                         .pull(&reference(name), &PullOptions::default(), &Silent)
                         .unwrap();
                     // Removed by the other thread already, perhaps.
-                    let _ = service.images.remove(pulled.id.as_str(), true, &[]);
+                    let _ = service.images.remove(pulled.id.as_str(), &forced(), &[]);
                 }
             });
         }
     });
-    let _ = service.images.remove(&names[0], true, &[]);
-    let _ = service.images.remove(&names[1], true, &[]);
+    let _ = service.images.remove(&names[0], &forced(), &[]);
+    let _ = service.images.remove(&names[1], &forced(), &[]);
     service.images.reconcile(&[]).unwrap();
     assert!(
         service
@@ -338,7 +349,7 @@ fn an_index_is_asked_for_the_platform() {
     let pulled = pull(None).unwrap();
     assert_eq!(pulled.digest, digest);
     assert_eq!(
-        service.images.get(&name).unwrap().config.architecture,
+        service.images.get(&name, None).unwrap().config.architecture,
         host.architecture
     );
     let error = pull(Some("linux/riscv64")).unwrap_err();
@@ -349,7 +360,7 @@ fn an_index_is_asked_for_the_platform() {
     assert_eq!(error.code(), ErrorCode::NotFound);
     pull(Some("linux/s390x")).unwrap();
     assert_eq!(
-        service.images.get(&name).unwrap().config.architecture,
+        service.images.get(&name, None).unwrap().config.architecture,
         "s390x"
     );
 }

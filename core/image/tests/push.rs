@@ -89,7 +89,11 @@ fn what_was_pulled_is_pushed_byte_for_byte() {
         said.lines()
     );
     assert_eq!(digest_there(&third), pulled.digest.to_string());
-    let digests = service.images.inspect(&name).unwrap().repo_digests;
+    let digests = service
+        .images
+        .inspect(&name, &Default::default())
+        .unwrap()
+        .repo_digests;
     assert_eq!(digests.len(), 3, "{digests:?}");
     assert!(service.actions().contains(&"push".to_owned()));
 }

@@ -41,7 +41,7 @@ fn a_cut_connection_is_resumed_within_the_pull() {
         ranges.len() >= 3 && ranges.iter().all(|range| !range.contains("bytes=0-")),
         "{ranges:?}"
     );
-    assert!(service.images.get(&name).is_ok());
+    assert!(service.images.get(&name, None).is_ok());
 }
 
 #[test]
@@ -138,10 +138,14 @@ fn mirrors() {
     );
     let dead = common::free_port();
     let settings = Settings {
-        mirrors: vec![
-            format!("http://127.0.0.1:{dead}"),
-            format!("http://{}/", registry.domain()),
-        ],
+        mirrors: [(
+            "docker.io".to_owned(),
+            vec![
+                format!("http://127.0.0.1:{dead}"),
+                format!("http://{}/", registry.domain()),
+            ],
+        )]
+        .into(),
         ..Settings::default()
     };
     let service = Service::with(settings, true);
@@ -151,7 +155,10 @@ fn mirrors() {
         .pull(&reference("busybox"), &PullOptions::default(), &recorder)
         .unwrap();
     assert_eq!(recorder.lines()[0], "latest: Pulling from library/busybox");
-    let inspect = service.images.inspect("busybox").unwrap();
+    let inspect = service
+        .images
+        .inspect("busybox", &Default::default())
+        .unwrap();
     assert_eq!(inspect.repo_tags, ["busybox:latest"]);
 }
 
@@ -198,7 +205,7 @@ fn a_kill_at_any_step_loses_and_leaves_nothing() {
         child.wait().unwrap();
 
         let service = Service::at(dir.path(), Settings::default(), true);
-        let there = service.images.get(&name).is_ok();
+        let there = service.images.get(&name, None).is_ok();
         let acknowledged = seen.iter().any(|line| line.contains("Status: "));
         assert!(
             there || !acknowledged,

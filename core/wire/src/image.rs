@@ -23,6 +23,9 @@ pub struct ImageSummary {
     /// Descriptor of the manifest or index.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub descriptor: Option<Descriptor>,
+    /// What is in the index; there when it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<Vec<ManifestSummary>>,
     /// `name@digest`.
     pub repo_digests: Vec<String>,
     /// `name:tag`.
@@ -78,6 +81,70 @@ pub struct ImageInspect {
     /// Descriptor of the manifest or index.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub descriptor: Option<Descriptor>,
+    /// What is in the index; there when it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<Vec<ManifestSummary>>,
+}
+
+/// One manifest of an index.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestSummary {
+    /// Digest of the manifest.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// How the index names it.
+    pub descriptor: Descriptor,
+    /// Whether all that it names is here.
+    pub available: bool,
+    /// What of it is here.
+    pub size: ManifestSize,
+    /// `image`, `attestation` or `unknown`.
+    pub kind: String,
+    /// Of an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_data: Option<ManifestImage>,
+    /// Of an attestation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attestation_data: Option<ManifestAttestation>,
+}
+
+/// Bytes that a manifest has here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestSize {
+    /// Blobs: itself, configuration, layers.
+    pub content: i64,
+    /// These, and layers unpacked.
+    pub total: i64,
+}
+
+/// An image of an index.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestImage {
+    /// What it runs on.
+    pub platform: Option<ImagePlatform>,
+    /// Identifiers of the containers made from it.
+    pub containers: Vec<String>,
+    /// What of it is unpacked here.
+    pub size: ManifestImageSize,
+}
+
+/// Bytes that an image of an index takes, unpacked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestImageSize {
+    /// All layers.
+    pub unpacked: i64,
+}
+
+/// Statements on an image of an index.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestAttestation {
+    /// Digest of the image's manifest.
+    pub r#for: String,
 }
 
 /// Defaults that an image gives its containers. Members that are not set are left out.

@@ -11,10 +11,12 @@
 //! No I/O and no policy: validation of what a request means is the engine's.
 
 pub mod container;
+mod distribution;
 pub mod driver;
 pub mod event;
 pub mod exec;
 pub mod filters;
+mod fsck;
 pub mod image;
 pub mod network;
 pub mod path_stat;
@@ -37,13 +39,16 @@ pub use container::{
     NetworkSettings, Port, PortsUpdate, SummaryHostConfig, SummaryNetworkSettings, TopReply,
     UpdateReply, UpdateRequest, WaitError, WaitReply,
 };
+pub use distribution::DistributionInspect;
 pub use driver::{DriverState, DriverStatus};
 pub use event::{EventActor, EventMessage};
 pub use exec::{ExecCreateRequest, ExecInspect, ExecStartRequest, IdReply, ProcessConfig};
 pub use filters::{FilterError, Filters};
+pub use fsck::{FsckFinding, FsckReport, FsckUsage};
 pub use image::{
     Descriptor, DriverData, HistoryItem, ImageConfig, ImageDeleteItem, ImageInspect, ImageMetadata,
-    ImagePlatform, ImageSearchResult, ImageSummary, RootFs,
+    ImagePlatform, ImageSearchResult, ImageSummary, RootFs, ManifestAttestation,
+    ManifestImage, ManifestImageSize, ManifestSize, ManifestSummary,
 };
 pub use network::{
     ConfigReference, Ipam, IpamConfig, Network, NetworkConnectRequest, NetworkContainer,
@@ -52,7 +57,7 @@ pub use network::{
 pub use path_stat::PathStat;
 pub use progress::{ErrorDetail, JsonMessage, ProgressDetail};
 pub use stats::ContainerStats;
-pub use system::{AuthConfig, AuthReply, SystemInfo, SystemVersion};
+pub use system::{AuthConfig, AuthReply, RegistryAuth, SystemInfo, SystemVersion};
 pub use version::ApiVersion;
 pub use volume::{Volume, VolumeCreateRequest, VolumeListReply, VolumeUsage};
 

@@ -71,25 +71,30 @@ impl Query {
     }
     /// `platform`, written `os[/arch[/variant]]` or as OCI JSON; in the former form.
     pub(crate) fn platform(&self) -> Result<Option<String>, ApiError> {
-        let Some(text) = self.some("platform") else {
-            return Ok(None);
-        };
-        if !text.starts_with('{') {
-            return Ok(Some(text.to_owned()));
-        }
-        let platform: gantry_wire::ImagePlatform = lenient::from_slice(text.as_bytes())?;
-        let parts = [
-            Some(platform.os),
-            Some(platform.architecture),
-            platform.variant,
-        ];
-        let parts: Vec<_> = parts
-            .into_iter()
-            .flatten()
-            .filter(|p| !p.is_empty())
-            .collect();
-        Ok(Some(parts.join("/")))
+        self.some("platform").map(platform).transpose()
     }
+    /// Every value of a parameter that names platforms, each as in [`Query::platform`].
+    pub(crate) fn platforms(&self, name: &str) -> Result<Vec<String>, ApiError> {
+        let values = self
+            .0
+            .iter()
+            .filter(|(key, value)| key == name && !value.is_empty());
+        values.map(|(_, value)| platform(value)).collect()
+    }
+}
+
+fn platform(text: &str) -> Result<String, ApiError> {
+    if !text.starts_with('{') {
+        return Ok(text.to_owned());
+    }
+    let platform: gantry_wire::ImagePlatform = lenient::from_slice(text.as_bytes())?;
+    let parts = [
+        Some(platform.os),
+        Some(platform.architecture),
+        platform.variant,
+    ];
+    let parts = parts.into_iter().flatten().filter(|part| !part.is_empty());
+    Ok(parts.collect::<Vec<_>>().join("/"))
 }
 
 /// Go's form of a time in queries: seconds and up to nine decimals.

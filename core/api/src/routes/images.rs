@@ -5,7 +5,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use gantry_engine::{ByteReader, Engine, ImageListQuery};
+use gantry_engine::{ByteReader, Engine, ImageListQuery, ImportSource};
+use gantry_wire::ApiVersion;
 use gantry_wire::shape::Reply;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
@@ -31,7 +32,8 @@ async fn list(State(engine): State<Engine>, Version(version): Version, query: Qu
     let list = engine.image_list(ImageListQuery {
         all: query.flag("all"),
         digests: query.flag("digests"),
-        shared_size: query.flag("shared-size"),
+        shared_size: version >= ApiVersion::new(1, 42) && query.flag("shared-size"),
+        manifests: version >= ApiVersion::new(1, 47) && query.flag("manifests"),
         filters: query.filters()?,
     });
     reply::shaped(version, Reply::ImageList, &list.await?)
@@ -53,10 +55,14 @@ async fn create(
                 .image_pull(from, query.some("tag"), platform, auth)
                 .await?
         }
-        (None, "-") => {
+        (None, source) => {
+            let source = match source {
+                "-" => ImportSource::Body(reader(body)),
+                url => ImportSource::Url(url.to_owned()),
+            };
             engine
                 .image_import(
-                    reader(body),
+                    source,
                     query.some("repo"),
                     query.some("tag"),
                     query.text("message"),
@@ -64,11 +70,6 @@ async fn create(
                     platform,
                 )
                 .await?
-        }
-        (None, _) => {
-            return Err(ApiError::bad_request(
-                "want fromImage, or fromSrc=- with the archive as the request's body",
-            ));
         }
     };
     Ok(reply::progress(version, messages))
@@ -80,9 +81,9 @@ async fn load(
     query: Query,
     body: Body,
 ) -> Result {
-    let platform = query.platform()?;
+    let platforms = query.platforms("platform")?;
     let messages = engine
-        .image_load(reader(body), query.flag("quiet"), platform.as_deref())
+        .image_load(reader(body), query.flag("quiet"), &platforms)
         .await?;
     Ok(reply::progress(version, messages))
 }
@@ -93,24 +94,45 @@ fn reader(body: Body) -> ByteReader {
 }
 
 async fn save(State(engine): State<Engine>, query: Query) -> Result {
-    archive(&engine, query.all("names")).await
+    archive(&engine, query.all("names"), &query).await
 }
 
-async fn archive(engine: &Engine, names: Vec<String>) -> Result {
-    let archive = engine.image_save(names).await?;
+async fn archive(engine: &Engine, names: Vec<String>, query: &Query) -> Result {
+    let platforms = query.platforms("platform")?;
+    let archive = engine.image_save(names, &platforms).await?;
     let body = Body::from_stream(ReaderStream::with_capacity(archive, 64 << 10));
     Ok(([(CONTENT_TYPE, "application/x-tar")], body).into_response())
 }
 
 /// `{name}/json`, `{name}/history`, `{name}/get`.
-async fn one(State(engine): State<Engine>, Version(version): Version, Path(path): Path) -> Result {
+async fn one(
+    State(engine): State<Engine>,
+    Version(version): Version,
+    Path(path): Path,
+    query: Query,
+) -> Result {
     match path.rsplit_once('/') {
         Some((name, "json")) => {
-            let image = engine.image_inspect(name).await?;
+            let manifests = version >= ApiVersion::new(1, 48) && query.flag("manifests");
+            let platform = match version >= ApiVersion::new(1, 49) {
+                true => query.platform()?,
+                false => None,
+            };
+            if manifests && platform.is_some() {
+                return Err(ApiError::bad_request(
+                    "conflicting options: manifests and platform options cannot both be set",
+                ));
+            }
+            let image = engine
+                .image_inspect(name, platform.as_deref(), manifests)
+                .await?;
             reply::shaped(version, Reply::ImageInspect, &image)
         }
-        Some((name, "history")) => reply::ok(&engine.image_history(name).await?),
-        Some((name, "get")) => archive(&engine, vec![name.to_owned()]).await,
+        Some((name, "history")) => {
+            let platform = query.platform()?;
+            reply::ok(&engine.image_history(name, platform.as_deref()).await?)
+        }
+        Some((name, "get")) => archive(&engine, vec![name.to_owned()], &query).await,
         _ => Err(ApiError::no_such_page()),
     }
 }
@@ -142,8 +164,10 @@ async fn change(
 }
 
 async fn remove(State(engine): State<Engine>, Path(name): Path, query: Query) -> Result<Response> {
+    let platforms = query.platforms("platforms")?;
+    let (force, no_prune) = (query.flag("force"), query.flag("noprune"));
     let removed = engine
-        .image_remove(&name, query.flag("force"), query.flag("noprune"))
+        .image_remove(&name, force, no_prune, &platforms)
         .await?;
     reply::ok(&removed)
 }

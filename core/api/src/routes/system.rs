@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use gantry_engine::Engine;
 use gantry_wire::AuthConfig;
+use gantry_wire::driver::DriverMigrate;
 use gantry_wire::shape::Reply;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, PRAGMA};
 
@@ -21,6 +22,8 @@ pub(super) fn routes() -> Router<Engine> {
         .route("/system/df", get(disk_usage))
         .route("/build/prune", post(build_prune))
         .route("/gantry/drivers", get(drivers))
+        .route("/gantry/fsck", post(fsck))
+        .route("/gantry/drivers/storage/migrate", post(migrate))
 }
 
 /// What needs no engine.
@@ -76,10 +79,26 @@ async fn auth(State(engine): State<Engine>, body: Json<AuthConfig>) -> Result {
     reply::ok(&engine.auth(body.or_default()).await?)
 }
 
-async fn disk_usage(State(engine): State<Engine>) -> Result {
-    reply::ok(&engine.disk_usage().await?)
+async fn disk_usage(State(engine): State<Engine>, query: Query) -> Result {
+    reply::ok(&engine.disk_usage(&query.all("type")).await?)
+}
+
+async fn fsck(State(engine): State<Engine>, query: Query) -> Result {
+    let report = engine
+        .fsck(query.flag("repair"), query.flag("quick"))
+        .await?;
+    reply::ok(&report)
 }
 
 async fn drivers(State(engine): State<Engine>) -> Result<Response> {
     reply::ok(&engine.drivers())
+}
+
+async fn migrate(
+    State(engine): State<Engine>,
+    Version(version): Version,
+    body: Json<DriverMigrate>,
+) -> Result<Response> {
+    let messages = engine.migrate_storage(&body.or_default()).await?;
+    Ok(reply::progress(version, messages))
 }

@@ -14,13 +14,14 @@ use std::collections::BTreeMap;
 
 use gantry_image::Image;
 use gantry_model::container::{ContainerConfig, EndpointSettings, HostConfig, NetworkingConfig};
-use gantry_model::{ContainerId, Platform, Timestamp};
+use gantry_model::{ContainerId, Timestamp};
 use gantry_wire as wire;
 
 use crate::container::Container;
 use crate::container::index::Reserved;
 use crate::container::record::{Record, State};
 use crate::engine::blocking;
+use crate::objects::parse_platform;
 use crate::security::{self, Security};
 use crate::{Engine, EngineError, ErrorKind, Result, names};
 
@@ -187,21 +188,8 @@ impl Engine {
             ));
         }
         let (images, name) = (self.services.images.clone(), config.image.clone());
-        let image = blocking(move || images.get(&name)).await??;
-        if let Some(wanted) = platform.filter(|p| !p.is_empty()) {
-            let parsed = Platform::parse(wanted).ok_or_else(|| {
-                EngineError::bad_request(format!("{wanted:?} is an invalid platform"))
-            })?;
-            let have = image.config.platform().normalized();
-            let parsed = parsed.normalized();
-            if (&have.os, &have.architecture) != (&parsed.os, &parsed.architecture) {
-                return Err(EngineError::not_found(format!(
-                    "image with reference {} was found but its platform ({}/{}) does not match the specified platform ({wanted})",
-                    config.image, have.os, have.architecture
-                )));
-            }
-        }
-        Ok(image)
+        let platform = parse_platform(platform)?;
+        Ok(blocking(move || images.get(&name, platform.as_ref())).await??)
     }
 
     fn take_name(&self, given: Option<&str>, id: &ContainerId) -> Result<(String, Reserved<'_>)> {

@@ -1,7 +1,7 @@
 //! Images: what is asked and changed without moving their content.
 
 use gantry_image as image;
-use gantry_model::Reference;
+use gantry_model::{Platform, Reference};
 use gantry_wire as wire;
 use gantry_wire::{EventActor, EventMessage, Filters};
 use serde::Serialize;
@@ -40,14 +40,6 @@ fn convert<T: DeserializeOwned>(value: &impl Serialize) -> Result<T> {
         .map_err(|e| EngineError::internal(e.to_string()))
 }
 
-pub(super) fn list_query(all: bool, filters: &Filters, shared_size: bool) -> image::ListQuery {
-    image::ListQuery {
-        all,
-        filters: decoded(filters),
-        shared_size,
-    }
-}
-
 /// Filters as the image service takes them.
 pub(super) fn decoded(filters: &Filters) -> std::collections::BTreeMap<String, Vec<String>> {
     filters
@@ -63,7 +55,13 @@ impl Engine {
     /// Unknown filters.
     pub async fn image_list(&self, query: ImageListQuery) -> Result<Vec<wire::ImageSummary>> {
         let images = self.services.images.clone();
-        let query = list_query(query.all, &query.filters, query.shared_size);
+        let query = image::ListQuery {
+            all: query.all,
+            filters: decoded(&query.filters),
+            shared_size: query.shared_size,
+            manifests: query.manifests,
+            uses: Some(self.image_uses()),
+        };
         let list = blocking(move || images.list(&query)).await??;
         let shown = |one| {
             let mut shown: wire::ImageSummary = convert(one)?;
@@ -74,14 +72,25 @@ impl Engine {
         list.iter().map(shown).collect()
     }
 
-    /// Everything about an image.
+    /// Everything about an image, of several platforms the one for `platform`; with `manifests`, also what is in the index
+    /// that it came as.
     ///
     /// # Errors
-    /// `No such image: x`.
-    pub async fn image_inspect(&self, name: &str) -> Result<wire::ImageInspect> {
+    /// `No such image: x`, or none for the platform.
+    pub async fn image_inspect(
+        &self,
+        name: &str,
+        platform: Option<&str>,
+        manifests: bool,
+    ) -> Result<wire::ImageInspect> {
         let (images, name) = (self.services.images.clone(), name.to_owned());
+        let query = image::InspectQuery {
+            platform: parse_platform(platform)?,
+            manifests,
+            uses: self.image_uses(),
+        };
         let mut shown: wire::ImageInspect =
-            convert(&blocking(move || images.inspect(&name)).await??)?;
+            convert(&blocking(move || images.inspect(&name, &query)).await??)?;
         shown.config.env = shown.config.env.filter(|env| !env.is_empty());
         shown.config.labels = shown.config.labels.filter(|labels| !labels.is_empty());
         Ok(shown)
@@ -90,10 +99,15 @@ impl Engine {
     /// How an image came to be, newest step first.
     ///
     /// # Errors
-    /// `No such image: x`.
-    pub async fn image_history(&self, name: &str) -> Result<Vec<wire::HistoryItem>> {
+    /// As [`Engine::image_inspect`].
+    pub async fn image_history(
+        &self,
+        name: &str,
+        platform: Option<&str>,
+    ) -> Result<Vec<wire::HistoryItem>> {
         let (images, name) = (self.services.images.clone(), name.to_owned());
-        convert(&blocking(move || images.history(&name)).await??)
+        let platform = parse_platform(platform)?;
+        convert(&blocking(move || images.history(&name, platform.as_ref())).await??)
     }
 
     /// Gives an image a name.
@@ -106,7 +120,8 @@ impl Engine {
         Ok(blocking(move || images.tag(&name, &target)).await??)
     }
 
-    /// Removes a name, and the image with its last one.
+    /// Removes a name, and the image with its last one; without `no_prune`, also those that only this one stood on. With
+    /// `platforms`, only when it is for one of them.
     ///
     /// # Errors
     /// `No such image: x`, images that containers use.
@@ -114,15 +129,24 @@ impl Engine {
         &self,
         name: &str,
         force: bool,
-        _no_prune: bool,
+        no_prune: bool,
+        platforms: &[String],
     ) -> Result<Vec<wire::ImageDeleteItem>> {
+        if name.trim().is_empty() {
+            return Err(EngineError::bad_request("image name cannot be blank"));
+        }
+        let options = image::RemoveOptions {
+            force,
+            keep_parents: no_prune,
+            platforms: parse_platforms(platforms)?,
+        };
         let (images, name, uses) = (
             self.services.images.clone(),
             name.to_owned(),
             self.image_uses(),
         );
         self.to_the_end(|_| async move {
-            let removed = blocking(move || images.remove(&name, force, &uses)).await??;
+            let removed = blocking(move || images.remove(&name, &options, &uses)).await??;
             Ok(removed.into_iter().map(delete_item).collect())
         })
         .await
@@ -138,7 +162,10 @@ impl Engine {
     ) -> Result<wire::PruneReply<wire::ImageDeleteItem>> {
         let all = filters.flag("dangling")? == Some(false);
         filters.take("dangling");
-        let query = list_query(false, &filters, false);
+        let query = image::ListQuery {
+            filters: decoded(&filters),
+            ..image::ListQuery::default()
+        };
         let (images, uses) = (self.services.images.clone(), self.image_uses());
         let (removed, freed) = self
             .to_the_end(|_| async move {
@@ -189,6 +216,27 @@ fn delete_item(removed: image::Removed) -> wire::ImageDeleteItem {
             deleted: Some(id),
         },
     }
+}
+
+/// The platform that a request names.
+///
+/// # Errors
+/// What is no platform.
+pub(crate) fn parse_platform(text: Option<&str>) -> Result<Option<Platform>> {
+    match text.filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => Platform::parse(text).map(Some).ok_or_else(|| {
+            EngineError::bad_request(format!("{text:?} is an invalid OS component"))
+        }),
+    }
+}
+
+/// As [`parse_platform`], for several.
+pub(super) fn parse_platforms(texts: &[String]) -> Result<Vec<Platform>> {
+    let platforms = texts
+        .iter()
+        .filter_map(|text| parse_platform(Some(text)).transpose());
+    platforms.collect()
 }
 
 /// A name and a tag or digest, as requests have them.

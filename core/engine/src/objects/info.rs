@@ -5,7 +5,9 @@ use gantry_driver_registry as registry;
 use gantry_model::Timestamp;
 use gantry_sys::cgroup::Mode;
 use gantry_wire::SystemInfo;
-use gantry_wire::system::{DeviceInfo, FirewallInfo, PluginsInfo};
+use gantry_wire::system::{
+    DeviceInfo, FirewallInfo, PluginsInfo, RateLimit, RegistryServiceConfig,
+};
 
 use crate::Engine;
 use crate::container::record::Phase;
@@ -60,7 +62,7 @@ impl Engine {
         info.id.clone_from(&config.engine_id);
         info.debug = config.debug;
         info.logging_driver.clone_from(&config.log_driver);
-        info.registry_config = Some(config.registry.clone());
+        info.registry_config = Some(self.registries());
         info.docker_root_dir = config.data_root.to_string_lossy().into_owned();
         [info.http_proxy, info.https_proxy, info.no_proxy] = config.proxies.clone();
         info.labels.clone_from(&config.labels);
@@ -80,6 +82,22 @@ impl Engine {
         info.cdi_spec_dirs = dirs.iter().map(|d| d.display().to_string()).collect();
         if config.userns.remap.is_some() {
             info.security_options.push("name=userns".to_owned());
+        }
+    }
+
+    /// How registries are spoken to, and what they last said.
+    fn registries(&self) -> RegistryServiceConfig {
+        let limits = self.services.images.rate_limits().into_iter();
+        let shown = |limit: gantry_image::RateLimit| RateLimit {
+            limit: limit.limit,
+            remaining: limit.remaining,
+            window: limit.window,
+            source: limit.source,
+            told: limit.told.to_string(),
+        };
+        RegistryServiceConfig {
+            rate_limits: limits.map(|(name, limit)| (name, shown(limit))).collect(),
+            ..self.config.load().registry.clone()
         }
     }
 

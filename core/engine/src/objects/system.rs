@@ -9,7 +9,7 @@ use gantry_wire::system::{Component, ProductName};
 use super::volumes::shown;
 use crate::engine::blocking;
 use crate::query::{EventsQuery, ImageListQuery, ListQuery};
-use crate::{Engine, EventStream, Result, ResumeAfter};
+use crate::{Engine, EngineError, EventStream, Result, ResumeAfter};
 
 impl Engine {
     /// What `docker version` shows.
@@ -109,26 +109,47 @@ impl Engine {
         self.events.stream_numbered(query, after).await
     }
 
-    /// What occupies how much (`docker system df`), as the API's JSON.
+    /// What occupies how much (`docker system df`), as the API's JSON: all kinds of objects, or those in `kinds`.
     ///
     /// # Errors
-    /// A service that does not answer.
-    pub async fn disk_usage(&self) -> Result<serde_json::Value> {
-        let images = self.services.images.clone();
-        let layers = blocking(move || images.layers_size()).await??;
-        let list = self
-            .image_list(ImageListQuery {
+    /// Kinds that are none, a service that does not answer.
+    pub async fn disk_usage(&self, kinds: &[String]) -> Result<serde_json::Value> {
+        const KINDS: [&str; 4] = ["container", "image", "volume", "build-cache"];
+        if let Some(other) = kinds.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
+            let message = format!("unknown object type: {other}");
+            return Err(EngineError::bad_request(message));
+        }
+        let wanted = |kind: &str| kinds.is_empty() || kinds.iter().any(|other| other == kind);
+        let mut usage = serde_json::json!({
+            "LayersSize": 0, "Images": null, "Containers": null, "Volumes": null, "BuildCache": null,
+        });
+        if wanted("image") {
+            let images = self.services.images.clone();
+            usage["LayersSize"] = blocking(move || images.layers_size()).await??.into();
+            let query = ImageListQuery {
                 shared_size: true,
                 ..ImageListQuery::default()
-            })
-            .await?;
-        let containers = self
-            .container_list(ListQuery {
+            };
+            usage["Images"] = serde_json::json!(self.image_list(query).await?);
+        }
+        if wanted("container") {
+            let query = ListQuery {
                 all: true,
                 size: true,
                 ..ListQuery::default()
-            })
-            .await?;
+            };
+            usage["Containers"] = serde_json::json!(self.container_list(query).await?);
+        }
+        if wanted("volume") {
+            usage["Volumes"] = serde_json::json!(self.volumes_with_usage().await);
+        }
+        if wanted("build-cache") {
+            usage["BuildCache"] = serde_json::json!([]);
+        }
+        Ok(usage)
+    }
+
+    async fn volumes_with_usage(&self) -> Vec<wire::Volume> {
         let mut volumes = Vec::new();
         for volume in self.services.volumes.list().await {
             let size = self.services.volumes.usage(&volume.record.name).await;
@@ -140,13 +161,7 @@ impl Engine {
             volume.usage_data = Some(usage);
             volumes.push(volume);
         }
-        Ok(serde_json::json!({
-            "LayersSize": layers,
-            "Images": list,
-            "Containers": containers,
-            "Volumes": volumes,
-            "BuildCache": [],
-        }))
+        volumes
     }
 
     /// Ends the engine's work; with `stop_containers`, that of the containers as well.

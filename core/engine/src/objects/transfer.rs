@@ -1,22 +1,20 @@
-//! Images: pull, load, import, save. The image service blocks; progress and bytes cross to it through channels.
+//! Images: pull, push, load, save. The image service blocks; progress and bytes cross to it through channels.
 
-use base64::Engine as _;
-use gantry_driver_api::registry::Credentials;
 use gantry_image as image;
-use gantry_image::{ImportOptions, LoadOptions, Message, Progress, PullOptions, PushOptions};
-use gantry_model::Platform;
+use gantry_image::{LoadOptions, Message, Progress, PullOptions, PushOptions};
 use gantry_wire as wire;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::io::SyncIoBridge;
 
-use super::images::reference;
+use super::credentials::{credentials, credentials_for, registry_domain};
+use super::images::{parse_platform, parse_platforms, reference};
 use crate::{ByteReader, Engine, EngineError, MessageStream, Result};
 
 /// Bytes of an archive on their way to a client.
 const PIPE: usize = 256 << 10;
 
 /// Hands progress over to the stream that a client reads.
-struct Reporter(UnboundedSender<wire::JsonMessage>);
+pub(super) struct Reporter(UnboundedSender<wire::JsonMessage>);
 
 impl Progress for Reporter {
     fn report(&self, message: Message) {
@@ -45,9 +43,10 @@ fn line(message: Message) -> wire::JsonMessage {
 }
 
 /// Runs blocking work that reports; what it fails with before its first line is an error, later a line.
-async fn reported<F>(work: F) -> Result<MessageStream>
+pub(super) async fn reported<F, E>(work: F) -> Result<MessageStream>
 where
-    F: FnOnce(&Reporter) -> image::Result<()> + Send + 'static,
+    F: FnOnce(&Reporter) -> std::result::Result<(), E> + Send + 'static,
+    E: Into<EngineError> + std::fmt::Display + Send + 'static,
 {
     let (sender, mut receiver) = unbounded_channel();
     let done = tokio::task::spawn_blocking(move || work(&Reporter(sender)));
@@ -64,10 +63,10 @@ where
     Ok(lines(first, receiver, done))
 }
 
-fn lines(
+fn lines<E: std::fmt::Display + Send + 'static>(
     first: Option<wire::JsonMessage>,
     receiver: UnboundedReceiver<wire::JsonMessage>,
-    done: tokio::task::JoinHandle<image::Result<()>>,
+    done: tokio::task::JoinHandle<std::result::Result<(), E>>,
 ) -> MessageStream {
     let state = (first, receiver, Some(done));
     Box::pin(futures_util::stream::unfold(
@@ -115,12 +114,12 @@ impl Engine {
         from: &str,
         tag: Option<&str>,
         platform: Option<&str>,
-        auth: Option<wire::AuthConfig>,
+        auth: wire::RegistryAuth,
     ) -> Result<MessageStream> {
         let reference = reference(from, tag)?;
         let options = PullOptions {
             platform: parse_platform(platform)?,
-            credentials: credentials(auth.unwrap_or_default())?,
+            credentials: credentials_for(&auth, reference.domain())?,
         };
         let images = self.services.images.clone();
         reported(move |reporter| images.pull(&reference, &options, reporter).map(drop)).await
@@ -135,7 +134,7 @@ impl Engine {
         name: &str,
         tag: Option<&str>,
         platform: Option<&str>,
-        auth: Option<wire::AuthConfig>,
+        auth: wire::RegistryAuth,
     ) -> Result<MessageStream> {
         let bad = |error: gantry_model::ReferenceError| EngineError::bad_request(error.to_string());
         let mut reference = gantry_model::Reference::parse(name).map_err(bad)?;
@@ -144,7 +143,7 @@ impl Engine {
         }
         let options = PushOptions {
             platform: parse_platform(platform)?,
-            credentials: credentials(auth.unwrap_or_default())?,
+            credentials: credentials_for(&auth, reference.domain())?,
         };
         let images = self.services.images.clone();
         reported(move |reporter| images.push(&reference, &options, reporter)).await
@@ -159,9 +158,12 @@ impl Engine {
         term: &str,
         limit: Option<i64>,
         filters: &wire::Filters,
-        auth: Option<wire::AuthConfig>,
+        auth: wire::RegistryAuth,
     ) -> Result<Vec<wire::ImageSearchResult>> {
-        let credentials = credentials(auth.unwrap_or_default())?;
+        // Terms that are no references are asked of Docker Hub.
+        let domain = gantry_model::Reference::parse(term);
+        let domain = domain.as_ref().map_or("docker.io", |name| name.domain());
+        let credentials = credentials_for(&auth, domain)?;
         let (images, term) = (self.services.images.clone(), term.to_owned());
         let filters = super::images::decoded(filters);
         let found =
@@ -177,33 +179,6 @@ impl Engine {
         Ok(found.into_iter().map(result).collect())
     }
 
-    /// Makes an image of a tar archive.
-    ///
-    /// # Errors
-    /// Bad names and changes.
-    pub async fn image_import(
-        &self,
-        source: ByteReader,
-        repo: Option<&str>,
-        tag: Option<&str>,
-        message: &str,
-        changes: Vec<String>,
-        platform: Option<&str>,
-    ) -> Result<MessageStream> {
-        let options = ImportOptions {
-            name: repo
-                .filter(|repo| !repo.is_empty())
-                .map(|repo| reference(repo, tag))
-                .transpose()?,
-            changes,
-            message: message.to_owned(),
-            platform: parse_platform(platform)?,
-        };
-        let images = self.services.images.clone();
-        let mut source = SyncIoBridge::new(source);
-        reported(move |reporter| images.import(&mut source, &options, reporter).map(drop)).await
-    }
-
     /// Reads images from an archive.
     ///
     /// # Errors
@@ -212,10 +187,10 @@ impl Engine {
         &self,
         body: ByteReader,
         quiet: bool,
-        platform: Option<&str>,
+        platforms: &[String],
     ) -> Result<MessageStream> {
         let options = LoadOptions {
-            platform: parse_platform(platform)?,
+            platforms: parse_platforms(platforms)?,
             quiet,
         };
         let images = self.services.images.clone();
@@ -223,97 +198,23 @@ impl Engine {
         reported(move |reporter| images.load(&mut body, &options, reporter).map(drop)).await
     }
 
-    /// Writes images to an archive. A failure on the way ends the archive early, with an error for the reader.
+    /// Writes images to an archive, with `platforms` only those for these. A failure on the way ends the archive early, with
+    /// an error for the reader.
     ///
     /// # Errors
-    /// `No such image: x`.
-    pub async fn image_save(&self, names: Vec<String>) -> Result<ByteReader> {
+    /// `No such image: x`, or none for a platform.
+    pub async fn image_save(&self, names: Vec<String>, platforms: &[String]) -> Result<ByteReader> {
         let images = self.services.images.clone();
-        let (looked, wanted) = (images.clone(), names.clone());
-        crate::engine::blocking(move || {
-            wanted
-                .iter()
-                .try_for_each(|name| looked.find(name).map(drop))
-        })
-        .await??;
+        let platforms = parse_platforms(platforms)?;
+        let (looked, wanted, only) = (images.clone(), names.clone(), platforms.clone());
+        crate::engine::blocking(move || looked.check_save(&wanted, &only)).await??;
         let (reader, writer) = tokio::io::duplex(PIPE);
         let mut writer = SyncIoBridge::new(writer);
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = images.save(&names, &mut writer) {
+            if let Err(error) = images.save(&names, &platforms, &mut writer) {
                 tracing::warn!(%error, "saving images failed");
             }
         });
         Ok(Box::pin(reader))
-    }
-}
-
-fn parse_platform(text: Option<&str>) -> Result<Option<Platform>> {
-    match text.filter(|text| !text.is_empty()) {
-        None => Ok(None),
-        Some(text) => Platform::parse(text).map(Some).ok_or_else(|| {
-            EngineError::bad_request(format!("{text:?} is an invalid OS component"))
-        }),
-    }
-}
-
-/// The name under which references know a registry.
-fn registry_domain(address: &str) -> String {
-    let host = address
-        .trim_start_matches("https://")
-        .trim_start_matches("http://");
-    let host = host.split('/').next().unwrap_or("");
-    match host {
-        "" | "index.docker.io" | "registry-1.docker.io" => "docker.io".into(),
-        host => host.into(),
-    }
-}
-
-fn credentials(auth: wire::AuthConfig) -> Result<Credentials> {
-    let mut credentials = Credentials {
-        username: auth.username,
-        password: auth.password,
-        identity_token: auth.identitytoken,
-        registry_token: auth.registrytoken,
-    };
-    if credentials.username.is_empty() && !auth.auth.is_empty() {
-        let invalid = || EngineError::bad_request("invalid auth configuration");
-        let decoded = base64::engine::general_purpose::STANDARD
-            .decode(&auth.auth)
-            .map_err(|_| invalid())?;
-        let decoded = String::from_utf8(decoded).map_err(|_| invalid())?;
-        let (user, password) = decoded.split_once(':').ok_or_else(invalid)?;
-        credentials.username = user.to_owned();
-        credentials.password = password.trim_end_matches('\0').to_owned();
-    }
-    Ok(credentials)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn domains() {
-        for (address, want) in [
-            ("https://index.docker.io/v1/", "docker.io"),
-            ("", "docker.io"),
-            ("127.0.0.1:5000", "127.0.0.1:5000"),
-            ("https://ghcr.io/v2", "ghcr.io"),
-        ] {
-            assert_eq!(registry_domain(address), want);
-        }
-    }
-
-    #[test]
-    fn combined_credentials() {
-        let auth = wire::AuthConfig {
-            auth: "dTpwOnE=".into(),
-            ..wire::AuthConfig::default()
-        };
-        let credentials = credentials(auth).unwrap();
-        assert_eq!(
-            (credentials.username.as_str(), credentials.password.as_str()),
-            ("u", "p:q")
-        );
     }
 }

@@ -6,8 +6,9 @@ use std::io::Read;
 use gantry_model::Digest;
 
 use crate::archive::{Kind, TarReader};
+use crate::chunks::CHUNK;
+use crate::inflate::inflate;
 use crate::service::Shared;
-use crate::unpack::{CHUNK, inflate};
 use crate::{Error, Progress, Result};
 
 /// An archive of more files is refused.

@@ -9,14 +9,16 @@ use gantry_content::Hasher;
 use gantry_model::{Digest, ImageId, Platform, Reference};
 use serde_json::json;
 
+use super::index::{self, Origin};
+use crate::chunks::CHUNK;
 use crate::config::{ImageConfig, MAX_CONFIG};
+use crate::inflate::{Compression, inflate};
 use crate::manifest::{
     self, DOCKER_CONFIG, DOCKER_LAYER_GZIP, DOCKER_MANIFEST, MAX_MANIFEST, OCI_CONFIG,
     OCI_LAYER_ZSTD, OCI_MANIFEST,
 };
 use crate::record::{Descriptor, ImageRecord, layer_key};
 use crate::service::Shared;
-use crate::unpack::{CHUNK, Compression, inflate};
 use crate::{Error, Result};
 
 /// What is pushed.
@@ -29,6 +31,17 @@ pub(super) struct Document {
     pub(super) layers: Vec<Layer>,
     /// Whether it was made here, for this push.
     pub(super) made: bool,
+    /// The manifests that an index names; they go first.
+    pub(super) parts: Vec<Part>,
+    /// The index that it was taken from, when not all of that is here.
+    pub(super) instead_of: Option<serde_json::Value>,
+}
+
+/// A manifest of an index.
+pub(super) struct Part {
+    pub(super) digest: Digest,
+    pub(super) media_type: String,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// One layer.
@@ -38,6 +51,11 @@ pub(super) struct Layer {
 }
 
 impl Layer {
+    /// A blob that progress calls by `diff_id`.
+    pub(super) fn new(blob: Descriptor, diff_id: Digest) -> Self {
+        Self { blob, diff_id }
+    }
+
     /// What it is called in progress.
     pub(super) fn id(&self) -> &str {
         self.diff_id.short()
@@ -57,23 +75,26 @@ impl Document {
 /// What to push of an image.
 pub(super) fn of(
     shared: &Shared,
-    id: &ImageId,
     platform: Option<&Platform>,
     name: &Reference,
 ) -> Result<Document> {
+    let id = &shared.find_for(&name.familiar(), platform)?;
+    let mut instead_of = None;
+    if platform.is_none() {
+        match index::origin(shared, name, id)? {
+            Origin::Whole(document) => return Ok(document),
+            Origin::Part(index) => instead_of = Some(index),
+            Origin::Image => {}
+        }
+    }
     let record = shared.image(id)?;
     let bytes = shared.content.read(id, MAX_CONFIG)?;
     let config = ImageConfig::parse(&bytes)?;
-    if let Some(wanted) = platform
-        && !manifest::acceptable(wanted).contains(&config.platform().normalized())
-    {
-        return Err(Error::NotHere(format!(
-            "image with reference {} was found but does not provide the specified platform ({wanted})",
-            name.familiar()
-        )));
-    }
     if let Some(document) = as_it_came(shared, &record, &config)? {
-        return Ok(document);
+        return Ok(Document {
+            instead_of,
+            ..document
+        });
     }
     let mut layers = Vec::new();
     for (chain, diff_id) in record.chain.iter().zip(&config.rootfs.diff_ids) {
@@ -138,6 +159,8 @@ fn as_it_came(
             })
             .collect(),
         made: false,
+        parts: Vec::new(),
+        instead_of: None,
     }))
 }
 
@@ -174,6 +197,8 @@ fn made_of(id: &ImageId, config_size: u64, mut layers: Vec<Layer>) -> Document {
         config,
         layers,
         made: true,
+        parts: Vec::new(),
+        instead_of: None,
     }
 }
 
@@ -185,9 +210,10 @@ fn compressed(shared: &Shared, blob: Descriptor, diff_id: &Digest) -> Result<Des
     let (mut plain, compression) = inflate(file).map_err(io)?;
     let media_type = match compression {
         Compression::Zstd => OCI_LAYER_ZSTD,
-        Compression::Gzip | Compression::None => manifest::OCI_LAYER_GZIP,
+        _ => manifest::OCI_LAYER_GZIP,
     };
-    if compression != Compression::None {
+    // There are no media types for the other compressions.
+    if matches!(compression, Compression::Gzip | Compression::Zstd) {
         return Ok(Descriptor {
             media_type: media_type.into(),
             ..blob
@@ -195,7 +221,7 @@ fn compressed(shared: &Shared, blob: Descriptor, diff_id: &Digest) -> Result<Des
     }
     let _turn = shared.unpacks.lock(&format!("gzip/{diff_id}"), || false)?;
     if let Some(known) = shared.compressed.get(diff_id.as_str())?
-        && shared.content.contains(&known.digest)
+        && shared.content.claim(&known.digest)
     {
         return Ok(known);
     }

@@ -16,6 +16,7 @@ use gantry_image::{ImageService, Message, Progress, Settings};
 use gantry_plugin_mock::MockStorage;
 use gantry_plugin_sdk::Log;
 use gantry_registry_hub::Hub;
+use gantry_registry_oci_dir::OciDir;
 use gantry_store::Store;
 
 mod late;
@@ -210,6 +211,19 @@ pub(crate) fn noise(length: usize) -> Vec<u8> {
     .collect()
 }
 
+/// Removal by force.
+pub(crate) fn forced() -> gantry_image::RemoveOptions {
+    gantry_image::RemoveOptions {
+        force: true,
+        ..Default::default()
+    }
+}
+
+/// Removal that gives way to all obstacles.
+pub(crate) fn gently() -> gantry_image::RemoveOptions {
+    gantry_image::RemoveOptions::default()
+}
+
 /// A service on a fresh or given data-root.
 pub(crate) struct Service {
     pub(crate) root: PathBuf,
@@ -259,6 +273,9 @@ impl Service {
         drivers.register_local("overlayfs", Local::Storage(storage.clone()));
         let hub = Hub::new(config("hub"), Log::none()).unwrap();
         drivers.register_local("hub", Local::Registry(Arc::new(hub)));
+        let disk = OciDir::new(config("oci-dir"), Log::none()).unwrap();
+        drivers.register_local("oci-dir", Local::Registry(Arc::new(disk)));
+        drivers.set_routes([("disk.local".into(), "oci-dir".into())].into());
         let store = Store::open(&root.join("state.redb")).unwrap();
         let content = ContentStore::open(&root.join("content"), &store).unwrap();
         let encode = Arc::new(
@@ -396,7 +413,7 @@ fn relay_one(
                         .filter(|line| line.starts_with("get ") || line.starts_with("range:"))
                         .map(str::to_owned),
                 );
-                if text.starts_with("put ") && text.contains("/blobs/uploads/") {
+                if text.starts_with("patch ") && text.contains("/blobs/uploads/") {
                     left = upload_cuts.lock().unwrap().pop().unwrap_or(usize::MAX);
                 }
                 let count = count.min(left);

@@ -59,10 +59,14 @@ pub(super) const REPLIES: &[Row] = &[
         virtual_size(image);
         add_members(image, json!({"Created": "0001-01-01T00:00:00Z"}));
     }),
+    row(Reply::ImageList, (1, 51), |summary| {
+        summary["Containers"] = json!(-1);
+    }),
     row(Reply::ImageList, (1, 48), |summary| {
         drop_members(summary, &["Descriptor"]);
     }),
     row(Reply::ImageList, (1, 44), virtual_size),
+    row(Reply::ImageList, (1, 43), no_names),
     row(Reply::Info, (1, 50), |info| {
         drop_members(info, &["DiscoveredDevices"]);
         add_members(
@@ -101,6 +105,15 @@ fn add_members(object: &mut Value, more: Value) {
         for (name, value) in more {
             members.entry(name).or_insert(value);
         }
+    }
+}
+
+/// An image without a name had names that say so.
+fn no_names(image: &mut Value) {
+    let none = |names: &Value| names.as_array().is_none_or(Vec::is_empty);
+    if none(&image["RepoTags"]) && none(&image["RepoDigests"]) {
+        image["RepoTags"] = json!(["<none>:<none>"]);
+        image["RepoDigests"] = json!(["<none>@<none>"]);
     }
 }
 

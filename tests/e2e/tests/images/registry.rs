@@ -1,6 +1,4 @@
-//! Images through the docker CLI and a real registry.
-
-use std::fs;
+//! Images from and to a real registry.
 
 use gantry_e2e::{Engine, Registry, busybox_rootfs, run};
 
@@ -87,61 +85,6 @@ fn run_pulls_what_is_missing_and_login_is_checked() {
         .docker(&["login", "-u", "alice", "-p", "secret", &registry.domain()])
         .ok();
     engine.docker(&["pull", &name]).fails(1, "not found");
-    engine.finish();
-}
-
-#[test]
-fn load_and_import() {
-    let engine = Engine::start();
-    let dir = engine.dir().join("in");
-    fs::create_dir(&dir).unwrap();
-    let root = dir.join("root");
-    busybox_rootfs(&root);
-    let layout = dir.join("layout").display().to_string();
-    let image = format!("{layout}:latest");
-    run("umoci", &["init", "--layout", &layout]).ok();
-    run("umoci", &["new", "--image", &image]).ok();
-    run(
-        "umoci",
-        &[
-            "insert",
-            "--image",
-            &image,
-            &root.display().to_string(),
-            "/",
-        ],
-    )
-    .ok();
-    let archive = dir.join("archive.tar").display().to_string();
-    let to = format!("docker-archive:{archive}:loaded:one");
-    run("skopeo", &["copy", "-q", &format!("oci:{image}"), &to]).ok();
-    assert_eq!(
-        engine.docker(&["load", "-i", &archive]).ok(),
-        "Loaded image: loaded:one"
-    );
-    assert_eq!(
-        engine
-            .docker(&["run", "--rm", "loaded:one", "/bin/echo", "hi"])
-            .ok(),
-        "hi"
-    );
-
-    let id = engine
-        .docker(&[
-            "import",
-            "-m",
-            "by hand",
-            gantry_e2e::busybox_tar(),
-            "imported:x",
-        ])
-        .ok();
-    assert!(id.starts_with("sha256:"), "{id}");
-    assert_eq!(
-        engine
-            .docker(&["inspect", "-f", "{{.Comment}}", "imported:x"])
-            .ok(),
-        "by hand"
-    );
     engine.finish();
 }
 
