@@ -153,7 +153,26 @@ fn plain(message: &JsonMessage) -> Option<String> {
     })
 }
 
+/// Whether nothing follows about the same layer.
+fn is_last(status: &str) -> bool {
+    const LAST: [&str; 4] = [
+        "Pull complete",
+        "Already exists",
+        "Pushed",
+        "Layer already exists",
+    ];
+    LAST.contains(&status) || status.starts_with("Mounted from ")
+}
+
 fn draw(bar: &ProgressBar, message: &JsonMessage) {
+    // The rate of a step is not that of the one before it.
+    if message
+        .status
+        .as_deref()
+        .is_some_and(|status| status != bar.message())
+    {
+        bar.reset();
+    }
     let template = match amount(message) {
         Some((current, total)) if total > 0 => {
             bar.set_length(total);
@@ -170,11 +189,7 @@ fn draw(bar: &ProgressBar, message: &JsonMessage) {
         bar.set_style(style.progress_chars("=> "));
     }
     let status = message.status.clone().unwrap_or_default();
-    let last = matches!(
-        status.as_str(),
-        "Pull complete" | "Already exists" | "Pushed" | "Layer already exists"
-    );
-    if last {
+    if is_last(&status) {
         bar.finish_with_message(status);
     } else {
         bar.set_message(status);
@@ -214,5 +229,25 @@ mod tests {
             let message = serde_json::from_value(message).unwrap();
             assert_eq!(plain(&message).as_deref(), line);
         }
+    }
+
+    #[test]
+    fn bars_tell_step_bytes_and_rate() {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        let say = |message| draw(&bar, &serde_json::from_value(message).unwrap());
+        say(
+            json!({"status": "Downloading", "id": "a", "progressDetail": {"current": 5, "total": 9}}),
+        );
+        assert_eq!(
+            (bar.message().as_str(), bar.position(), bar.length()),
+            ("Downloading", 5, Some(9))
+        );
+        say(
+            json!({"status": "Extracting", "id": "a", "progressDetail": {"current": 1, "total": 9}}),
+        );
+        assert_eq!((bar.message().as_str(), bar.position()), ("Extracting", 1));
+        assert!(!bar.is_finished());
+        say(json!({"status": "Pull complete", "id": "a", "progressDetail": {}}));
+        assert!(bar.is_finished() && is_last("Mounted from a/b") && !is_last("Waiting"));
     }
 }

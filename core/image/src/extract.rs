@@ -7,7 +7,7 @@
 //! Data is not flushed here: the storage driver's commit makes the whole layer durable in one go.
 
 mod metadata;
-mod tree;
+pub(crate) mod tree;
 pub(crate) mod whiteout;
 
 use std::collections::HashSet;
@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use gantry_driver_api::storage::WhiteoutStyle;
+use gantry_sys::writeback;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
@@ -26,6 +27,10 @@ use crate::archive::{Entry, Kind, TarReader};
 const MAX_PATH: usize = 4096;
 /// Buffer for file data.
 const BUFFER: usize = 128 << 10;
+/// So many bytes of a file are sent on their way to the disk at once; smaller files wait for the commit.
+const FLUSH: u64 = 1 << 20;
+/// Smaller ends of files wait for it too.
+const MIN_FLUSH: u64 = 64 << 10;
 /// Zeros that are worth a hole, when they come in one piece.
 const HOLE: usize = 32 << 10;
 static ZEROS: [u8; BUFFER] = [0; BUFFER];
@@ -296,6 +301,7 @@ impl Extractor<'_> {
         archive: &mut TarReader<R>,
     ) -> io::Result<()> {
         let mut hole = false;
+        let mut flushing = offset;
         while length > 0 {
             let want = self
                 .buffer
@@ -314,6 +320,15 @@ impl Extractor<'_> {
                 offset += written as u64;
                 bytes = &bytes[written..];
             }
+            // A layer must be on the disk when it is committed; what is copied into a container need not.
+            let waiting = match self.rules.whiteouts {
+                Some(_) => offset - flushing,
+                None => 0,
+            };
+            if waiting >= FLUSH || (length == 0 && waiting >= MIN_FLUSH) {
+                writeback::begin(file, flushing, waiting);
+                flushing = offset;
+            }
         }
         if hole {
             fs::ftruncate(file, offset.max(fs::fstat(file)?.st_size as u64))?;
@@ -331,16 +346,16 @@ impl Extractor<'_> {
             ));
         };
         let target_parent = self.open_beneath(target_parent)?;
+        let deleted = self.rules.whiteouts == Some(WhiteoutStyle::Overlay)
+            && fs::statat(&target_parent, target_name, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|stat| whiteout::is_whiteout(&stat));
+        if deleted {
+            return Err(link_error(entry, Errno::NOENT));
+        }
         fs::linkat(target_parent, target_name, parent, name, AtFlags::empty()).map_err(|error| {
             match error {
                 Errno::EXIST => error.into(),
-                _ => io::Error::new(
-                    io::Error::from(error).kind(),
-                    format!(
-                        "hard link to {}: {error}",
-                        String::from_utf8_lossy(&entry.link)
-                    ),
-                ),
+                _ => link_error(entry, error),
             }
         })
     }
@@ -448,6 +463,16 @@ impl Extractor<'_> {
 
 fn is(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno.raw_os_error())
+}
+
+fn link_error(entry: &Entry, error: Errno) -> io::Error {
+    io::Error::new(
+        io::Error::from(error).kind(),
+        format!(
+            "hard link to {}: {error}",
+            String::from_utf8_lossy(&entry.link)
+        ),
+    )
 }
 
 fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {

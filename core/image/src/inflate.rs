@@ -2,6 +2,8 @@
 
 use std::io::{self, BufReader, Read};
 
+use crate::gunzip::Gunzip;
+
 /// Bytes read at once.
 const CHUNK: usize = 128 << 10;
 /// An xz stream that needs more memory is refused, in KiB; `xz -9` makes streams that need 65 MiB.
@@ -46,7 +48,7 @@ pub(crate) fn inflate<'a>(
     let whole = io::Cursor::new(start).chain(input);
     let plain: Box<dyn Read + Send + 'a> = match compression {
         Compression::None => Box::new(whole),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
+        Compression::Gzip => Box::new(Gunzip::new(whole)?),
         Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(whole)?),
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
         Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(whole, true, XZ_MEMORY)),

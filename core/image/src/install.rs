@@ -16,12 +16,13 @@ use std::time::Instant;
 use gantry_driver_api::Kind;
 use gantry_model::{Digest, ImageId, Reference, Timestamp};
 
+use crate::chunks::{ChunkSender, chunks};
 use crate::config::{ImageConfig, chain_ids};
 use crate::layers::{Active, Layers};
 use crate::record::{Descriptor, layer_key};
 use crate::service::Shared;
 use crate::turns::Turn;
-use crate::unpack::{ChunkSender, Unpacked, chunks, unpack};
+use crate::unpack::{Unpacked, unpack};
 use crate::{Error, Result};
 use counted::Counted;
 
@@ -32,6 +33,13 @@ pub(crate) struct LayerPlan {
     pub(crate) diff_id: Digest,
     pub(crate) chain: Digest,
     pub(crate) parent: Option<Digest>,
+}
+
+impl LayerPlan {
+    /// The digest of a blob that is the plain archive itself: then it need not be taken twice.
+    fn plain(&self) -> Option<&Digest> {
+        (self.blob.digest == self.diff_id).then_some(&self.diff_id)
+    }
 }
 
 /// Where a layer has got to.
@@ -101,22 +109,39 @@ impl Install<'_> {
         names: &[(Reference, Option<Digest>)],
         events: Vec<(Timestamp, serde_json::Value)>,
     ) -> Result<bool> {
+        let driver = match self.shared.images.get(self.id.as_str())? {
+            Some(record) if self.shared.drivers.storage(&record.driver).is_ok() => record.driver,
+            _ => self.shared.drivers.default_name(Kind::Storage),
+        };
+        self.run_with(driver, names, events)
+    }
+
+    /// As [`Self::run`], with this storage driver, wherever the image may be.
+    pub(crate) fn run_with(
+        &self,
+        driver: String,
+        names: &[(Reference, Option<Digest>)],
+        events: Vec<(Timestamp, serde_json::Value)>,
+    ) -> Result<bool> {
         let plans = self.plans()?;
         let chain: Vec<Digest> = plans.iter().map(|plan| plan.chain.clone()).collect();
         let existing = self.shared.images.get(self.id.as_str())?;
-        let driver = match &existing {
-            Some(record) if self.shared.drivers.storage(&record.driver).is_ok() => {
-                record.driver.clone()
-            }
-            _ => self.shared.drivers.default_name(Kind::Storage),
-        };
         let layers = Layers::open(self.shared, driver)?;
-        let _pin = self.shared.pin(&layers.name, &chain);
-        self.install_layers(&layers, &plans)?;
-        self.record(&layers.name, &plans, existing, names, events)
+        let pin = self.shared.pin(&layers.name, &chain);
+        let installed = self
+            .install_layers(&layers, &plans)
+            .and_then(|()| self.record(&layers.name, &plans, existing, names, events));
+        drop(pin);
+        // Layers that are there already are of no use without the others: their blobs are what the next attempt needs.
+        if installed.is_err()
+            && let Err(error) = self.shared.collect_layers()
+        {
+            tracing::warn!(%error, "layers of a failed operation are left behind");
+        }
+        installed
     }
 
-    fn plans(&self) -> Result<Vec<LayerPlan>> {
+    pub(crate) fn plans(&self) -> Result<Vec<LayerPlan>> {
         let diff_ids = &self.config.rootfs.diff_ids;
         if diff_ids.len() != self.layers.len() {
             return Err(Error::Malformed(format!(
@@ -144,6 +169,7 @@ impl Install<'_> {
         let mut missing = Vec::new();
         for (at, plan) in plans.iter().enumerate() {
             if self.exists(layers, plan)? {
+                self.restore_blob(layers, plan)?;
                 self.source.report(plan, Phase::Exists);
             } else {
                 self.source.report(plan, Phase::Queued);
@@ -193,6 +219,20 @@ impl Install<'_> {
         Ok(known && layers.contains(&plan.chain)?)
     }
 
+    /// A layer that has lost its blob gets the one that comes with this image.
+    fn restore_blob(&self, layers: &Layers, plan: &LayerPlan) -> Result<()> {
+        let content = &self.shared.content;
+        let record = self
+            .shared
+            .layers
+            .get(&layer_key(&layers.name, &plan.chain))?;
+        let lost = record.is_some_and(|record| !content.contains(&record.blob.digest));
+        if lost && !content.contains(&plan.blob.digest) {
+            self.source.fetch(plan, None)?;
+        }
+        Ok(())
+    }
+
     /// A worker's part of one layer.
     fn work<'l>(&'l self, layers: &'l Layers, plan: &LayerPlan) -> Result<Worked<'l>> {
         if self.source.cancelled() {
@@ -224,7 +264,7 @@ impl Install<'_> {
     }
 
     /// Unpacks a layer, fetching it on the way if it is not there.
-    fn unpack_layer<'l>(
+    pub(crate) fn unpack_layer<'l>(
         &self,
         layers: &'l Layers,
         plan: &LayerPlan,
@@ -253,7 +293,7 @@ impl Install<'_> {
             },
             cancelled: || self.source.cancelled(),
         };
-        let unpacked = unpack(counted, &active.target, layers.style());
+        let unpacked = unpack(counted, &active.target, layers.style(), plan.plain());
         let size = self.check(plan, unpacked)?;
         Ok((active, size))
     }
@@ -269,30 +309,25 @@ impl Install<'_> {
         std::thread::scope(|scope| {
             let unpacker = std::thread::Builder::new()
                 .name("unpack".into())
-                .spawn_scoped(scope, || unpack(reader, &active.target, layers.style()))
+                .spawn_scoped(scope, || {
+                    unpack(reader, &active.target, layers.style(), plan.plain())
+                })
                 .map_err(|error| Error::io("starting a thread", error))?;
             let fetched = self.source.fetch(plan, Some(&sender));
             if fetched.is_err() {
                 // So that the unpacker does not take what came for the whole.
-                let _ = sender.send(Err(io::ErrorKind::ConnectionAborted.into()));
+                sender.fail(io::ErrorKind::ConnectionAborted.into());
             }
             drop(sender);
             let unpacked = unpacker
                 .join()
                 .unwrap_or_else(|_| Err(io::Error::other("the unpacker panicked")));
-            match fetched {
-                Ok(false) => Ok(None),
-                Ok(true) => {
-                    let of = plan.blob.size;
-                    self.source.report(plan, Phase::Unpacking { done: of, of });
-                    self.check(plan, unpacked).map(Some)
-                }
-                // The tee breaks when the unpacker gives up: then its reason is the reason.
-                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => {
-                    self.check(plan, unpacked).map(Some)
-                }
-                Err(error) => Err(error),
+            if !fetched? {
+                return Ok(None);
             }
+            let of = plan.blob.size;
+            self.source.report(plan, Phase::Unpacking { done: of, of });
+            self.check(plan, unpacked).map(Some)
         })
     }
 
@@ -302,9 +337,9 @@ impl Install<'_> {
                 return Error::Cancelled;
             }
             match error.kind() {
-                io::ErrorKind::StorageFull => {
-                    Error::Layer(format!("write: no space left on device ({error})"))
-                }
+                io::ErrorKind::StorageFull => Error::NoSpace {
+                    doing: "failed to register layer: write".into(),
+                },
                 _ => Error::Layer(error.to_string()),
             }
         })?;

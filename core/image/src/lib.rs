@@ -27,6 +27,9 @@ mod error;
 mod extract;
 mod filter;
 mod fsck;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
+mod gunzip;
 mod hold;
 mod hosts;
 mod import;
@@ -53,6 +56,7 @@ mod save;
 mod search;
 mod service;
 mod settle;
+mod sibling;
 mod tree;
 mod turns;
 mod types;

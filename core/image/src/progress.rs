@@ -1,5 +1,7 @@
 //! What long operations tell while they run, in the words of Docker's JSON messages.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 /// Receives messages; called from several threads at once, and must not block for long.
@@ -53,9 +55,6 @@ pub struct Message {
     /// How far it has come; steps of a layer always have it.
     #[serde(rename = "progressDetail", skip_serializing_if = "Option::is_none")]
     pub detail: Option<Detail>,
-    /// The same drawn as a bar, for clients that only print.
-    #[serde(rename = "progress", skip_serializing_if = "Option::is_none")]
-    pub bar: Option<String>,
     /// What it is done to: a layer's short identifier, or the tag that is pulled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -97,55 +96,20 @@ impl Message {
             ..Self::about(id, text)
         }
     }
+    /// A step of a layer that is tried again after `wait`.
+    pub(crate) fn retrying(id: &str, wait: Duration) -> Self {
+        let seconds = wait.as_secs().max(1);
+        let plural = if seconds == 1 { "" } else { "s" };
+        Self::step(id, &format!("Retrying in {seconds} second{plural}"))
+    }
     /// A step of a layer with numbers (`Downloading`).
     #[must_use]
     pub fn moving(id: &str, text: &str, current: u64, total: u64) -> Self {
         Self {
             detail: Some(Detail { current, total }),
-            bar: Some(draw(current, total)),
             ..Self::about(id, text)
         }
     }
-}
-
-/// Fifty characters and two sizes, as Docker draws them for terminals of unknown width.
-fn draw(current: u64, total: u64) -> String {
-    if total == 0 || current > total {
-        return human_size(current);
-    }
-    let done = usize::try_from(current * 50 / total).unwrap_or(50);
-    let arrow = if done < 50 { ">" } else { "" };
-    let rest = " ".repeat(50 - done - arrow.len());
-    let bar = "=".repeat(done);
-    format!(
-        "[{bar}{arrow}{rest}]  {}/{}",
-        human_size(current),
-        human_size(total)
-    )
-}
-
-/// Four significant digits and a decimal unit, `1.234MB`.
-fn human_size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1000.0 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    let digits = match value {
-        v if v >= 1000.0 => 0,
-        v if v >= 100.0 => 1,
-        v if v >= 10.0 => 2,
-        _ => 3,
-    };
-    let text = format!("{value:.digits$}");
-    let text = if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.')
-    } else {
-        &text
-    };
-    format!("{text}{}", UNITS[unit])
 }
 
 #[cfg(test)]
@@ -165,20 +129,8 @@ mod tests {
         );
         assert_eq!(
             json(Message::moving("abc", "Downloading", 1_234_567, 2_469_134)),
-            format!(
-                r#"{{"status":"Downloading","progressDetail":{{"current":1234567,"total":2469134}},"progress":"[{}>{}]  1.235MB/2.469MB","id":"abc"}}"#,
-                "=".repeat(25),
-                " ".repeat(24)
-            )
+            r#"{"status":"Downloading","progressDetail":{"current":1234567,"total":2469134},"id":"abc"}"#
         );
         assert_eq!(json(Message::stream("x\n")), r#"{"stream":"x\n"}"#);
-    }
-
-    #[test]
-    fn bars_never_overflow() {
-        assert_eq!(draw(5, 0), "5B");
-        assert!(draw(10, 10).starts_with(&format!("[{}]", "=".repeat(50))));
-        assert_eq!(draw(11, 10), "11B");
-        assert_eq!(human_size(10_000), "10kB");
     }
 }

@@ -4,31 +4,30 @@ mod fixture;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::direct::{hosts, report};
-use crate::peers::{Bench, Daemon, shell};
+use crate::cost::{self, Cost, milliseconds, verdict};
+use crate::peers::{Bench, Engine, shell};
 use fixture::{Image, Registry};
 
 /// How often everything is done; medians are told.
 const ROUNDS: usize = 3;
-/// What a push of what the registry has may take, in seconds.
-const PUSH_AGAIN: f64 = 0.05;
+/// What a push of what the registry has may take, in milliseconds.
+const PUSH_AGAIN: f64 = 50.0;
 /// What the daemon may hold while it pulls, in MB.
 const MEMORY: f64 = 100.0;
 
-/// One engine's figures, in seconds, a value for each round.
+/// What one engine took, once a round.
 #[derive(Default)]
-struct Times {
-    pull: Vec<f64>,
-    change: Vec<f64>,
-    push: Vec<f64>,
-    again: Vec<f64>,
-    save: Vec<f64>,
-    load: Vec<f64>,
+struct Costs {
+    pull: Vec<Cost>,
+    change: Vec<Cost>,
+    push: Vec<Cost>,
+    again: Vec<Cost>,
+    save: Vec<Cost>,
+    load: Vec<Cost>,
     /// Peak of the daemon's resident memory during pulls, in MB.
     memory: f64,
     /// Bytes over the loopback device during the pull of a one-file change, in MB.
@@ -38,9 +37,9 @@ struct Times {
 /// An engine and its client.
 struct Peer<'a> {
     bench: &'a Bench,
-    daemon: &'a Daemon,
+    engine: Engine<'a>,
     dir: PathBuf,
-    times: Times,
+    costs: Costs,
 }
 
 /// Prints how the engines compare, and the floor.
@@ -56,17 +55,14 @@ pub(crate) fn print(bench: &Bench) -> Result<()> {
         image.blob_bytes as f64 / 1e6
     );
     let mut peers = Vec::new();
-    for (daemon, (name, _)) in std::iter::once(&bench.gantryd)
-        .chain(&bench.dockerd)
-        .zip(hosts(bench))
-    {
-        let dir = dir.join(name);
+    for engine in bench.engines() {
+        let dir = dir.join(engine.name);
         fs::create_dir(&dir)?;
         peers.push(Peer {
             bench,
-            daemon,
+            engine,
             dir,
-            times: Times::default(),
+            costs: Costs::default(),
         });
     }
     for round in 0..ROUNDS {
@@ -74,104 +70,92 @@ pub(crate) fn print(bench: &Bench) -> Result<()> {
             peer.round(&image, round)?;
         }
     }
-    let all: Vec<Times> = peers.into_iter().map(|peer| peer.times).collect();
-    show(bench, all);
+    let all: Vec<Costs> = peers.into_iter().map(|peer| peer.costs).collect();
+    show(bench, &all);
     floor(&dir, &image)
 }
 
-fn show(bench: &Bench, mut all: Vec<Times>) {
-    type Values = fn(&mut Times) -> &mut Vec<f64>;
-    let rows: [(&str, Values, f64); 6] = [
-        ("pull", |t| &mut t.pull, 1.0 / 3.0),
-        ("pull of a one-file change", |t| &mut t.change, 1.0),
-        ("push to an empty registry", |t| &mut t.push, 1.0 / 10.0),
-        ("push of what is there", |t| &mut t.again, 1.0),
-        ("save", |t| &mut t.save, 1.0 / 4.0),
-        ("load", |t| &mut t.load, 1.0 / 3.0),
+fn show(bench: &Bench, all: &[Costs]) {
+    type Of = fn(&Costs) -> &Vec<Cost>;
+    let rows: [(&str, Of, f64); 6] = [
+        ("pull", |c| &c.pull, 1.0 / 3.0),
+        ("pull of a one-file change", |c| &c.change, 1.0),
+        ("push to an empty registry", |c| &c.push, 1.0 / 10.0),
+        ("push of what is there", |c| &c.again, 1.0),
+        ("save", |c| &c.save, 1.0 / 4.0),
+        ("load", |c| &c.load, 1.0 / 3.0),
     ];
-    for (title, values, goal) in rows {
-        let medians: Vec<f64> = all.iter_mut().map(|t| median(values(t))).collect();
-        report(bench, title, "s", &medians, goal);
+    for (title, of, goal) in rows {
+        let lines = bench.lines(all.iter().map(|costs| Cost::median(of(costs))));
+        cost::report(title, &lines, goal);
     }
-    let again = median(&mut all[0].again);
-    verdict("push of what is there", again * 1e3, PUSH_AGAIN * 1e3, "ms");
-    verdict("memory of the daemon while pulling", all[0].memory, MEMORY, "MB");
-    for ((name, _), times) in hosts(bench).iter().zip(&all) {
+    println!();
+    let again = Cost::median(&all[0].again).wall;
+    at_most("push of what is there", again, PUSH_AGAIN, "ms");
+    let what = "memory of the daemon while pulling";
+    at_most(what, all[0].memory, MEMORY, "MB");
+    for (engine, costs) in bench.engines().iter().zip(all) {
         println!(
-            "  {name}: {:.0} MB resident at most, {:.2} MB moved for the one-file change",
-            times.memory, times.moved
+            "  {}: {:.0} MB resident at most, {:.2} MB moved for the one-file change",
+            engine.name, costs.memory, costs.moved
         );
     }
 }
 
-fn verdict(what: &str, value: f64, at_most: f64, unit: &str) {
-    let verdict = if value <= at_most { "met" } else { "MISSED" };
-    println!("  {what}: {value:.1} {unit}, goal {at_most:.0}: {verdict}");
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
+fn at_most(what: &str, value: f64, goal: f64, unit: &str) {
+    let verdict = verdict(value <= goal);
+    println!("  {what}: {value:.1} {unit}, goal {goal:.0}: {verdict}");
 }
 
 impl Peer<'_> {
     fn round(&mut self, image: &Image, round: usize) -> Result<()> {
-        let memory = Memory::watch(self.daemon.pid())?;
-        let took = self.timed(&["pull", &image.name])?;
-        self.times.pull.push(took);
-        self.times.memory = self.times.memory.max(memory.peak()?);
+        let memory = Memory::watch(self.engine.daemon.pid())?;
+        let cost = self.cost(&["pull", &image.name])?;
+        self.costs.pull.push(cost);
+        self.costs.memory = self.costs.memory.max(memory.peak()?);
         let before = loopback_bytes()?;
-        let took = self.timed(&["pull", &image.changed])?;
-        self.times.change.push(took);
-        self.times.moved = (loopback_bytes()? - before) as f64 / 1e6;
+        let cost = self.cost(&["pull", &image.changed])?;
+        self.costs.change.push(cost);
+        self.costs.moved = (loopback_bytes()? - before) as f64 / 1e6;
 
         let target = Registry::start(&self.dir.join(format!("target{round}")))?;
         let there = format!("{}/perf:1", target.domain());
         self.client(&["tag", &image.name, &there])?;
-        let took = self.timed(&["push", &there])?;
-        self.times.push.push(took);
-        let took = self.timed(&["push", &there])?;
-        self.times.again.push(took);
+        let cost = self.cost(&["push", &there])?;
+        self.costs.push.push(cost);
+        let cost = self.cost(&["push", &there])?;
+        self.costs.again.push(cost);
         drop(target);
 
         let archive = self.dir.join("saved.tar").display().to_string();
-        let took = self.timed(&["save", "-o", &archive, &image.name])?;
-        self.times.save.push(took);
+        let cost = self.cost(&["save", "-o", &archive, &image.name])?;
+        self.costs.save.push(cost);
         fs::remove_file(archive)?;
         self.client(&["rmi", "-f", &image.name, &image.changed, &there])?;
 
         let archive = image.archive.display().to_string();
-        let took = self.timed(&["load", "-i", &archive])?;
-        self.times.load.push(took);
-        self.client(&["rmi", "-f", fixture::LOADED])?;
-        Ok(())
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        match &self.bench.dockerd {
-            Some(dockerd) if std::ptr::eq(dockerd, self.daemon) => self.bench.docker(dockerd, words),
-            _ => self.bench.gantry(words),
-        }
+        let cost = self.cost(&["load", "-i", &archive])?;
+        self.costs.load.push(cost);
+        self.client(&["rmi", "-f", fixture::LOADED])
     }
 
     fn client(&self, words: &[&str]) -> Result<()> {
-        run(self.command(words))
+        let mut command = match self.engine.name {
+            "gantryd" => self.bench.gantry(words),
+            _ => self.bench.docker(self.engine.host(), words),
+        };
+        let output = command.output().context("running a client")?;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "{command:?}: {error}");
+        Ok(())
     }
 
-    /// Seconds of one command, with nothing left to write from what came before.
-    fn timed(&self, words: &[&str]) -> Result<f64> {
+    /// What one command takes, with nothing left to write from what came before.
+    fn cost(&self, words: &[&str]) -> Result<Cost> {
         shell("sync")?;
-        let begin = Instant::now();
-        self.client(words)?;
-        Ok(begin.elapsed().as_secs_f64())
+        let (cost, ()) = Cost::of(&self.engine, || self.client(words))?;
+        Ok(cost)
     }
-}
-
-fn run(mut command: Command) -> Result<()> {
-    let output = command.output().context("running a client")?;
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "{command:?}: {error}");
-    Ok(())
 }
 
 /// Bytes received so far on this namespace's loopback device.
@@ -232,6 +216,6 @@ fn floor(dir: &Path, image: &Image) -> Result<()> {
 fn step(title: &str, line: &str) -> Result<()> {
     let begin = Instant::now();
     shell(line)?;
-    println!("  {title:<36} {:>8.2} s", begin.elapsed().as_secs_f64());
+    println!("  {title:<36} {:>8.0} ms", milliseconds(begin));
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! One blob from a registry into the content store: resumed, retried, verified.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,9 +11,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::retry;
+use super::tee::Tee;
+use crate::chunks::ChunkSender;
 use crate::record::Descriptor;
 use crate::service::Shared;
-use crate::unpack::{CHUNK, ChunkSender};
 use crate::{Error, Message, Progress, Result};
 
 /// How often a waiting thread looks whether it is still wanted.
@@ -38,6 +38,8 @@ pub(crate) struct Fetcher<'a> {
 enum Stop {
     /// The driver's word.
     Driver(DriverError),
+    /// The server sends something else.
+    Wrong(Error),
     /// Ours; no use trying again.
     Here(Error),
 }
@@ -49,84 +51,103 @@ impl Fetcher<'_> {
 
     /// Waits, and says whether the operation is still wanted.
     fn rest(&self, time: Duration) -> Result<()> {
-        let until = Instant::now() + time;
-        loop {
-            if self.gone() {
-                return Err(Error::Cancelled);
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            std::thread::sleep(left.min(TICK));
+        retry::rest(time, || self.gone());
+        match self.gone() {
+            true => Err(Error::Cancelled),
+            false => Ok(()),
         }
     }
 
-    /// Brings a blob into the content store; bytes go to `tee` as well, from the first, as they come. Returns whether
-    /// it did: `false` when somebody else has brought the blob meanwhile, and `tee` has got nothing.
+    /// Brings a blob into the content store; bytes go to `tee` as well, from the first, as they come. Returns whether `tee`
+    /// has got the blob: `false` when somebody else has brought it meanwhile, or when what came first was another's.
     pub(crate) fn fetch(
         &self,
         blob: &Descriptor,
         id: Option<&str>,
         tee: Option<&ChunkSender>,
     ) -> Result<bool> {
-        let Some(mut ingest) = self.begin(blob)? else {
-            return Ok(false);
-        };
-        if let Some(tee) = tee {
-            ingest.replay(|bytes| send(tee, bytes).is_ok())?;
-        }
-        let mut failures = 0;
-        let mut endpoints = self.endpoints.iter().peekable();
-        while ingest.offset() < blob.size {
-            let Some(endpoint) = endpoints.peek() else {
-                return Err(Error::Malformed("no registry to ask".into()));
+        let mut tee = Tee::new(tee);
+        let mut at = 0;
+        let mut failure = Error::Malformed("no registry to ask".into());
+        while let Some(endpoint) = self.endpoints.get(at) {
+            let Some(mut ingest) = self.begin(blob)? else {
+                tee.spoil();
+                return Ok(false);
             };
+            tee.replay(&mut ingest)?;
+            let resumed = ingest.offset() > 0;
+            let downloaded = self.download(endpoint, blob, id, &mut ingest, &mut tee);
+            match downloaded.and_then(|()| self.verify(ingest, id)) {
+                Ok(()) => return Ok(tee.is_whole()),
+                Err(Stop::Here(error)) => return Err(error),
+                Err(Stop::Driver(error)) => {
+                    failure = error.into();
+                    at += 1;
+                }
+                Err(Stop::Wrong(error)) => {
+                    tracing::warn!(server = endpoint.url, %error, "a server sends other bytes than those asked for");
+                    tee.spoil();
+                    failure = error;
+                    // It may have been another's beginning that was gone on with.
+                    at += usize::from(!resumed);
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    fn verify(&self, ingest: Ingest, id: Option<&str>) -> std::result::Result<(), Stop> {
+        let step = |text| {
+            if let Some(id) = id {
+                self.progress.report(Message::step(id, text));
+            }
+        };
+        step("Verifying Checksum");
+        ingest.finish().map_err(|error| match error {
+            ContentError::Mismatch { wanted, .. } => Stop::Wrong(Error::Malformed(format!(
+                "filesystem layer verification failed for digest {wanted}"
+            ))),
+            other => Stop::Here(other.into()),
+        })?;
+        step("Download complete");
+        Ok(())
+    }
+
+    /// Fetches what is missing of a blob from one server, in as many attempts as it takes, while bytes come or attempts are
+    /// left.
+    fn download(
+        &self,
+        endpoint: &Endpoint,
+        blob: &Descriptor,
+        id: Option<&str>,
+        ingest: &mut Ingest,
+        tee: &mut Tee<'_>,
+    ) -> std::result::Result<(), Stop> {
+        let mut failures = 0;
+        while ingest.offset() < blob.size {
             let before = ingest.offset();
-            let error = match self.attempt(endpoint, blob, id, &mut ingest, tee) {
+            let error = match self.attempt(endpoint, blob, id, ingest, tee) {
                 Ok(()) if ingest.offset() >= blob.size => break,
                 Ok(()) => DriverError::new(ErrorCode::Unavailable, "unexpected EOF"),
-                Err(Stop::Here(error)) => return Err(error),
                 Err(Stop::Driver(error)) => error,
+                Err(stop) => return Err(stop),
             };
             if ingest.offset() > before {
                 failures = 0;
             }
             failures += 1;
-            if !retry::is_transient(&error) || failures >= self.shared.settings().max_attempts {
-                endpoints.next();
-                if endpoints.peek().is_none() {
-                    return Err(error.into());
-                }
-                failures = 0;
-                continue;
+            let settings = self.shared.settings();
+            if !retry::is_transient(&error) || failures >= settings.max_attempts {
+                return Err(Stop::Driver(error));
             }
             tracing::debug!(digest = %blob.digest, %error, offset = ingest.offset(), "a download is tried again");
-            let wait = retry::wait(failures, self.shared.settings().retry_base, &error);
+            let wait = retry::wait(failures, settings.retry_base, &error);
             if let Some(id) = id {
-                let seconds = wait.as_secs().max(1);
-                let plural = if seconds == 1 { "" } else { "s" };
-                self.progress.report(Message::step(
-                    id,
-                    &format!("Retrying in {seconds} second{plural}"),
-                ));
+                self.progress.report(Message::retrying(id, wait));
             }
-            self.rest(wait)?;
+            self.rest(wait).map_err(Stop::Here)?;
         }
-        if let Some(id) = id {
-            self.progress
-                .report(Message::step(id, "Verifying Checksum"));
-        }
-        ingest.finish().map_err(|error| match error {
-            ContentError::Mismatch { wanted, .. } => Error::Malformed(format!(
-                "filesystem layer verification failed for digest {wanted}"
-            )),
-            other => other.into(),
-        })?;
-        if let Some(id) = id {
-            self.progress.report(Message::step(id, "Download complete"));
-        }
-        Ok(true)
+        Ok(())
     }
 
     /// Takes hold of the blob, waiting for whoever else is fetching it; `None` when it is there.
@@ -151,7 +172,7 @@ impl Fetcher<'_> {
         blob: &Descriptor,
         id: Option<&str>,
         ingest: &mut Ingest,
-        tee: Option<&ChunkSender>,
+        tee: &mut Tee<'_>,
     ) -> std::result::Result<(), Stop> {
         let io = |error: rustix::io::Errno| Stop::Here(Error::io("a pipe", error.into()));
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(io)?;
@@ -183,7 +204,7 @@ impl Fetcher<'_> {
             let reply: DriverResult<FetchReply> = call
                 .join()
                 .unwrap_or_else(|_| Err(DriverError::internal("the registry driver panicked")));
-            read.map_err(Stop::Here)?;
+            read?;
             reply.map(|_| ()).map_err(Stop::Driver)
         })
     }
@@ -195,18 +216,19 @@ impl Fetcher<'_> {
         blob: &Descriptor,
         id: Option<&str>,
         ingest: &mut Ingest,
-        tee: Option<&ChunkSender>,
+        tee: &mut Tee<'_>,
         returned: &AtomicBool,
-    ) -> Result<()> {
+    ) -> std::result::Result<(), Stop> {
         let tick = Timespec {
             tv_sec: 0,
             tv_nsec: TICK.as_nanos().try_into().unwrap_or(i64::MAX),
         };
-        let mut buffer = vec![0; CHUNK];
+        let io = |what, error: rustix::io::Errno| Stop::Here(Error::io(what, error.into()));
         let mut reported = Instant::now();
+        let mut buffer = tee.buffer();
         loop {
             if self.gone() {
-                return Err(Error::Cancelled);
+                return Err(Stop::Here(Error::Cancelled));
             }
             let ended = returned.load(Ordering::Acquire);
             let mut ready = [PollFd::new(&reader, PollFlags::IN)];
@@ -215,20 +237,22 @@ impl Fetcher<'_> {
                 Ok(0) if ended => return Ok(()),
                 Ok(0) | Err(rustix::io::Errno::INTR) => continue,
                 Ok(_) => {}
-                Err(error) => {
-                    return Err(Error::io("waiting for the registry driver", error.into()));
-                }
+                Err(error) => return Err(io("waiting for the registry driver", error)),
             }
             let count = rustix::io::read(&reader, &mut buffer)
-                .map_err(|error| Error::io("reading from the registry driver", error.into()))?;
+                .map_err(|error| io("reading from the registry driver", error))?;
             if count == 0 {
                 return Ok(());
             }
-            ingest.write(&buffer[..count])?;
-            if let Some(tee) = tee {
-                send(tee, &buffer[..count])
-                    .map_err(|error| Error::io("handing on a layer", error))?;
+            match ingest.write(&buffer[..count]) {
+                Ok(()) => {}
+                Err(error @ ContentError::Size { .. }) => {
+                    ingest.restart().map_err(|error| Stop::Here(error.into()))?;
+                    return Err(Stop::Wrong(error.into()));
+                }
+                Err(error) => return Err(Stop::Here(error.into())),
             }
+            buffer = tee.pass(buffer, count);
             if let Some(id) = id
                 && (reported.elapsed() >= TICK || ingest.offset() == blob.size)
             {
@@ -242,9 +266,4 @@ impl Fetcher<'_> {
             }
         }
     }
-}
-
-fn send(tee: &ChunkSender, bytes: &[u8]) -> io::Result<()> {
-    tee.send(Ok(bytes.to_vec()))
-        .map_err(|_| io::ErrorKind::BrokenPipe.into())
 }

@@ -1,25 +1,18 @@
-//! Sending blobs: several at once, none that the registry has.
+//! What the registry lacks of an image: several blobs at once, none that it has or can take from elsewhere.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
-use gantry_driver_api::registry::{BeginUpload, FinishUpload, StatBlob};
-use gantry_driver_api::{Call, DriverError, DriverResult, ErrorCode};
+use gantry_driver_api::registry::{BeginUpload, StatBlob};
+use gantry_driver_api::{Call, ErrorCode};
 use gantry_model::Reference;
-use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 
 use super::Pusher;
 use super::document::{Document, Layer};
 use crate::record::Descriptor;
 use crate::{Error, Message, Result};
 
-/// How often progress is told.
-const TICK: Duration = Duration::from_millis(100);
-/// What a pipe to the driver holds; the most that is allowed without privileges.
-const PIPE_SIZE: usize = 1 << 20;
 /// Repositories that are tried for a layer before it is sent.
 const MAX_MOUNTS: usize = 3;
 
@@ -143,88 +136,5 @@ impl Pusher<'_> {
                 Ok(false)
             }
         }
-    }
-
-    fn upload(&self, blob: &Descriptor, id: Option<&str>) -> Result<()> {
-        self.persist(|| {
-            let request = BeginUpload {
-                at: self.at.clone(),
-                digest: blob.digest.to_string(),
-                mount_from: String::new(),
-            };
-            let upload = self.registry.begin_upload(&Call::new("push"), request)?;
-            self.send(&upload.location, blob, id)
-        })
-    }
-
-    /// One call of the driver, which reads a pipe that is filled here.
-    fn send(&self, location: &str, blob: &Descriptor, id: Option<&str>) -> DriverResult<()> {
-        let io = |error: rustix::io::Errno| DriverError::io("a pipe", &error.into());
-        let file = self
-            .shared
-            .content
-            .open_blob(&blob.digest)
-            .map_err(|error| DriverError::internal(error.to_string()))?;
-        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(io)?;
-        // A smaller pipe is only slower.
-        let _ = rustix::pipe::fcntl_setpipe_size(&writer, PIPE_SIZE);
-        let request = FinishUpload {
-            at: self.at.clone(),
-            location: location.into(),
-            digest: blob.digest.to_string(),
-            size: blob.size,
-        };
-        std::thread::scope(|scope| {
-            let call = std::thread::Builder::new()
-                .name("send".into())
-                .spawn_scoped(scope, move || {
-                    let fds = [reader.as_fd()];
-                    let call = Call::new("push").with_fds(&fds);
-                    self.registry.finish_upload(&call, request)
-                })
-                .map_err(|error| DriverError::io("starting a thread", &error))?;
-            let filled = self.fill(&file, writer, blob.size, id);
-            let sent = call
-                .join()
-                .unwrap_or_else(|_| Err(DriverError::internal("the registry driver panicked")));
-            match (sent, filled) {
-                (Ok(()), _) => Ok(()),
-                // What stopped us here is the reason for what the driver says.
-                (Err(_), Err(error)) => Err(error),
-                (Err(error), Ok(())) => Err(error),
-            }
-        })
-    }
-
-    /// Hands a blob to the driver without copying it. A driver that reads no more has its reason.
-    fn fill(
-        &self,
-        file: &std::fs::File,
-        writer: OwnedFd,
-        size: u64,
-        id: Option<&str>,
-    ) -> DriverResult<()> {
-        let mut sent = 0;
-        let mut told = Instant::now();
-        while sent < size {
-            if self.gone() {
-                return Err(DriverError::new(ErrorCode::Cancelled, "context canceled"));
-            }
-            match splice(file, None, &writer, None, PIPE_SIZE, SpliceFlags::empty()) {
-                Ok(0) => return Err(DriverError::internal("a blob is shorter than it was")),
-                Ok(count) => sent += count as u64,
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(rustix::io::Errno::PIPE) => return Ok(()),
-                Err(error) => return Err(DriverError::io("reading a blob", &error.into())),
-            }
-            if let Some(id) = id
-                && (told.elapsed() >= TICK || sent == size)
-            {
-                told = Instant::now();
-                self.progress
-                    .report(Message::moving(id, "Pushing", sent, size));
-            }
-        }
-        Ok(())
     }
 }

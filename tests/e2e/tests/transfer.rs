@@ -1,0 +1,277 @@
+//! Images on their way: connections that are cut and held, servers that send something else, daemons that are killed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use gantry_e2e::{Engine, Options, Registry, Relay, busybox_rootfs, run};
+use serde_json::{Value, json};
+
+/// Bytes of the image that cannot be compressed.
+const NOISE: u64 = 12 << 20;
+const MB: u64 = 1 << 20;
+/// What is asked twice at a cut, and everything that is no layer.
+const SLACK: u64 = 3 * MB;
+
+/// The same bytes each time, which do not compress.
+fn noise(seed: u64, length: u64) -> Vec<u8> {
+    let mut state = seed;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(length as usize).collect()
+}
+
+/// A registry with the image `big:1`: busybox, and noise as `/noise`.
+fn registry() -> Registry {
+    let registry = Registry::start();
+    let root = registry.dir().join("root");
+    busybox_rootfs(&root);
+    fs::write(root.join("noise"), noise(88_172_645_463_325_252, NOISE)).unwrap();
+    registry.push_rootfs(&root, "big:1");
+    registry
+}
+
+fn port_of(registry: &Registry) -> u16 {
+    let domain = registry.domain();
+    domain.rsplit(':').next().unwrap().parse().unwrap()
+}
+
+/// An engine that tries again soon and often.
+fn engine() -> Engine {
+    Engine::with(Options {
+        config: Some(json!({"max-download-attempts": 20})),
+        ..Options::default()
+    })
+}
+
+fn digest_there(name: &str) -> String {
+    let name = format!("docker://{name}");
+    run(
+        "skopeo",
+        &["inspect", "--tls-verify=false", "-f", "{{.Digest}}", &name],
+    )
+    .ok()
+}
+
+fn checks_out(engine: &Engine, name: &str) {
+    let size = engine.docker(&["run", "--rm", name, "stat", "-c", "%s", "/noise"]);
+    assert_eq!(size.ok(), NOISE.to_string());
+}
+
+/// Files below `dir` of more than `size` bytes.
+fn large_files(dir: &Path, size: u64) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.metadata() {
+            Ok(meta) if meta.is_dir() => found.extend(large_files(&entry.path(), size)),
+            Ok(meta) if meta.len() > size => found.push(entry.path()),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn a_pull_goes_on_where_it_was_cut() {
+    let registry = registry();
+    let relay = Relay::start(port_of(&registry));
+    relay.down.cut_at(&[2 * MB, 5 * MB, 8 * MB, 11 * MB]);
+    let engine = engine();
+    let name = format!("{}/big:1", relay.domain());
+    let said = engine.docker(&["pull", &name]).ok();
+    for words in [
+        "Pulling fs layer",
+        "Retrying in 1 second",
+        "Verifying Checksum",
+        "Download complete",
+        "Pull complete",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert_eq!(relay.down.cuts_left(), 0);
+    let moved = relay.down.total();
+    assert!(moved < NOISE + SLACK, "{moved} bytes for {NOISE}");
+    checks_out(&engine, &name);
+    engine.finish();
+}
+
+#[test]
+fn a_killed_daemon_goes_on_with_what_it_has() {
+    let registry = registry();
+    let relay = Relay::start(port_of(&registry));
+    relay.down.hold_at(7 * MB);
+    let mut engine = engine();
+    let name = format!("{}/big:1", relay.domain());
+    let mut client = engine
+        .docker_command()
+        .args(["pull", &name])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    relay.down.await_hold();
+    engine.kill9();
+    assert!(!client.wait().unwrap().success());
+    relay.down.release();
+    engine.boot();
+    let before = relay.down.total();
+    engine.gantry(&["pull", &name]).ok();
+    let moved = relay.down.total() - before;
+    assert!(moved < NOISE - 5 * MB + SLACK, "{moved} bytes of {NOISE}");
+    checks_out(&engine, &name);
+    engine.finish();
+}
+
+#[test]
+fn a_push_outlives_cuts_and_costs_nothing_the_second_time() {
+    let source = registry();
+    let target = Registry::start();
+    let relay = Relay::start(port_of(&target));
+    let engine = engine();
+    let name = format!("{}/big:1", source.domain());
+    let there = format!("{}/team/big:1", relay.domain());
+    engine.docker(&["pull", "-q", &name]).ok();
+    engine.docker(&["tag", &name, &there]).ok();
+    relay.up.cut_at(&[3 * MB, 9 * MB]);
+    let said = engine.docker(&["push", &there]).ok();
+    for words in [
+        "Preparing",
+        "Retrying in 1 second",
+        "Pushed",
+        "1: digest: sha256:",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert_eq!(relay.up.cuts_left(), 0);
+    let direct = format!("{}/team/big:1", target.domain());
+    assert_eq!(digest_there(&direct), digest_there(&name));
+
+    let before = relay.up.total();
+    let said = engine.gantry(&["push", &there]).ok();
+    assert!(said.contains("Layer already exists"), "{said}");
+    let moved = relay.up.total() - before;
+    assert!(moved < 4096, "{moved} bytes");
+    // Another repository of that registry takes the layer from the first.
+    let third = format!("{}/third:1", relay.domain());
+    engine.docker(&["tag", &name, &third]).ok();
+    let said = engine.docker(&["push", &third]).ok();
+    assert!(said.contains("Mounted from team/big"), "{said}");
+    assert!(relay.up.total() - before < MB);
+    engine.finish();
+}
+
+#[test]
+fn other_bytes_than_those_asked_for_are_refused() {
+    let registry = registry();
+    let engine = Engine::with(Options {
+        config: Some(json!({"max-download-attempts": 1})),
+        ..Options::default()
+    });
+    let name = format!("{}/big:1", registry.domain());
+    let blobs = large_files(&registry.dir().join("data"), NOISE / 2);
+    let [blob] = blobs.as_slice() else {
+        panic!("{blobs:?}")
+    };
+    let good = fs::read(blob).unwrap();
+
+    // As many bytes, but others: at the end, so that all of it is unpacked before that shows.
+    let mut wrong = good.clone();
+    let last = wrong.len() - 20;
+    wrong[last] ^= 0x55;
+    fs::write(blob, &wrong).unwrap();
+    let said = engine.docker(&["pull", &name]);
+    said.fails(1, "filesystem layer verification failed for digest sha256:");
+    // Fewer.
+    fs::write(blob, &good[..good.len() - 1000]).unwrap();
+    engine.docker(&["pull", &name]).fails(1, "unexpected EOF");
+    assert_eq!(engine.docker(&["images", "-aq"]).ok(), "");
+    // More: what was kept of the last attempt is not trusted either.
+    let mut longer = good.clone();
+    longer.extend([0; 1000]);
+    fs::write(blob, &longer).unwrap();
+    engine
+        .docker(&["pull", &name])
+        .fails(1, "unexpected size of sha256:");
+    fs::write(blob, &good).unwrap();
+    engine.docker(&["pull", &name]).ok();
+    checks_out(&engine, &name);
+    engine.finish();
+}
+
+#[test]
+fn a_mirror_that_sends_other_bytes_is_passed_over() {
+    let (bad, good) = (registry(), registry());
+    let mirror = |registry: &Registry| format!("http://{}", registry.domain());
+    let engine = Engine::with(Options {
+        config: Some(json!({"registry-mirrors": [mirror(&bad), mirror(&good)]})),
+        ..Options::default()
+    });
+    for registry in [&bad, &good] {
+        let from = format!("docker://{}/big:1", registry.domain());
+        let to = format!("docker://{}/library/big:1", registry.domain());
+        let tls = ["--src-tls-verify=false", "--dest-tls-verify=false"];
+        run(
+            "skopeo",
+            &[&["copy", "-q"], &tls[..], &[&from, &to]].concat(),
+        )
+        .ok();
+    }
+    for blob in large_files(&bad.dir().join("data"), NOISE / 2) {
+        let mut bytes = fs::read(&blob).unwrap();
+        bytes[5 << 20] ^= 0x55;
+        fs::write(&blob, bytes).unwrap();
+    }
+    engine.docker(&["pull", "-q", "big:1"]).ok();
+    checks_out(&engine, "big:1");
+    engine.finish();
+}
+
+/// The steps of each layer come in dockerd's order and words, with numbers where bytes move.
+#[test]
+fn steps_are_told_as_dockerd_tells_them() {
+    let registry = registry();
+    let engine = Engine::with(Options::default());
+    let path = format!("/images/create?fromImage={}/big&tag=1", registry.domain());
+    let (code, text) = engine.api("POST", &path, None);
+    assert_eq!(code, 200, "{text}");
+    let messages: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let first = messages.iter().find(|m| m["status"] == "Pulling fs layer");
+    let layer = &first.expect("a layer")["id"];
+    assert_eq!(layer.as_str().map(str::len), Some(12), "{layer}");
+    let steps: Vec<&Value> = messages.iter().filter(|m| m["id"] == *layer).collect();
+    let mut words: Vec<&str> = steps.iter().filter_map(|m| m["status"].as_str()).collect();
+    words.dedup();
+    assert_eq!(
+        words,
+        [
+            "Pulling fs layer",
+            "Downloading",
+            "Verifying Checksum",
+            "Download complete",
+            "Extracting",
+            "Pull complete"
+        ]
+    );
+    for step in &steps {
+        let detail = &step["progressDetail"];
+        if ["Downloading", "Extracting"].contains(&step["status"].as_str().unwrap()) {
+            let (current, total) = (detail["current"].as_u64(), detail["total"].as_u64());
+            assert!(current <= total && total > Some(NOISE), "{step}");
+            assert!(
+                step["progress"]
+                    .as_str()
+                    .is_some_and(|bar| bar.starts_with('['))
+            );
+        } else {
+            assert_eq!(*detail, json!({}), "{step}");
+        }
+    }
+    engine.finish();
+}
