@@ -6,6 +6,7 @@ use super::inspect::print;
 use crate::app::App;
 use crate::client::segment;
 use crate::format::{Fields, Layout, ellipsis, print_list};
+use crate::progress::{Target, show};
 
 /// Flags of `driver ls`.
 #[derive(Args, Debug)]
@@ -112,5 +113,41 @@ impl DriverInspect {
                 .await?)
         })
         .await
+    }
+}
+
+/// Flags of `driver migrate`.
+#[derive(Args, Debug)]
+pub(crate) struct DriverMigrate {
+    /// Storage driver to move from; every other than the default when not given
+    #[arg(
+        long,
+        value_name = "string",
+        default_value = "",
+        hide_default_value = true
+    )]
+    from: String,
+    /// Storage driver to move to, which must be the default
+    #[arg(
+        long,
+        value_name = "string",
+        default_value = "",
+        hide_default_value = true
+    )]
+    to: String,
+    /// Only print what would be moved
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl DriverMigrate {
+    pub(crate) async fn execute(self, app: &App) -> Result<()> {
+        let request = gantry_wire::driver::DriverMigrate {
+            from: self.from,
+            to: self.to,
+            dry_run: self.dry_run,
+        };
+        let post = app.client()?.post("/gantry/drivers/storage/migrate");
+        show(post.json(&request)?.send().await?, Target::Stdout).await
     }
 }

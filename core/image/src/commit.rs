@@ -1,7 +1,6 @@
 //! Commit: what a container has changed becomes a layer, and its image with that layer another image.
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -9,12 +8,12 @@ use gantry_content::{Hasher, Ingest};
 use gantry_model::{Digest, ImageId, Reference, Timestamp};
 
 use crate::config::{ContainerDefaults, History, ImageConfig};
-use crate::diff;
+use crate::delta::Delta;
 use crate::install::Install;
 use crate::load::Local;
 use crate::manifest::OCI_LAYER_GZIP;
-use crate::pack::{PackOptions, Packer, Sink};
-use crate::record::{Descriptor, ImageRecord, layer_key};
+use crate::pack::Sink;
+use crate::record::Descriptor;
 use crate::service::Shared;
 use crate::{Error, Result, Silent};
 
@@ -23,10 +22,8 @@ use crate::{Error, Result, Silent};
 pub struct CommitOptions<'a> {
     /// The image that the container was made from.
     pub parent: ImageId,
-    /// The upper directory of the container's overlay; its processes do not write meanwhile.
-    pub upper: OwnedFd,
-    /// The merged tree below it.
-    pub lower: OwnedFd,
+    /// What it has changed; its processes do not write meanwhile.
+    pub delta: Delta,
     /// Paths that the engine makes in every container.
     pub generated: &'a [&'a str],
     /// Defaults of containers made from the new image.
@@ -53,7 +50,10 @@ struct Blob(Ingest);
 
 impl Write for Blob {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(io::Error::other)?;
+        self.0.write(bytes).map_err(|error| match error {
+            gantry_content::Error::Io { source, .. } => source,
+            other => io::Error::other(other),
+        })?;
         Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -77,7 +77,7 @@ impl Shared {
     pub(crate) fn commit(&self, options: CommitOptions<'_>) -> Result<ImageId> {
         let record = self.image(&options.parent)?;
         let parent = self.config(&options.parent)?;
-        let hold = self.content.hold();
+        let hold = self.hold();
         let mut layers = self.descriptors(&record)?;
         let mut blobs: Vec<Digest> = layers.iter().map(|layer| layer.digest.clone()).collect();
         let layer = self.write_layer(&options)?;
@@ -116,46 +116,22 @@ impl Shared {
             }),
         );
         let names: Vec<_> = name.into_iter().map(|name| (name, None)).collect();
-        let installed = install.run(&names, events);
-        drop(hold);
-        if let Err(error) = installed {
-            self.collect_blobs()?;
-            return Err(error);
-        }
+        install.run(&names, events)?;
+        hold.settle();
         Ok(id)
-    }
-
-    /// The blobs of an image's layers.
-    fn descriptors(&self, record: &ImageRecord) -> Result<Vec<Descriptor>> {
-        let blob = |chain: &Digest| {
-            let layer = self.layers.get(&layer_key(&record.driver, chain))?;
-            layer
-                .map(|layer| layer.blob)
-                .ok_or_else(|| Error::Layer(format!("layer {chain} is missing")))
-        };
-        record.chain.iter().map(blob).collect()
     }
 
     /// Writes the changes as a compressed archive; none when there are none.
     fn write_layer(&self, options: &CommitOptions<'_>) -> Result<Option<(Digest, Descriptor)>> {
         let failed = |error| Error::io("reading the container's changes", error);
-        let upper = options.upper.try_clone().map_err(failed)?;
-        let skip = diff::artefacts(upper.as_fd(), options.lower.as_fd(), options.generated);
-        let skip = skip.map_err(failed)?;
         let blob = Blob(self.content.begin_unnamed()?);
         let mut layer = Layer {
             plain: Hasher::sha256(),
             length: 0,
             gzip: GzEncoder::new(blob, Compression::fast()),
         };
-        let pack = PackOptions {
-            layer: true,
-            skip: Some(&skip),
-            ..PackOptions::default()
-        };
-        let mut packer = Packer::new(&mut layer, pack);
-        packer.tree(upper, b"").map_err(failed)?;
-        packer.finish().map_err(failed)?;
+        let packed = options.delta.pack(options.generated, &mut layer);
+        packed.map_err(failed)?;
         let (diff_id, length) = (layer.plain.finish(), layer.length);
         let blob = layer.gzip.finish().map_err(failed)?.0;
         if length == EMPTY {

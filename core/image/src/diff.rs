@@ -1,14 +1,17 @@
-//! What a container has changed, read from the upper directory of its overlay.
+//! What a container has changed: read from the upper directory of its overlay, or by comparing its tree with its image's.
+
+mod artefacts;
 
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
-use rustix::io::Errno;
+use gantry_sys::copy;
+use rustix::fs::{self, AtFlags, FileType, Stat};
 
 use crate::extract::whiteout;
+pub(crate) use artefacts::artefacts;
 
 /// In which way a path differs from the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,97 +33,43 @@ pub struct Change {
     pub kind: ChangeKind,
 }
 
-/// Compares an overlay's upper directory with the merged tree below it, as Docker does: a directory counts as modified
-/// when it is itself, or when something was added to it or deleted from it. `generated` are the paths that an engine makes
-/// in every container; they do not count.
+/// Whole trees, one made as a copy of the other.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whole {
+    /// When the copy was complete: files with an older change time are as they were. Unknown: contents are compared.
+    pub(crate) made: Option<(i64, i64)>,
+}
+
+/// What a comparison found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) changes: Vec<Change>,
+    /// Allocated bytes of what was added and modified.
+    pub(crate) bytes: u64,
+}
+
+/// Compares as Docker does: a directory counts as modified when it is itself, or when something was added to it or deleted
+/// from it. `upper` is an overlay's upper directory and `lower` the merged tree below it, or both are whole trees.
+/// `generated` are the paths that an engine makes in every container; they do not count.
 ///
 /// # Errors
 /// Those of reading either tree.
-pub fn changes(upper: OwnedFd, lower: OwnedFd, generated: &[&str]) -> io::Result<Vec<Change>> {
-    let skip = artefacts(upper.as_fd(), lower.as_fd(), generated)?;
+pub(crate) fn compare(
+    upper: OwnedFd,
+    lower: OwnedFd,
+    whole: Option<Whole>,
+    generated: &[&str],
+) -> io::Result<Found> {
+    let skip = artefacts(upper.as_fd(), lower.as_fd(), whole.is_some(), generated)?;
     let mut comparison = Comparison {
+        whole,
         skip,
-        changes: Vec::new(),
+        found: Found::default(),
         noted: HashSet::new(),
+        linked: HashSet::new(),
     };
     comparison.run(upper, lower)?;
-    Ok(comparison.changes)
-}
-
-/// The names (without leading slash) in an upper directory that are there only because the engine mounts something on
-/// them: empty files and directories, and directories that hold nothing else and are otherwise what they were.
-///
-/// # Errors
-/// Those of reading either tree.
-pub(crate) fn artefacts(
-    upper: BorrowedFd<'_>,
-    lower: BorrowedFd<'_>,
-    generated: &[&str],
-) -> io::Result<HashSet<Vec<u8>>> {
-    let mut found = HashSet::new();
-    let mut above: Vec<&str> = Vec::new();
-    for path in generated.iter().map(|path| path.trim_start_matches('/')) {
-        if look(upper, path)?.is_some_and(|(stat, file)| is_empty(&stat, &file))
-            && look(lower, path)?.is_none()
-        {
-            found.insert(path.as_bytes().to_vec());
-            let parents = path.match_indices('/').map(|(at, _)| &path[..at]);
-            above.extend(parents);
-        }
-    }
-    // Deepest first.
-    above.sort_unstable_by_key(|path| std::cmp::Reverse(path.len()));
-    above.dedup();
-    for path in above {
-        let Some((stat, directory)) = look(upper, path)? else {
-            continue;
-        };
-        let same = look(lower, path)?.is_none_or(|(old, _)| {
-            (old.st_mode, old.st_uid, old.st_gid) == (stat.st_mode, stat.st_uid, stat.st_gid)
-        });
-        let only = names(&directory)?
-            .iter()
-            .all(|name| found.contains(&[path.as_bytes(), b"/", name.to_bytes()].concat()));
-        if same && only {
-            found.insert(path.as_bytes().to_vec());
-        }
-    }
-    Ok(found)
-}
-
-/// What is at a path, reached through directories alone.
-fn look(root: BorrowedFd<'_>, path: &str) -> io::Result<Option<(Stat, OwnedFd)>> {
-    let mut at: Option<OwnedFd> = None;
-    for part in path.split('/') {
-        let here = at.as_ref().map_or(root, OwnedFd::as_fd);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        at = match fs::openat(here, part, flags, Mode::empty()) {
-            Ok(next) => Some(next),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-    }
-    at.map(|file| Ok((fs::fstat(&file)?, file))).transpose()
-}
-
-fn is_empty(stat: &Stat, file: &OwnedFd) -> bool {
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => stat.st_size == 0,
-        FileType::Directory => names(file).is_ok_and(|names| names.is_empty()),
-        _ => false,
-    }
-}
-
-fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push(entry.file_name().to_owned());
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
+    Ok(comparison.found)
 }
 
 /// A directory on the way: as it is, and as it was where it was one.
@@ -133,17 +82,24 @@ struct Level {
 }
 
 struct Comparison {
+    whole: Option<Whole>,
     skip: HashSet<Vec<u8>>,
-    changes: Vec<Change>,
+    found: Found,
     /// Directories that have been told of, or will be.
     noted: HashSet<Vec<u8>>,
+    /// Files with several names that have been counted.
+    linked: HashSet<u64>,
 }
 
 impl Comparison {
     fn run(&mut self, upper: OwnedFd, lower: OwnedFd) -> io::Result<()> {
         let mut path = Vec::new();
+        let present = names(&upper)?;
+        if self.whole.is_some() {
+            self.deletions(&lower, &present, b"")?;
+        }
         let mut levels = vec![Level {
-            names: names(&upper)?.into_iter(),
+            names: present.into_iter(),
             upper,
             lower: Some(lower),
             prefix: 0,
@@ -156,7 +112,9 @@ impl Comparison {
             path.truncate(top.prefix);
             path.push(b'/');
             path.extend_from_slice(name.to_bytes());
-            if self.skip.contains(&path[1..]) {
+            if self.skip.contains(&path[1..])
+                && (self.whole.is_none() || !has(top.lower.as_ref(), &name))
+            {
                 continue;
             }
             match self.one(top.upper.as_fd(), top.lower.as_ref(), &name, &path) {
@@ -179,39 +137,48 @@ impl Comparison {
         path: &[u8],
     ) -> io::Result<Option<Level>> {
         let stat = fs::statat(upper, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if whiteout::is_whiteout(&stat) {
+        if self.whole.is_none() && whiteout::is_whiteout(&stat) {
             self.note(path, ChangeKind::Deleted);
             return Ok(None);
         }
         let old = lower
             .map(|lower| fs::statat(lower, name, AtFlags::SYMLINK_NOFOLLOW))
             .and_then(Result::ok);
-        let directory = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if !directory(&stat) {
-            let kind = match old {
-                Some(_) => ChangeKind::Modified,
-                None => ChangeKind::Added,
-            };
-            self.note(path, kind);
+        if !is_directory(&stat) {
+            match (old, lower) {
+                (None, _) | (_, None) => self.note(path, ChangeKind::Added),
+                (Some(old), Some(lower)) => {
+                    if self.is_same_file(upper, &stat, lower.as_fd(), &old, name)? {
+                        return Ok(None);
+                    }
+                    self.note(path, ChangeKind::Modified);
+                }
+            }
+            self.count(&stat);
             return Ok(None);
         }
         let opened = open(upper, name)?;
-        let opaque = whiteout::is_opaque(opened.as_fd())?;
-        match old {
-            None => self.note(path, ChangeKind::Added),
-            Some(old) if !opaque && directory(&old) && same(&stat, &old) => {}
-            Some(_) => self.note(path, ChangeKind::Modified),
-        }
-        self.noted.insert(path.to_vec());
         let below = match (old, lower) {
-            (Some(old), Some(lower)) if directory(&old) => Some(open(lower.as_fd(), name)?),
+            (Some(old), Some(lower)) if is_directory(&old) => {
+                Some((open(lower.as_fd(), name)?, old))
+            }
             _ => None,
         };
-        let present = names(&opened)?;
-        if let Some(below) = below.as_ref().filter(|_| opaque) {
-            for gone in names(below)?.iter().filter(|name| !present.contains(name)) {
-                self.note(&[path, b"/", gone.to_bytes()].concat(), ChangeKind::Deleted);
+        let opaque = self.whole.is_none() && whiteout::is_opaque(opened.as_fd())?;
+        match (&below, old) {
+            (None, None) => {
+                self.note(path, ChangeKind::Added);
+                self.count(&stat);
             }
+            (Some((below, old)), _)
+                if !opaque && self.is_same_directory(&opened, &stat, below, old, path)? => {}
+            _ => self.note(path, ChangeKind::Modified),
+        }
+        self.noted.insert(path.to_vec());
+        let below = below.map(|(below, _)| below);
+        let present = names(&opened)?;
+        if let Some(below) = below.as_ref().filter(|_| opaque || self.whole.is_some()) {
+            self.deletions(below, &present, path)?;
         }
         Ok(Some(Level {
             names: present.into_iter(),
@@ -219,6 +186,62 @@ impl Comparison {
             lower: below,
             prefix: path.len(),
         }))
+    }
+
+    /// Notes what is gone of a directory.
+    fn deletions(&mut self, below: &OwnedFd, present: &[CString], path: &[u8]) -> io::Result<()> {
+        for gone in names(below)? {
+            // Both lists are sorted.
+            if present.binary_search(&gone).is_err() {
+                self.note(&[path, b"/", gone.to_bytes()].concat(), ChangeKind::Deleted);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a file of a whole tree is the one that it was copied from; what an upper directory has is always another.
+    fn is_same_file(
+        &self,
+        upper: BorrowedFd<'_>,
+        stat: &Stat,
+        lower: BorrowedFd<'_>,
+        old: &Stat,
+        name: &CString,
+    ) -> io::Result<bool> {
+        let Some(whole) = self.whole else {
+            return Ok(false);
+        };
+        if !copy::same_attributes(stat, old) {
+            return Ok(false);
+        }
+        if whole.is_untouched(stat) {
+            return Ok(true);
+        }
+        copy::same_file((upper, stat), (lower, old), name)
+    }
+
+    fn is_same_directory(
+        &self,
+        new: &OwnedFd,
+        stat: &Stat,
+        below: &OwnedFd,
+        old: &Stat,
+        path: &[u8],
+    ) -> io::Result<bool> {
+        let Some(whole) = self.whole else {
+            return Ok(same(stat, old));
+        };
+        // That the engine's own files were made in it is no change, but moves its time.
+        let alike = copy::same_attributes(stat, old) || self.skip.contains(&path[1..]);
+        Ok(alike
+            && (whole.is_untouched(stat)
+                || copy::extended(new.as_fd())? == copy::extended(below.as_fd())?))
+    }
+
+    fn count(&mut self, stat: &Stat) {
+        if is_directory(stat) || stat.st_nlink < 2 || self.linked.insert(stat.st_ino) {
+            self.found.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+        }
     }
 
     fn note(&mut self, path: &[u8], kind: ChangeKind) {
@@ -233,16 +256,38 @@ impl Comparison {
     }
 
     fn push(&mut self, path: &[u8], kind: ChangeKind) {
-        self.changes.push(Change {
+        self.found.changes.push(Change {
             path: path.to_vec(),
             kind,
         });
     }
 }
 
+impl Whole {
+    /// Whether a file has not been changed since the copy was made.
+    fn is_untouched(&self, stat: &Stat) -> bool {
+        let changed = (
+            stat.st_ctime,
+            i64::try_from(stat.st_ctime_nsec).unwrap_or(0),
+        );
+        self.made.is_some_and(|made| changed < made)
+    }
+}
+
+fn is_directory(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
+    copy::names(directory.as_fd())
+}
+
+fn has(directory: Option<&OwnedFd>, name: &CString) -> bool {
+    directory.is_some_and(|at| fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW).is_ok())
+}
+
 fn open(parent: BorrowedFd<'_>, name: &CString) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(fs::openat(parent, name, flags, Mode::empty())?)
+    copy::open_directory(parent, name)
 }
 
 /// A directory is copied up with its times.

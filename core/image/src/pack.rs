@@ -11,12 +11,15 @@
 mod data;
 mod header;
 
+pub(crate) use header::xattrs;
+
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
+use gantry_sys::copy;
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -47,6 +50,17 @@ pub struct PackOptions<'a> {
     pub hollow: Option<&'a [u8]>,
     /// How the tree's owners are numbered, if not as they are.
     pub owners: Option<&'a Owners>,
+    /// The only names in the archive that are written, and deletions to tell of.
+    pub only: Option<&'a Selection>,
+}
+
+/// A part of a tree, as a layer tells of it.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Names in the archive, the directories above each among them.
+    pub names: HashSet<Vec<u8>>,
+    /// What is gone, by the name of the directory that it was in (empty: the top).
+    pub deleted: HashMap<Vec<u8>, Vec<Vec<u8>>>,
 }
 
 /// An archive that is being written.
@@ -125,7 +139,7 @@ impl<'a> Packer<'a> {
 
     fn children(&mut self, directory: OwnedFd, shown: &mut Vec<u8>) -> io::Result<()> {
         let device = fs::fstat(&directory)?.st_dev;
-        let mut levels = vec![level(directory, shown.len(), device)?];
+        let mut levels = vec![self.level(directory, shown, device)?];
         while let Some(top) = levels.last_mut() {
             let Some((name, kind)) = top.names.next() else {
                 levels.pop();
@@ -145,7 +159,7 @@ impl<'a> Packer<'a> {
                     let device = fs::fstat(&directory)?.st_dev;
                     let inside = device == above || has_contents(&directory)?;
                     if inside && !self.is_hollow(shown) {
-                        levels.push(level(directory, shown.len(), device)?);
+                        levels.push(self.level(directory, shown, device)?);
                     }
                 }
                 Ok(None) => {}
@@ -155,6 +169,26 @@ impl<'a> Packer<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What of a directory is to be written; its deletions are, at once.
+    fn level(&mut self, directory: OwnedFd, shown: &[u8], device: u64) -> io::Result<Level> {
+        let mut names = entries(&directory)?;
+        if let Some(only) = self.options.only {
+            let above = shown.strip_suffix(b"/").unwrap_or(shown);
+            names.retain(|(name, _)| only.names.contains(&copy::join(above, name.to_bytes())));
+            let stat = fs::fstat(&directory)?;
+            for gone in only.deleted.get(above).into_iter().flatten() {
+                let name = [whiteout::PREFIX, gone.as_slice()].concat();
+                self.deletion(&stat, &copy::join(above, &name))?;
+            }
+        }
+        Ok(Level {
+            directory: Rc::new(directory),
+            names: names.into_iter(),
+            prefix: shown.len(),
+            device,
+        })
     }
 
     fn is_hollow(&self, shown: &[u8]) -> bool {
@@ -358,9 +392,10 @@ fn has_contents(directory: &OwnedFd) -> io::Result<bool> {
     Ok(!WINDOWS.contains(&kind))
 }
 
-fn level(directory: OwnedFd, prefix: usize, device: u64) -> io::Result<Level> {
+/// The names in a directory, sorted, with what they are.
+fn entries(directory: &OwnedFd) -> io::Result<Vec<(CString, FileType)>> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(&directory)? {
+    for entry in Dir::read_from(directory)? {
         let entry = entry?;
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
             names.push((entry.file_name().to_owned(), entry.file_type()));
@@ -368,17 +403,12 @@ fn level(directory: OwnedFd, prefix: usize, device: u64) -> io::Result<Level> {
     }
     // File systems that do not say what an entry is are rare enough to be asked one by one.
     for (name, kind) in names.iter_mut().filter(|(_, k)| *k == FileType::Unknown) {
-        if let Ok(stat) = fs::statat(&directory, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW) {
+        if let Ok(stat) = fs::statat(directory, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW) {
             *kind = FileType::from_raw_mode(stat.st_mode);
         }
     }
     names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    Ok(Level {
-        directory: Rc::new(directory),
-        names: names.into_iter(),
-        prefix,
-        device,
-    })
+    Ok(names)
 }
 
 #[cfg(test)]

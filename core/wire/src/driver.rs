@@ -1,4 +1,4 @@
-//! Drivers: `GET /gantry/drivers`, which Docker does not have.
+//! Drivers: `/gantry/drivers`, which Docker does not have.
 
 use serde::{Deserialize, Serialize};
 
@@ -44,4 +44,46 @@ pub enum DriverState {
     /// No: the file was not loaded.
     #[default]
     Refused,
+}
+
+/// What `POST /gantry/drivers/storage/migrate` is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DriverMigrate {
+    /// The storage driver to take objects from; empty: every other than the default.
+    pub from: String,
+    /// The storage driver to bring them to: the default, or empty for it.
+    pub to: String,
+    /// Only tell what would be done.
+    pub dry_run: bool,
+}
+
+/// What became of one object, in the `aux` of the reply's lines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Migrated {
+    /// `image` or `container`.
+    pub kind: String,
+    /// Its identifier.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// Its name, or its short identifier.
+    pub name: String,
+    /// What was done with it.
+    pub outcome: MigrationOutcome,
+    /// Why it stays.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// What was done with an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MigrationOutcome {
+    /// It is with the other driver now.
+    Moved,
+    /// It would be moved.
+    WouldMove,
+    /// It stays where it is.
+    Left,
 }

@@ -6,7 +6,8 @@
 //!
 //! Invariants:
 //! - A record is written when the copy is complete: what a crash cuts off was never there.
-//! - A committed snapshot's data and record are on disk before `commit` returns. Active ones are not synced.
+//! - A committed snapshot's data and record are on disk before `commit` returns. Active ones are flushed a little later;
+//!   one that a power cut may have torn before is found missing, never half there.
 //! - A parent is committed, exists, and stays for as long as it has children; only copies of it are written to.
 //! - A tree is renamed away before it is deleted, in the background.
 //!
@@ -15,6 +16,7 @@
 
 #[cfg(test)]
 mod tests;
+mod torn;
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -25,7 +27,8 @@ use gantry_plugin_sdk::snapshots::{
     Number, Record, Snapshots, check_key, doing, make_dir, not_mountable,
 };
 use gantry_plugin_sdk::storage::{
-    Commit, Prepare, Replace, SnapshotInfo, SnapshotKey, SnapshotState, StorageInfo, Usage, WhiteoutStyle,
+    Commit, FindGarbage, Prepare, Replace, SnapshotInfo, SnapshotKey, SnapshotState, StorageInfo, Usage,
+    WhiteoutStyle,
 };
 use gantry_plugin_sdk::sys::copy;
 use gantry_plugin_sdk::{
@@ -33,9 +36,12 @@ use gantry_plugin_sdk::{
     MountPlan, Reconcile, Storage, tree,
 };
 
+use torn::Flusher;
+
 /// The driver.
 pub struct Native {
     snapshots: Snapshots,
+    flusher: Flusher,
     backing: &'static str,
     /// Whether copies share their data with the original.
     shares: bool,
@@ -52,19 +58,39 @@ impl Native {
                 "native: Unknown option {option}"
             )));
         }
-        let snapshots = Snapshots::open(&config.root, log)?;
+        let snapshots = Snapshots::open(&config.root, log.clone())?;
         let root = snapshots.root();
+        let flusher = Flusher::new(root.to_owned(), log)
+            .map_err(|e| doing("asking for the boot of", root, &e))?;
         let look = || {
             let shares = File::open(root).and_then(|dir| copy::can_share(dir.as_fd()));
             // Where files without a name cannot be made, each copy finds out for itself.
             Ok((tree::file_system(root)?, shares.unwrap_or(false)))
         };
         let (backing, shares) = look().map_err(|e| doing("looking at", root, &e))?;
-        Ok(Self {
+        let driver = Self {
             snapshots,
+            flusher,
             backing,
             shares,
-        })
+        };
+        driver.forget_torn()?;
+        Ok(driver)
+    }
+
+    /// Takes the copies away that a power cut may have torn.
+    fn forget_torn(&self) -> DriverResult<()> {
+        let root = self.snapshots.root();
+        let torn = self.flusher.torn();
+        for dir in torn.map_err(|e| doing("reading", root, &e))? {
+            let all = self.snapshots.index.all();
+            let mut all = all.into_iter();
+            if let Some((number, record)) = all.find(|(n, _)| self.snapshots.dir(*n) == dir) {
+                self.snapshots.index.forget(&record.key);
+                self.snapshots.bury_later(number);
+            }
+        }
+        Ok(())
     }
 
     /// Makes an active snapshot or a view, unless it is there.
@@ -93,19 +119,24 @@ impl Native {
 
     fn make_dirs(&self, number: Number, record: &Record) -> DriverResult<()> {
         let (dir, fs) = (self.snapshots.dir(number), self.snapshots.fs(number));
+        let parent = record.parent.as_ref();
+        let parent = parent.and_then(|key| self.snapshots.index.number(key));
+        let original = parent.filter(|_| record.state == SnapshotState::Active);
         let make = || {
             make_dir(&dir, 0o700, false)?;
             make_dir(&fs, 0o755, false)?;
-            let parent = record.parent.as_ref();
-            if let Some(parent) = parent.and_then(|key| self.snapshots.index.number(key))
-                && record.state == SnapshotState::Active
-            {
-                let parent = File::open(self.snapshots.fs(parent))?;
-                copy::tree(parent.as_fd(), File::open(&fs)?.as_fd())?;
+            if let Some(original) = original {
+                let original = File::open(self.snapshots.fs(original))?;
+                copy::tree(original.as_fd(), File::open(&fs)?.as_fd())?;
+                self.flusher.mark(&dir)?;
             }
             record.write(&dir, false)
         };
-        make().map_err(|e| doing("copying to", &dir, &e))
+        make().map_err(|e| doing("copying to", &dir, &e))?;
+        if original.is_some() {
+            self.flusher.flush_later(dir);
+        }
+        Ok(())
     }
 
     /// The mounts of an active snapshot or view.
@@ -201,7 +232,8 @@ impl Storage for Native {
         let dir = self.snapshots.dir(number);
         let write = || {
             rustix::fs::syncfs(File::open(&dir)?)?;
-            record.write(&dir, true)
+            record.write(&dir, true)?;
+            torn::unmark(&dir)
         };
         write().map_err(|error| doing("committing", &dir, &error))?;
         if !index.replace(&request.key, number, record) {
@@ -239,7 +271,7 @@ impl Storage for Native {
         self.snapshots.cleanup()
     }
 
-    fn garbage(&self, _: &Call<'_>, (): ()) -> DriverResult<Vec<PathBuf>> {
+    fn garbage(&self, _: &Call<'_>, _: FindGarbage) -> DriverResult<Vec<PathBuf>> {
         self.snapshots.garbage()
     }
 
@@ -248,4 +280,4 @@ impl Storage for Native {
     }
 }
 
-gantry_plugin_sdk::plugin! { kind: storage, driver: Native, name: "native" }
+gantry_plugin_sdk::plugin! { kind: storage, driver: Native, name: "native", capabilities: ["garbage", "replace"] }

@@ -153,6 +153,37 @@ fn a_layer_keeps_the_parent_it_was_unpacked_on() {
 }
 
 #[test]
+fn a_copy_that_a_power_cut_may_have_torn_is_missing() {
+    let home = Home::new("torn");
+    let driver = home.open();
+    layer(&driver, "one", None, "a");
+    prepare(&driver, "torn", Some("one")).unwrap();
+    prepare(&driver, "whole", Some("one")).unwrap();
+    let mark = |number: u32| home.0.join(format!("s/{number}/unsynced"));
+    assert!(mark(2).exists() && mark(3).exists() && !mark(1).exists());
+    drop(driver);
+    fs::write(mark(2), "another boot").unwrap();
+    let driver = home.open();
+    let keys = |driver: &Native| {
+        let mut keys: Vec<_> = driver
+            .list(&CALL, ())
+            .unwrap()
+            .into_iter()
+            .map(|s| s.key)
+            .collect();
+        keys.sort();
+        keys
+    };
+    assert_eq!(keys(&driver), ["one", "whole"]);
+    let end = Instant::now() + Duration::from_secs(60);
+    while mark(3).exists() {
+        assert!(Instant::now() < end, "the copy is not flushed");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    prepare(&driver, "torn", Some("one")).unwrap();
+}
+
+#[test]
 fn quotas_are_refused_in_dockers_words() {
     let home = Home::new("quota");
     let driver = home.open();

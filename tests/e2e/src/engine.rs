@@ -63,12 +63,15 @@ impl Engine {
             .prefix("gantry-e2e-")
             .tempdir()
             .expect("a temporary directory");
-        fs::create_dir(dir.path().join("data")).expect("a new directory");
-        let data = dir
-            .path()
-            .join("data")
-            .canonicalize()
-            .expect("it was just made");
+        let data = match &options.data {
+            Some(data) => data.clone(),
+            None => {
+                let data = dir.path().join("data");
+                fs::create_dir(&data).expect("a new directory");
+                data
+            }
+        };
+        let data = data.canonicalize().expect("it is there");
         let tag = hex::encode(Sha256::digest(data.as_os_str().as_encoded_bytes()))[..8].to_owned();
         let mut engine = Self {
             dir,
@@ -84,6 +87,10 @@ impl Engine {
     /// The engine's directory: `data`, `run`, `gantryd.log`, `docker.sock` and what the test puts there.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+    /// The data-root.
+    pub fn data(&self) -> &Path {
+        &self.data
     }
     /// Eight hex digits that names of this engine's things carry.
     pub fn tag(&self) -> &str {
@@ -108,7 +115,7 @@ impl Engine {
 
     /// Spawns the daemon without waiting for it.
     pub fn spawn(&self) -> Child {
-        let config = match &self.options.config {
+        let config = match self.config() {
             Some(value) => {
                 let path = self.dir().join("daemon.json");
                 fs::write(&path, value.to_string()).expect("the configuration is written");
@@ -143,6 +150,24 @@ impl Engine {
             .stderr(log)
             .spawn()
             .expect("gantryd is built: run `cargo build --workspace` first")
+    }
+
+    /// The configuration, with the storage driver that the environment asks for (`GANTRY_TEST_STORAGE`) unless the test
+    /// chooses one.
+    fn config(&self) -> Option<serde_json::Value> {
+        let mut config = self.options.config.clone();
+        if let Ok(driver) = std::env::var("GANTRY_TEST_STORAGE") {
+            let config = config.get_or_insert_with(|| serde_json::json!({}));
+            if config["drivers"]["storage"].is_null() && config["storage-driver"].is_null() {
+                config["storage-driver"] = driver.into();
+            }
+        }
+        config
+    }
+
+    /// Gives the next start another configuration.
+    pub fn configure(&mut self, config: serde_json::Value) {
+        self.options.config = Some(config);
     }
 
     /// The daemon's program, in a mount namespace with files of its own when some are wanted.

@@ -31,17 +31,7 @@ fn main() -> Result<()> {
     match Task::parse() {
         Task::Check => check(&metadata, &root),
         Task::Compatibility => compatibility::write(&root),
-        Task::Soak => cargo(
-            &root,
-            &[
-                "nextest",
-                "run",
-                "--workspace",
-                "--run-ignored",
-                "only",
-                "--no-fail-fast",
-            ],
-        ),
+        Task::Soak => soak(&root),
     }
 }
 
@@ -68,9 +58,23 @@ fn check(metadata: &Metadata, root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What takes too long for every change: the tests that are ignored otherwise, and the end-to-end tests on the storage driver
+/// that is not the default.
+fn soak(root: &Path) -> Result<()> {
+    let args = |more: &[&'static str]| [&["nextest", "run", "--no-fail-fast"], more].concat();
+    cargo(root, &args(&["--workspace", "--run-ignored", "only"]))?;
+    let native = [("GANTRY_TEST_STORAGE", "native")];
+    cargo_with(root, &args(&["-p", "gantry-e2e"]), &native)
+}
+
 fn cargo(root: &Path, args: &[&str]) -> Result<()> {
+    cargo_with(root, args, &[])
+}
+
+fn cargo_with(root: &Path, args: &[&str], environment: &[(&str, &str)]) -> Result<()> {
     let status = Command::new(env!("CARGO"))
         .args(args)
+        .envs(environment.iter().copied())
         .current_dir(root)
         .status()
         .context("running cargo")?;

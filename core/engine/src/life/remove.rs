@@ -180,7 +180,7 @@ impl Engine {
             if spared {
                 continue;
             }
-            let size = self.written(&record).await;
+            let size = self.written(&record).await.unwrap_or_default();
             let options = RemoveOptions::default();
             match self.container_remove(record.id.as_str(), options).await {
                 Ok(()) => {

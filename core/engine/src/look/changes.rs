@@ -3,7 +3,8 @@
 use gantry_image::ChangeKind;
 use gantry_wire::FilesystemChange;
 
-use super::GENERATED;
+use super::{GENERATED, split};
+use crate::container::record::Record;
 use crate::engine::blocking;
 use crate::{Engine, EngineError, Result};
 
@@ -11,11 +12,11 @@ impl Engine {
     /// Lists what a container has added, modified and deleted; `None` when it is nothing.
     ///
     /// # Errors
-    /// Storage drivers that cannot tell.
+    /// Those of reading.
     pub async fn container_changes(&self, id: &str) -> Result<Option<Vec<FilesystemChange>>> {
         let container = self.find(id)?;
-        let (upper, lower) = self.upper_and_below(&container.record()).await?;
-        let changes = blocking(move || gantry_image::changes(upper, lower, &GENERATED)).await?;
+        let delta = self.delta(&container.record()).await?;
+        let changes = blocking(move || delta.changes(&GENERATED)).await?;
         let changes = changes.map_err(|e| EngineError::io("compare", &e))?;
         let told: Vec<_> = changes
             .into_iter()
@@ -29,5 +30,27 @@ impl Engine {
             })
             .collect();
         Ok((!told.is_empty()).then_some(told))
+    }
+
+    /// Bytes that a container has written.
+    pub(crate) async fn written(&self, record: &Record) -> Result<u64> {
+        let (images, driver, id) = (
+            self.services.images.clone(),
+            record.storage_driver.clone(),
+            record.id.clone(),
+        );
+        let upper = blocking(move || {
+            let plan = images.container_mounts(&driver, id.as_str())?;
+            match split(&plan) {
+                Some(_) => Ok(Some(images.container_usage(&driver, id.as_str())?.bytes)),
+                None => Ok::<_, EngineError>(None),
+            }
+        });
+        if let Some(bytes) = upper.await?? {
+            return Ok(bytes);
+        }
+        let delta = self.delta(record).await?;
+        let bytes = blocking(move || delta.bytes(&GENERATED)).await?;
+        bytes.map_err(|e| EngineError::io("compare", &e))
     }
 }

@@ -79,11 +79,10 @@ impl Engine {
             .map(|repo| reference(&repo, query.tag.as_deref()))
             .transpose()?;
         let config = configuration(&record, config, &query.changes)?;
-        let (upper, lower) = self.upper_and_below(&record).await?;
+        let delta = self.delta(&record).await?;
         let options = CommitOptions {
             parent: record.image.clone(),
-            upper,
-            lower,
+            delta,
             generated: &GENERATED,
             config,
             name: name.clone(),

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gantry_driver_api::{Mount, MountPlan};
-use gantry_image::{OwnerRange, Owners};
+use gantry_image::{Delta, OwnerRange, Owners};
 use gantry_runtime::IdMap;
 use gantry_sys::view::{self, Part};
 
@@ -195,31 +195,36 @@ impl Engine {
         }
     }
 
-    /// The upper directory of a container's overlay, and the merged tree below it.
-    async fn upper_and_below(&self, record: &Record) -> Result<(OwnedFd, OwnedFd)> {
+    /// What a container has changed: the upper directory of its overlay with the merged tree below it, or its whole tree
+    /// with its image's.
+    pub(crate) async fn delta(&self, record: &Record) -> Result<Delta> {
         let (images, driver, id) = (
             self.services.images.clone(),
             record.storage_driver.clone(),
             record.id.clone(),
         );
         blocking(move || {
-            let plan = images.container_mounts(&driver, id.as_str())?;
-            let (upper, below) = split(&plan).ok_or_else(|| {
-                EngineError::not_implemented(format!(
-                    "storage driver {driver} does not tell what a container has changed"
-                ))
-            })?;
             let failed = |e| EngineError::io("look at the container's changes", &e);
-            let upper = std::fs::File::open(upper).map_err(failed)?.into();
-            let below = gantry_sys::mount::detached(&below).map_err(failed)?;
-            // Directories are listed through it.
-            let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
-            let opened =
-                gantry_sys::inroot::open(&below, Path::new("."), flags, rustix::fs::Mode::empty());
-            Ok((upper, opened.map_err(failed)?))
+            let plan = images.container_mounts(&driver, id.as_str())?;
+            if let Some((upper, below)) = split(&plan) {
+                let upper = std::fs::File::open(upper).map_err(failed)?.into();
+                return Ok(Delta::overlay(upper, listed(&below).map_err(failed)?));
+            }
+            let parent = images.container_parent(&driver, id.as_str())?;
+            let tree = listed(&read_only(&plan).unwrap_or(plan)).map_err(failed)?;
+            let below = listed(&parent.plan).map_err(failed)?;
+            Ok(Delta::trees(tree, below, parent))
         })
         .await?
     }
+}
+
+/// A tree mounted nowhere, as a directory that can be listed.
+pub(crate) fn listed(plan: &MountPlan) -> std::io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let tree = gantry_sys::mount::detached(plan)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    gantry_sys::inroot::open(&tree, Path::new("."), flags, Mode::empty())
 }
 
 /// A running container's file system; none when it does not run.
@@ -272,7 +277,7 @@ fn bind(source: impl Into<PathBuf>) -> MountPlan {
 }
 
 /// The same tree for reading alone: it makes no second user of the upper directory, and unmounting it flushes nothing.
-fn read_only(plan: &MountPlan) -> Option<MountPlan> {
+pub(crate) fn read_only(plan: &MountPlan) -> Option<MountPlan> {
     let mount = match plan.mounts.as_slice() {
         [Mount::Bind { source, .. }] => Mount::Bind {
             source: source.clone(),

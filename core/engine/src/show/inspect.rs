@@ -71,21 +71,9 @@ impl Engine {
         })
     }
 
-    /// Bytes that a container has written.
-    pub(crate) async fn written(&self, record: &Record) -> u64 {
-        let (images, driver, id) = (
-            self.services.images.clone(),
-            record.storage_driver.clone(),
-            record.id.clone(),
-        );
-        match blocking(move || images.container_usage(&driver, id.as_str())).await {
-            Ok(Ok(usage)) => usage.bytes,
-            _ => 0,
-        }
-    }
-
     pub(super) async fn sizes(&self, record: &Record) -> (Option<i64>, Option<i64>) {
-        let written = i64::try_from(self.written(record).await).unwrap_or(i64::MAX);
+        let written = self.written(record).await.unwrap_or_default();
+        let written = i64::try_from(written).unwrap_or(i64::MAX);
         let (images, image) = (self.services.images.clone(), record.image.clone());
         let below = blocking(move || images.size(&image)).await;
         let below = match below {

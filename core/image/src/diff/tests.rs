@@ -17,27 +17,55 @@ fn root(path: &Path) -> OwnedFd {
     std_fs::File::open(path).unwrap().into()
 }
 
-/// The changes that a script makes in an overlay on what another has made; both run in the tree's root.
+const GENERATED: [&str; 5] = ["/dev", "/proc", "/etc/hosts", "/etc/hostname", "/x/y/made"];
+
+/// The changes that a script makes in an overlay on what another has made, which are those that it makes in a copy; both
+/// run in the tree's root.
 fn after(before: &str, script: &str) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     shell(dir.path(), "mkdir lower upper work merged");
     shell(&dir.path().join("lower"), before);
+    let told = over(dir.path(), script);
+    for known in [true, false] {
+        assert_eq!(copied(dir.path(), script, known), told, "in a copy");
+    }
+    told
+}
+
+fn over(dir: &Path, script: &str) -> Vec<String> {
     let mounted = format!(
         "mount -t overlay x -o index=off,metacopy=off,redirect_dir=off,lowerdir=lower,upperdir=upper,workdir=work merged
         (cd merged; {script})"
     );
     let status = Command::new("unshare")
         .args(["--mount", "sh", "-ec", &mounted])
-        .current_dir(dir.path())
+        .current_dir(dir)
         .status();
     assert!(status.unwrap().success());
-    let generated = ["/dev", "/proc", "/etc/hosts", "/etc/hostname", "/x/y/made"];
-    let (upper, lower) = (
-        root(&dir.path().join("upper")),
-        root(&dir.path().join("lower")),
-    );
-    let mut told: Vec<String> = changes(upper, lower, &generated)
-        .unwrap()
+    let (upper, lower) = (root(&dir.join("upper")), root(&dir.join("lower")));
+    told(compare(upper, lower, None, &GENERATED).unwrap())
+}
+
+/// With and without knowing when the copy was made.
+fn copied(dir: &Path, script: &str, known: bool) -> Vec<String> {
+    use std::os::unix::fs::MetadataExt;
+
+    let copy = dir.join("copy");
+    std_fs::create_dir(&copy).unwrap();
+    copy::tree(root(&dir.join("lower")).as_fd(), root(&copy).as_fd()).unwrap();
+    std_fs::write(dir.join("meta"), "").unwrap();
+    let made = std_fs::metadata(dir.join("meta")).unwrap();
+    let made = known.then_some((made.ctime(), made.ctime_nsec()));
+    shell(&copy, script);
+    let whole = Some(Whole { made });
+    let found = compare(root(&copy), root(&dir.join("lower")), whole, &GENERATED).unwrap();
+    std_fs::remove_dir_all(&copy).unwrap();
+    told(found)
+}
+
+fn told(found: Found) -> Vec<String> {
+    let mut told: Vec<String> = found
+        .changes
         .into_iter()
         .map(|change| {
             let letter = match change.kind {
@@ -96,4 +124,17 @@ fn what_the_engine_makes_does_not_count() {
         after("mkdir etc; echo x >etc/hosts", ": >etc/hosts"),
         ["C /etc/hosts"]
     );
+}
+
+#[test]
+fn a_change_that_hides_its_traces_is_found_in_a_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    shell(
+        dir.path(),
+        "mkdir lower; touch -d @1 lower/f lower/g; printf one >lower/h; touch -d @1 lower/h",
+    );
+    let script = "printf two >h; touch -d @1 h; setfattr -n user.k -v 1 g 2>/dev/null || touch g";
+    for known in [true, false] {
+        assert_eq!(copied(dir.path(), script, known), ["C /g", "C /h"]);
+    }
 }

@@ -7,7 +7,7 @@ use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 /// Removes `name` in `parent`, whatever it is; an absent one is no error.
-pub(super) fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+pub(crate) fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     match fs::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR) => {}
