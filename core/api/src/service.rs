@@ -88,7 +88,7 @@ fn strip_version(uri: &mut Uri) -> Result<ApiVersion, ApiError> {
             ApiVersion::MAX
         )));
     }
-    if version < ApiVersion::MIN {
+    if version < ApiVersion::MIN && !(version >= OLDEST_OF_ARCHIVES && is_archive(rest)) {
         return Err(ApiError::bad_request(format!(
             "client version {text} is too old. Minimum supported API version is {}, please upgrade your client to a newer version",
             ApiVersion::MIN
@@ -100,6 +100,14 @@ fn strip_version(uri: &mut Uri) -> Result<ApiVersion, ApiError> {
     };
     *uri = stripped.parse().map_err(|_| ApiError::no_such_page())?;
     Ok(version)
+}
+
+/// Tools of others (skopeo before 1.15) ask for this version, and only for archives of images, which are as they were.
+const OLDEST_OF_ARCHIVES: ApiVersion = ApiVersion::new(1, 22);
+
+/// Whether a path without its version is one of archives of images.
+fn is_archive(path: &str) -> bool {
+    matches!(path, "images/get" | "images/load")
 }
 
 fn add_headers(response: &mut Response) {
@@ -193,6 +201,7 @@ mod tests {
             ("/v1x/info", ApiVersion::MAX, "/v1x/info"),
             ("/vabc/info", ApiVersion::MAX, "/vabc/info"),
             ("/v1.40.1/info", v(1, 40), "/info"),
+            ("/v1.22/images/load", v(1, 22), "/images/load"),
         ] {
             assert_eq!(strip(path).unwrap(), (version, rest.to_owned()), "{path}");
         }
@@ -208,6 +217,8 @@ mod tests {
         assert!(error.contains(
             "client version 1.10 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version"
         ));
-        assert!(strip("/v99999999999.0/info").is_err());
+        for path in ["/v99999999999.0/info", "/v1.22/info", "/v1.21/images/get"] {
+            assert!(strip(path).is_err(), "{path}");
+        }
     }
 }

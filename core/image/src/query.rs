@@ -8,7 +8,6 @@ use crate::config::MAX_CONFIG;
 use crate::manifest;
 use crate::record::ReferenceRecord;
 use crate::service::Shared;
-use crate::tree::NodeKind;
 use crate::{Error, Image, ImageConfig, Result};
 
 /// Names of images, by image.
@@ -76,41 +75,22 @@ impl Shared {
         if manifest::provides(&self.platform_of(&id)?, wanted) {
             return Ok(id);
         }
-        if let Some(other) = self.in_index(name, &id, wanted)? {
-            return Ok(other);
+        if let Some(sibling) = self.sibling(name, &id, wanted, true)? {
+            return Ok(sibling.image);
         }
         Err(Error::WrongPlatform(format!(
             "image with reference {name} was found but does not provide the specified platform ({wanted})"
         )))
     }
 
-    /// What the index that `name` stands for offers for a platform, and is an image here.
-    fn in_index(&self, name: &str, id: &ImageId, wanted: &Platform) -> Result<Option<ImageId>> {
-        let target = match Reference::parse(name) {
-            Ok(reference) => self.lookup(&reference)?.and_then(|record| record.target),
-            Err(_) => None,
-        };
-        let Some(tree) = self.tree_of(target.as_ref(), id)? else {
-            return Ok(None);
-        };
-        let acceptable = manifest::acceptable(wanted);
-        for node in &tree.nodes {
-            let suits = |have: Platform| acceptable.contains(&have.normalized());
-            if node.kind == NodeKind::Image
-                && let Some(image) = node.image()
-                && node.available
-                && self.images.contains(image.as_str())?
-                // A configuration can be wrong about it where the index is right.
-                && (node.entry.platform().is_some_and(suits) || suits(self.platform_of(image)?))
-            {
-                return Ok(Some(image.clone()));
-            }
-        }
-        Ok(None)
-    }
-
     pub(crate) fn get(&self, name: &str, platform: Option<&Platform>) -> Result<Image> {
-        let id = self.find_for(name, platform)?;
+        let id = match (self.find_for(name, platform), platform) {
+            (Err(Error::WrongPlatform(reason)), Some(wanted)) => {
+                let sibling = self.sibling(name, &self.find(name)?, wanted, false)?;
+                self.bring_out(sibling.ok_or(Error::WrongPlatform(reason))?)?
+            }
+            (found, _) => found?,
+        };
         let record = self.image(&id)?;
         let mut tags = self.names_of(&id)?;
         tags.retain(|name| name.digest().is_none());

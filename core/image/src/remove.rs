@@ -92,6 +92,7 @@ pub(crate) fn remove(
     // Images that only this one stood on; what is in the way of that is no error.
     while let Outcome::Image(Some(parent)) = done.outcome
         && !options.keep_parents
+        && shared.images.contains(parent.as_str())?
     {
         done = step(shared, uses, |removal| removal.delete(&parent, false, true))?;
         records.append(&mut done.records);

@@ -12,23 +12,23 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// How a layer is compressed.
 #[derive(Clone, Copy)]
-pub enum Compression {
+pub(crate) enum Compression {
     None,
     Gzip,
     Zstd,
 }
 
 /// A layer: its archive and how to write it.
-pub type Layer = (Vec<u8>, Compression);
+pub(crate) type Layer = (Vec<u8>, Compression);
 
 /// The busybox file system as a layer.
-pub fn busybox_layer(compression: Compression) -> Layer {
+pub(crate) fn busybox_layer(compression: Compression) -> Layer {
     let tar = fs::read(busybox_tar()).expect("the fixture is there");
     (tar, compression)
 }
 
 /// A layer with one file in the root.
-pub fn file_layer(name: &str, text: &str, compression: Compression) -> Layer {
+pub(crate) fn file_layer(name: &str, text: &str, compression: Compression) -> Layer {
     let dir = tempfile::tempdir().expect("a temporary directory");
     fs::write(dir.path().join(name), text).expect("it is writable");
     let root = dir.path().display().to_string();
@@ -46,13 +46,13 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 /// A layout in a directory of its own.
-pub struct Layout {
+pub(crate) struct Layout {
     dir: PathBuf,
     entries: Vec<Value>,
 }
 
 impl Layout {
-    pub fn new(dir: &Path) -> Self {
+    pub(crate) fn new(dir: &Path) -> Self {
         fs::create_dir_all(dir.join("blobs/sha256")).expect("a new directory");
         fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("writable");
         Self {
@@ -91,7 +91,7 @@ impl Layout {
     }
 
     /// Adds an image; its descriptor names its platform (`os/arch[/variant]`).
-    pub fn image(&self, platform: &str, layers: &[Layer]) -> Value {
+    pub(crate) fn image(&self, platform: &str, layers: &[Layer]) -> Value {
         let parts: Vec<&str> = platform.split('/').collect();
         let mut platform = json!({"os": parts[0], "architecture": parts[1]});
         if let Some(variant) = parts.get(2) {
@@ -121,7 +121,7 @@ impl Layout {
     }
 
     /// Adds what BuildKit attests of an image.
-    pub fn attestation(&self, image: &Value) -> Value {
+    pub(crate) fn attestation(&self, image: &Value) -> Value {
         let config = json!({"architecture": "unknown", "os": "unknown", "rootfs": {"type": "layers", "diff_ids": []}});
         let config = self.blob(
             config.to_string().as_bytes(),
@@ -141,20 +141,20 @@ impl Layout {
     }
 
     /// Adds an index.
-    pub fn index(&self, entries: &[&Value]) -> Value {
+    pub(crate) fn index(&self, entries: &[&Value]) -> Value {
         let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries});
         self.blob(index.to_string().as_bytes(), INDEX)
     }
 
     /// Gives a document a full name.
-    pub fn name(&mut self, document: &Value, name: &str) {
+    pub(crate) fn name(&mut self, document: &Value, name: &str) {
         let mut entry = document.clone();
         entry["annotations"]["io.containerd.image.name"] = json!(name);
         self.entries.push(entry);
     }
 
     /// The layout as an archive.
-    pub fn archive(&self) -> String {
+    pub(crate) fn archive(&self) -> String {
         let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": self.entries});
         fs::write(self.dir.join("index.json"), index.to_string()).expect("writable");
         let archive = self.dir.with_extension("tar").display().to_string();
@@ -165,7 +165,7 @@ impl Layout {
 }
 
 /// The document that a registry has under a name, and its digest.
-pub fn at_registry(name: &str) -> (Value, String) {
+pub(crate) fn at_registry(name: &str) -> (Value, String) {
     let name = format!("docker://{name}");
     let raw = run("skopeo", &["inspect", "--tls-verify=false", "--raw", &name]);
     let text = raw.out.clone();

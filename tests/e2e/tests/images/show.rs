@@ -71,7 +71,9 @@ fn an_inspected_image_is_as_the_version_knows_it() {
     let id = engine
         .docker(&["images", "-q", "--no-trunc", "gone:1"])
         .ok();
-    engine.docker(&["create", "--name", "c", "gone:1"]).ok();
+    engine
+        .docker(&["run", "-d", "--name", "c", "gone:1", "sleep", "1000"])
+        .ok();
     engine.docker(&["rmi", "-f", "gone:1"]).ok();
     // Without a name: empty lists, and once names that said so.
     let list = get(&engine, "/v1.43/images/json?all=1");
