@@ -33,6 +33,20 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+/// Names and values of headers.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Headers(pub Vec<(String, String)>);
+
+impl std::fmt::Debug for Headers {
+    /// Secrets never reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.0.iter().map(|(name, _)| name))
+            .finish()
+    }
+}
+
 /// Proxies between the driver and registries, as `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` name them. Addresses of the
 /// machine itself are always reached directly.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -48,19 +62,40 @@ pub struct Proxies {
     pub except: String,
 }
 
+/// A certificate to show to a server that asks for one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ClientCertificate {
+    /// PEM file of the certificate, followed by what it is signed by.
+    pub certificate: std::path::PathBuf,
+    /// PEM file of its key; may be the same file.
+    pub key: std::path::PathBuf,
+}
+
 /// One server to ask.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Endpoint {
     /// The registry's name in references, `docker.io` or `127.0.0.1:5000`.
     pub domain: String,
     /// Where it is reached: scheme, host, port, optional path prefix (`https://registry-1.docker.io`).
     pub url: String,
+    /// The path prefix is the whole root of the API: `/v2` does not follow it.
+    #[serde(default)]
+    pub override_path: bool,
+    /// A copy of several registries: requests say whose repository is meant (`?ns=` and `domain`).
+    #[serde(default)]
+    pub namespaced: bool,
+    /// Further headers of every request to this server, and to no other. Secret: they may authorize.
+    #[serde(default)]
+    pub headers: Headers,
     /// Accept certificates that do not verify.
     #[serde(default)]
     pub skip_verify: bool,
     /// PEM files of additional authorities.
     #[serde(default)]
     pub ca_files: Vec<std::path::PathBuf>,
+    /// What to show where a client certificate is asked for; the first that suits.
+    #[serde(default)]
+    pub client_certificates: Vec<ClientCertificate>,
     /// What to prove oneself with.
     #[serde(default)]
     pub credentials: Credentials,
@@ -101,7 +136,8 @@ pub struct ManifestReply {
     /// Length of the document.
     #[serde(default)]
     pub size: u64,
-    /// Rate-limit headers (`RateLimit-Limit`, `RateLimit-Remaining`) as given.
+    /// Rate-limit headers as given: `RateLimit-Limit` and `RateLimit-Remaining` (draft-polli-ratelimit-headers-02, with
+    /// `;w=SECONDS`), and `Docker-RateLimit-Source`.
     #[serde(default)]
     pub rate_limit: Vec<(String, String)>,
 }
@@ -181,6 +217,18 @@ pub struct Upload {
     /// The server took the blob from the other repository.
     #[serde(default)]
     pub mounted: bool,
+    /// Bytes of the blob that the server has.
+    #[serde(default)]
+    pub offset: u64,
+}
+
+/// Ask how far an upload has come that was cut off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadStatus {
+    /// Where to.
+    pub at: Repository,
+    /// From [`Upload`].
+    pub location: String,
 }
 
 /// Bytes of an upload, read from descriptor 0 (a pipe or file, from its current position).
@@ -295,6 +343,9 @@ contract! {
         optional fn begin_upload(BeginUpload) -> Upload;
         /// Sends bytes; the reply says where the next ones go.
         optional fn upload_chunk(UploadChunk) -> Upload;
+        /// How much of an upload the server has, and where the rest goes; `NotFound` or `InvalidArgument` when it has to
+        /// begin anew.
+        optional fn upload_status(UploadStatus) -> Upload;
         /// Sends the last bytes and ends the upload; the server verifies the digest.
         optional fn finish_upload(FinishUpload) -> ();
         /// Stores a manifest; what it names must be there.

@@ -1,5 +1,7 @@
 //! What can go wrong with images, in Docker's words where clients see them.
 
+use std::io::ErrorKind;
+
 use gantry_driver_api::{DriverError, ErrorCode};
 use gantry_model::{Reference, ReferenceError};
 
@@ -18,6 +20,9 @@ pub enum Error {
     /// A request that no state would make right.
     #[error("{0}")]
     Invalid(String),
+    /// What the administrator says of a registry is wrong.
+    #[error("{0}")]
+    Misconfigured(String),
     /// The image is in use.
     #[error("conflict: {0}")]
     Conflict(String),
@@ -59,6 +64,12 @@ pub enum Error {
     /// A layer cannot be unpacked.
     #[error("failed to register layer: {0}")]
     Layer(String),
+    /// The disk is full.
+    #[error("{doing}: no space left on device")]
+    NoSpace {
+        /// What was being done.
+        doing: String,
+    },
     /// A driver failed.
     #[error("{0}")]
     Driver(DriverError),
@@ -70,7 +81,7 @@ pub enum Error {
     Cancelled,
     /// Blobs.
     #[error(transparent)]
-    Content(#[from] gantry_content::Error),
+    Content(gantry_content::Error),
     /// Records.
     #[error(transparent)]
     Store(#[from] gantry_store::Error),
@@ -99,7 +110,7 @@ impl Error {
             | Self::AccessDenied { .. }
             | Self::NoPlatform(_)
             | Self::WrongPlatform(_) => ErrorCode::NotFound,
-            Self::Reference(_) | Self::Invalid(_) | Self::Malformed(_) => {
+            Self::Reference(_) | Self::Invalid(_) | Self::Misconfigured(_) | Self::Malformed(_) => {
                 ErrorCode::InvalidArgument
             }
             Self::Conflict(_) => ErrorCode::Conflict,
@@ -112,9 +123,24 @@ impl Error {
             },
             Self::NoDriver(_) => ErrorCode::Unavailable,
             Self::Cancelled => ErrorCode::Cancelled,
-            Self::Layer(_) | Self::Content(_) | Self::Store(_) | Self::Io { .. } => {
-                ErrorCode::Internal
+            Self::NoSpace { .. }
+            | Self::Layer(_)
+            | Self::Content(_)
+            | Self::Store(_)
+            | Self::Io { .. } => ErrorCode::Internal,
+        }
+    }
+
+    /// Whether there was no room on the disk.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        match self {
+            Self::NoSpace { .. } => true,
+            // A registry that has enough of us says the same.
+            Self::Driver(error) => {
+                error.code == ErrorCode::ResourceExhausted
+                    && error.message.contains("No space left")
             }
+            _ => false,
         }
     }
 
@@ -123,9 +149,23 @@ impl Error {
     }
 
     pub(crate) fn io(doing: impl Into<String>, source: std::io::Error) -> Self {
-        Self::Io {
-            doing: doing.into(),
-            source,
+        let doing = doing.into();
+        match source.kind() {
+            ErrorKind::StorageFull => Self::NoSpace { doing },
+            _ => Self::Io { doing, source },
+        }
+    }
+}
+
+impl From<gantry_content::Error> for Error {
+    fn from(error: gantry_content::Error) -> Self {
+        match error {
+            gantry_content::Error::Io { path, source }
+                if source.kind() == ErrorKind::StorageFull =>
+            {
+                Self::io(format!("write {}", path.display()), source)
+            }
+            other => Self::Content(other),
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use gantry_driver_api::Call;
 use gantry_driver_api::registry::{Credentials, Search, SearchResult};
-use gantry_driver_api::{Call, Kind};
 use gantry_model::Reference;
 use gantry_model::reference::DEFAULT_DOMAIN;
 
+use crate::pull::HUB_URL;
 use crate::service::Shared;
 use crate::{Error, Result};
 
@@ -32,16 +33,14 @@ pub(crate) fn search(
         )));
     }
     let (domain, term) = split(term)?;
-    let registry = shared
-        .drivers
-        .registry(&shared.drivers.default_name(Kind::Registry))?;
-    let mut endpoints = shared.own_endpoints(&domain, credentials);
-    if domain == DEFAULT_DOMAIN {
-        for endpoint in &mut endpoints {
-            endpoint.url = HUB_INDEX.into();
+    let registry = shared.drivers.registry_for(&domain, "")?;
+    let mut servers = shared.own_servers(&domain, credentials)?;
+    for server in &mut servers {
+        if server.endpoint.url == HUB_URL {
+            server.endpoint.url = HUB_INDEX.into();
         }
     }
-    let reply = shared.ask(endpoints, |endpoint| {
+    let reply = shared.ask(servers, |endpoint| {
         let request = Search {
             endpoint: endpoint.clone(),
             term: term.clone(),

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bytes::Bytes;
 use gantry_plugin_sdk::registry::{AuthReply, Credentials, Endpoint};
 use gantry_plugin_sdk::{DriverError, DriverResult, ErrorCode};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -17,8 +16,9 @@ use url::Url;
 
 use crate::Hub;
 use crate::challenge::{Challenge, challenges};
+use crate::client::Purpose;
 use crate::error::verb;
-use crate::http_call::{Answer, parse};
+use crate::http_call::{Answer, Repeatable, is_own, parse, root_of};
 
 /// A token without a lifetime of its own lives this long.
 const DEFAULT_LIFETIME: u64 = 60;
@@ -121,8 +121,8 @@ struct TokenReply {
 impl Hub {
     /// Checks credentials as `docker login` does.
     pub(crate) async fn login(&self, endpoint: Endpoint) -> DriverResult<AuthReply> {
-        let url = parse(&format!("{}/v2/", endpoint.url.trim_end_matches('/')))?;
-        let send = |headers| self.send(&endpoint, Method::GET, &url, headers, Bytes::new());
+        let url = parse(&format!("{}/", root_of(&endpoint)))?;
+        let send = |headers| self.send(&endpoint, &url, Repeatable::get(headers));
         let answer = send(HeaderMap::new()).await?;
         let mut identity_token = String::new();
         let answer = if answer.status() == StatusCode::UNAUTHORIZED {
@@ -162,7 +162,14 @@ impl Hub {
         let credentials = &endpoint.credentials;
         let list = challenges(answer.response.headers());
         if let Some(challenge) = list.iter().find(|c| c.scheme == "bearer") {
-            return self.token(endpoint, challenge, scope, offline).await;
+            // As Go's client says what went wrong on a request's way.
+            let asked = |mut error: DriverError| {
+                let (verb, uri) = (verb(answer.method()), answer.uri());
+                error.message = format!("{verb} \"{uri}\": {}", error.message);
+                error
+            };
+            let token = self.token(endpoint, challenge, scope, offline).await;
+            return token.map_err(asked);
         }
         if !list.iter().any(|c| c.scheme == "basic") {
             return Err(DriverError::new(
@@ -181,7 +188,8 @@ impl Hub {
             ));
         }
         // The redirect's target may be somebody else, who must not get the password.
-        if !same_server(endpoint, &answer.uri().to_string()) {
+        let own = Url::parse(&answer.uri().to_string()).is_ok_and(|url| is_own(endpoint, &url));
+        if !own {
             return Err(DriverError::new(
                 ErrorCode::Unauthenticated,
                 "a server that the registry redirected to asks for a password",
@@ -296,7 +304,7 @@ impl Hub {
             headers.insert(AUTHORIZATION, basic(credentials)?);
         }
         let answer = self
-            .send(endpoint, Method::GET, &realm, headers, Bytes::new())
+            .send(endpoint, &realm, Repeatable::get(headers))
             .await?;
         read_token(answer).await
     }
@@ -320,10 +328,13 @@ impl Hub {
             CONTENT_TYPE,
             HeaderValue::from_static("application/x-www-form-urlencoded"),
         );
-        let answer = self
-            .send(endpoint, Method::POST, &realm, headers, form.into())
-            .await?;
-        read_token(answer).await
+        let request = Repeatable {
+            method: Method::POST,
+            headers,
+            body: form.into(),
+            purpose: Purpose::Talk,
+        };
+        read_token(self.send(endpoint, &realm, request).await?).await
     }
 }
 
@@ -331,13 +342,6 @@ async fn read_token(answer: Answer) -> DriverResult<TokenReply> {
     let bytes = answer.succeeded().await?.body(MAX_TOKEN_BODY).await?;
     serde_json::from_slice(&bytes)
         .map_err(|e| DriverError::internal(format!("unable to decode token response: {e}")))
-}
-
-fn same_server(endpoint: &Endpoint, uri: &str) -> bool {
-    match (Url::parse(&endpoint.url), Url::parse(uri)) {
-        (Ok(a), Ok(b)) => a.origin() == b.origin(),
-        _ => false,
-    }
 }
 
 fn bearer(token: &str) -> DriverResult<HeaderValue> {

@@ -12,8 +12,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::Hub;
+use crate::client::{PATIENCE, Purpose};
 use crate::error::unsent;
-use crate::http_call::{Answer, PATIENCE, Wanted};
+use crate::http_call::{Answer, Wanted};
 
 /// How often it is checked whether anybody still reads.
 const TICK: Duration = Duration::from_millis(500);
@@ -25,6 +26,7 @@ impl Hub {
         target: BorrowedFd<'_>,
     ) -> DriverResult<FetchReply> {
         let mut wanted = Wanted::pull(Method::GET, &request.at.repository);
+        wanted.purpose = Purpose::Fetch;
         if request.offset > 0 {
             let range = HeaderValue::try_from(format!("bytes={}-", request.offset))
                 .map_err(|_| DriverError::internal("a number is no header"))?;

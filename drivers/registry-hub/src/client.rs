@@ -1,13 +1,14 @@
-//! Connections: one pool for each way of trusting a server.
+//! Connections: one pool for each way of trusting a server and of using it.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_plugin_sdk::DriverResult;
-use gantry_plugin_sdk::registry::{Endpoint, Proxies};
+use gantry_plugin_sdk::registry::{ClientCertificate, Endpoint, Proxies};
 use http::Uri;
 use http_body_util::combinators::BoxBody;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -27,10 +28,44 @@ pub(crate) struct Pool {
     pub(crate) routes: Routes,
 }
 
+/// How long a server may think before it answers, and between two pieces of a body.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a server may take in an upload: it stores and hashes the blob before it answers.
+const STORING: Duration = Duration::from_secs(30 * 60);
+
+/// What a request is for, which decides how it is carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Questions and documents.
+    Talk,
+    /// A blob, to here.
+    Fetch,
+    /// A blob, to there.
+    Store,
+}
+
+impl Purpose {
+    /// How long an answer may take.
+    pub(crate) fn patience(self) -> Duration {
+        match self {
+            Self::Talk | Self::Fetch => PATIENCE,
+            Self::Store => STORING,
+        }
+    }
+
+    /// Whether requests may share a connection as streams of HTTP/2, where the server offers that. Blobs are large and
+    /// few: a connection each is faster than streams behind one window.
+    fn shares(self) -> bool {
+        self == Self::Talk
+    }
+}
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection with streams that is silent for so long is asked whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Pools are made again rather than kept in any number.
-const MAX_CLIENTS: usize = 16;
+const MAX_CLIENTS: usize = 32;
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Trust {
@@ -38,8 +73,27 @@ enum Trust {
     Plain,
     Tls {
         skip_verify: bool,
+        /// Whether to offer HTTP/2.
+        http2: bool,
         ca_files: Vec<PathBuf>,
+        client_certificates: Vec<ClientCertificate>,
+        /// Of all those files: they may be replaced, as certificates expire.
+        stamps: Vec<Option<Stamp>>,
     },
+}
+
+/// What tells one content of a file from the next: device, inode, length, time of change.
+type Stamp = (u64, u64, u64, i64, i64);
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let data = std::fs::metadata(path).ok()?;
+    Some((
+        data.dev(),
+        data.ino(),
+        data.len(),
+        data.ctime(),
+        data.ctime_nsec(),
+    ))
 }
 
 /// The pools.
@@ -48,13 +102,15 @@ pub(crate) struct Clients(Mutex<HashMap<(Trust, Proxies), Pool>>);
 
 impl Clients {
     /// The pool for a request to `uri` on behalf of `endpoint`.
-    pub(crate) fn get(&self, uri: &Uri, endpoint: &Endpoint) -> DriverResult<Pool> {
+    pub(crate) fn get(
+        &self,
+        uri: &Uri,
+        endpoint: &Endpoint,
+        purpose: Purpose,
+    ) -> DriverResult<Pool> {
         let trust = match uri.scheme_str() {
             Some("http") => Trust::Plain,
-            _ => Trust::Tls {
-                skip_verify: endpoint.skip_verify,
-                ca_files: endpoint.ca_files.clone(),
-            },
+            _ => tls(endpoint, purpose),
         };
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (trust, endpoint.proxies.clone());
@@ -70,14 +126,35 @@ impl Clients {
     }
 }
 
-/// HTTP/1.1 only: layers are large and few, so a connection each is faster than streams that share one window.
+fn tls(endpoint: &Endpoint, purpose: Purpose) -> Trust {
+    let ca_files = endpoint.ca_files.iter();
+    let pairs = endpoint.client_certificates.iter();
+    let stamps = ca_files
+        .chain(pairs.flat_map(|pair| [&pair.certificate, &pair.key]))
+        .map(|path| stamp(path))
+        .collect();
+    Trust::Tls {
+        skip_verify: endpoint.skip_verify,
+        http2: purpose.shares(),
+        ca_files: endpoint.ca_files.clone(),
+        client_certificates: endpoint.client_certificates.clone(),
+        stamps,
+    }
+}
+
 fn make(trust: &Trust, proxies: &Proxies) -> DriverResult<Pool> {
-    let config = match trust {
-        Trust::Plain => crate::tls::config(true, &[])?,
+    let (config, http2) = match trust {
+        Trust::Plain => (crate::tls::config(true, &[], &[])?, false),
         Trust::Tls {
             skip_verify,
+            http2,
             ca_files,
-        } => crate::tls::config(*skip_verify, ca_files)?,
+            client_certificates,
+            ..
+        } => (
+            crate::tls::config(*skip_verify, ca_files, client_certificates)?,
+            *http2,
+        ),
     };
     let routes = Routes::new(proxies);
     let mut tcp = HttpConnector::new();
@@ -87,15 +164,22 @@ fn make(trust: &Trust, proxies: &Proxies) -> DriverResult<Pool> {
     let connector = HttpsConnectorBuilder::new()
         .with_tls_config(config)
         .https_or_http()
-        .enable_http1()
-        .wrap_connector(Connector {
-            tcp,
-            routes: routes.clone(),
-        });
+        .enable_http1();
+    let way = Connector {
+        tcp,
+        routes: routes.clone(),
+    };
+    let connector = match http2 {
+        true => connector.enable_http2().wrap_connector(way),
+        false => connector.wrap_connector(way),
+    };
     let client = Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(4)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_INTERVAL)
         .build(connector);
     Ok(Pool { client, routes })
 }

@@ -14,16 +14,35 @@ pub(crate) const MAX_ERROR: usize = 64 << 10;
 
 /// A request that got no answer.
 pub(crate) fn unsent(method: &Method, uri: &Uri, error: &(dyn StdError + 'static)) -> DriverError {
-    DriverError::new(
-        ErrorCode::Unavailable,
-        format!("{} \"{uri}\": {}", verb(method), cause(uri, error)),
-    )
+    // A server that is not trusted, or does not trust us, does not come round by being asked again.
+    let code = match tls_error(error) {
+        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)) => {
+            ErrorCode::Internal
+        }
+        _ => ErrorCode::Unavailable,
+    };
+    let cause = cause(uri, error);
+    DriverError::new(code, format!("{} \"{uri}\": {cause}", verb(method)))
 }
 
 /// As Go's HTTP client writes methods.
 pub(crate) fn verb(method: &Method) -> String {
     let (first, rest) = method.as_str().split_at(1);
     format!("{first}{}", rest.to_lowercase())
+}
+
+/// What went wrong with TLS, if that is what went wrong.
+fn tls_error<'e>(mut error: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
+    loop {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        let within = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        error = match within {
+            Some(within) => within,
+            None => error.source()?,
+        };
+    }
 }
 
 /// The innermost reason, in Go's words where they are well known.
@@ -35,15 +54,15 @@ fn cause(uri: &Uri, error: &(dyn StdError + 'static)) -> String {
         443
     };
     let address = format!("{host}:{}", uri.port_u16().unwrap_or(default));
+    if let Some(error) = tls_error(error) {
+        return tls(host, error);
+    }
     let mut at = Some(error);
     let mut last = error.to_string();
     let mut looking_up = false;
     while let Some(error) = at {
         last = error.to_string();
         looking_up |= last == "dns error";
-        if let Some(error) = error.downcast_ref::<rustls::Error>() {
-            return tls(host, error);
-        }
         // An I/O error's `source` passes over what it wraps.
         if let Some(io) = error.downcast_ref::<io::Error>() {
             if let Some(inner) = io.get_ref() {
@@ -104,6 +123,12 @@ fn tls(host: &str, error: &rustls::Error) -> String {
         {
             x509("certificate signed by unknown authority")
         }
+        rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired) => {
+            "remote error: tls: certificate required".into()
+        }
+        rustls::Error::AlertReceived(rustls::AlertDescription::BadCertificate) => {
+            "remote error: tls: bad certificate".into()
+        }
         other => format!("tls: {other}"),
     }
 }
@@ -132,12 +157,10 @@ pub(crate) fn refused(
         code = ErrorCode::PermissionDenied;
         "denied: requested access to the resource is denied".into()
     } else {
-        registry_message(body).unwrap_or_else(|| {
-            if status == StatusCode::UNAUTHORIZED {
-                "unauthorized: authentication required".into()
-            } else {
-                format!("unexpected status from {method} request to {uri}: {status}")
-            }
+        registry_message(status, body).unwrap_or_else(|| match status {
+            StatusCode::UNAUTHORIZED => "unauthorized: authentication required".into(),
+            StatusCode::TOO_MANY_REQUESTS => "toomanyrequests: too many requests".into(),
+            _ => format!("unexpected status from {method} request to {uri}: {status}"),
         })
     };
     if message.starts_with("denied:") {
@@ -173,7 +196,7 @@ struct Item {
 }
 
 /// What the registry says of itself: `code in words: message`.
-fn registry_message(body: &[u8]) -> Option<String> {
+fn registry_message(status: StatusCode, body: &[u8]) -> Option<String> {
     let body: Body = serde_json::from_slice(body).ok()?;
     let items: Vec<String> = body
         .errors
@@ -192,7 +215,10 @@ fn registry_message(body: &[u8]) -> Option<String> {
         [] => body
             .details
             .or(body.error_description)
-            .map(|text| format!("unauthorized: {text}")),
+            .map(|text| match status {
+                StatusCode::TOO_MANY_REQUESTS => format!("toomanyrequests: {text}"),
+                _ => format!("unauthorized: {text}"),
+            }),
         [one] => Some(one.clone()),
         many => Some(format!("errors:\n{}\n", many.join("\n"))),
     }
@@ -240,6 +266,12 @@ mod tests {
         assert_eq!(
             (error.code, error.retry_after),
             (ErrorCode::ResourceExhausted, Some(7))
+        );
+        assert_eq!(error.message, "toomanyrequests: too many requests");
+        let limit = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your limit"}]}"#;
+        assert_eq!(
+            answer(429, &[], limit).message,
+            "toomanyrequests: You have reached your limit"
         );
         let error = answer(503, &[], "<html>");
         assert_eq!(error.code, ErrorCode::Unavailable);

@@ -1,23 +1,19 @@
 //! One request: its URL, its authorisation, its redirects, its answer.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use gantry_plugin_sdk::registry::{Endpoint, Repository};
 use gantry_plugin_sdk::{DriverError, DriverResult, ErrorCode};
 use http::header::{AUTHORIZATION, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use url::Url;
 
 use crate::Hub;
-use crate::client::Body;
+use crate::client::{Body, PATIENCE, Purpose};
 use crate::error::{MAX_ERROR, refused, unsent};
 
 const MAX_REDIRECTS: usize = 10;
-/// How long a server may think before it answers, and between two pieces of a body.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const AGENT: &str = concat!("gantry/", env!("CARGO_PKG_VERSION"));
 
 /// An answer, its body not read yet.
@@ -34,6 +30,7 @@ pub(crate) struct Wanted {
     pub(crate) body: Bytes,
     /// What the token must permit, as token servers write it.
     pub(crate) scope: String,
+    pub(crate) purpose: Purpose,
 }
 
 impl Wanted {
@@ -44,6 +41,7 @@ impl Wanted {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             scope: format!("repository:{repository}:pull"),
+            purpose: Purpose::Talk,
         }
     }
 
@@ -56,15 +54,76 @@ impl Wanted {
     }
 }
 
+/// A request that can be sent again: to another server, or with another authorisation.
+#[derive(Clone)]
+pub(crate) struct Repeatable {
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) purpose: Purpose,
+}
+
+impl Repeatable {
+    /// A question without a body.
+    pub(crate) fn get(headers: HeaderMap) -> Self {
+        Self {
+            method: Method::GET,
+            headers,
+            body: Bytes::new(),
+            purpose: Purpose::Talk,
+        }
+    }
+
+    fn whole(&self) -> Request<Body> {
+        let body = Full::new(self.body.clone());
+        let mut request = Request::new(body.map_err(|never| match never {}).boxed());
+        *request.method_mut() = self.method.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+}
+
+/// The endpoint's own headers; they replace nothing but what a client says of itself.
+fn add_headers(endpoint: &Endpoint, headers: &mut HeaderMap) -> DriverResult<()> {
+    for (name, value) in &endpoint.headers.0 {
+        let invalid = |_| DriverError::invalid(format!("invalid header {name:?} for a registry"));
+        let parsed = HeaderName::try_from(name.as_str()).map_err(|_| invalid(()))?;
+        let mut value = HeaderValue::try_from(value.as_str()).map_err(|_| invalid(()))?;
+        value.set_sensitive(true);
+        if parsed == USER_AGENT {
+            headers.insert(parsed, value);
+        } else if !matches!(parsed, AUTHORIZATION) || !headers.contains_key(AUTHORIZATION) {
+            headers.append(parsed, value);
+        }
+    }
+    Ok(())
+}
+
 /// What a token for changes of a repository must permit.
 pub(crate) fn push_scope(repository: &str) -> String {
     format!("repository:{repository}:pull,push")
 }
 
+/// The root of an endpoint's API, without a slash at its end.
+pub(crate) fn root_of(endpoint: &Endpoint) -> String {
+    let base = endpoint.url.trim_end_matches('/');
+    let version = if endpoint.override_path { "" } else { "/v2" };
+    format!("{base}{version}")
+}
+
 /// The URL of something in a repository.
 pub(crate) fn url_of(at: &Repository, path: &str) -> DriverResult<Url> {
-    let base = at.endpoint.url.trim_end_matches('/');
-    parse(&format!("{base}/v2/{}/{path}", at.repository))
+    let endpoint = &at.endpoint;
+    let mut url = parse(&format!("{}/{}/{path}", root_of(endpoint), at.repository))?;
+    if endpoint.namespaced {
+        url.query_pairs_mut().append_pair("ns", &endpoint.domain);
+    }
+    Ok(url)
+}
+
+/// Whether a URL is on the endpoint's own server: the one that gets its headers and password.
+pub(crate) fn is_own(endpoint: &Endpoint, url: &Url) -> bool {
+    Url::parse(&endpoint.url).is_ok_and(|own| own.origin() == url.origin())
 }
 
 impl Hub {
@@ -91,13 +150,18 @@ impl Hub {
             mut headers,
             body,
             scope,
+            purpose,
         } = wanted;
         if let Some(known) = self.tokens.known(endpoint, &scope) {
             headers.insert(AUTHORIZATION, known);
         }
-        let answer = self
-            .send(endpoint, method.clone(), url, headers.clone(), body.clone())
-            .await?;
+        let mut request = Repeatable {
+            method,
+            headers,
+            body,
+            purpose,
+        };
+        let answer = self.send(endpoint, url, request.clone()).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
@@ -106,34 +170,34 @@ impl Hub {
             .answer_challenge(endpoint, &answer, &scope, false)
             .await?
             .authorization;
-        headers.insert(AUTHORIZATION, authorization);
-        self.send(endpoint, method, url, headers, body).await
+        request.headers.insert(AUTHORIZATION, authorization);
+        self.send(endpoint, url, request).await
     }
 
-    /// Sends one request and returns whatever comes back within `patience`.
+    /// Sends one request and returns whatever comes back within the purpose's patience.
     pub(crate) async fn once(
         &self,
         endpoint: &Endpoint,
-        method: Method,
         url: &Url,
-        mut headers: HeaderMap,
-        body: Body,
-        patience: Duration,
+        mut request: Request<Body>,
+        purpose: Purpose,
     ) -> DriverResult<Answer> {
         let uri: Uri = url
             .as_str()
             .parse()
             .map_err(|e| DriverError::invalid(format!("invalid URL {url}: {e}")))?;
+        let method = request.method().clone();
+        let pool = self.clients.get(&uri, endpoint, purpose)?;
+        let headers = request.headers_mut();
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        let pool = self.clients.get(&uri, endpoint)?;
+        if is_own(endpoint, url) {
+            add_headers(endpoint, headers)?;
+        }
         if let Some(authorization) = pool.routes.authorization(&uri) {
             headers.insert(PROXY_AUTHORIZATION, authorization);
         }
-        let mut request = Request::new(body);
-        *request.method_mut() = method.clone();
         *request.uri_mut() = uri.clone();
-        *request.headers_mut() = headers;
-        let response = tokio::time::timeout(patience, pool.client.request(request))
+        let response = tokio::time::timeout(purpose.patience(), pool.client.request(request))
             .await
             .map_err(|elapsed| unsent(&method, &uri, &elapsed))?
             .map_err(|error| unsent(&method, &uri, &error))?;
@@ -148,31 +212,19 @@ impl Hub {
     pub(crate) async fn send(
         &self,
         endpoint: &Endpoint,
-        method: Method,
         url: &Url,
-        mut headers: HeaderMap,
-        body: Bytes,
+        mut request: Repeatable,
     ) -> DriverResult<Answer> {
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let whole = Full::new(body.clone())
-                .map_err(|never| match never {})
-                .boxed();
             let answer = self
-                .once(
-                    endpoint,
-                    method.clone(),
-                    &url,
-                    headers.clone(),
-                    whole,
-                    PATIENCE,
-                )
+                .once(endpoint, &url, request.whole(), request.purpose)
                 .await?;
             let Some(next) = answer.redirect(&url)? else {
                 return Ok(answer);
             };
             if next.origin() != url.origin() {
-                headers.remove(AUTHORIZATION);
+                request.headers.remove(AUTHORIZATION);
             }
             self.log.debug(format!(
                 "redirected to {}",

@@ -5,7 +5,7 @@
 //! Source: OCI distribution specification; distribution's token authentication documents.
 //!
 //! - Credentials are sent to the endpoint itself when it asks for them, or to the token server that it names; never along
-//!   a redirect, and never from TLS to a server without it.
+//!   a redirect, and never from TLS to a server without it. An endpoint's own headers go to its own server only.
 //! - Tokens are kept in memory until they expire; credentials are not kept.
 //! - Calls come from any thread at once and share connections. A call runs on its caller's thread; two threads of the
 //!   driver's own, started with the first call, serve sockets.
@@ -15,6 +15,8 @@ mod blob;
 mod challenge;
 mod client;
 mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod http_call;
 mod proxy;
 mod search;
@@ -27,7 +29,7 @@ use std::time::Duration;
 use gantry_plugin_sdk::registry::{
     AuthReply, BeginUpload, BlobStat, Endpoint, FetchBlob, FetchReply, FinishUpload, GetManifest,
     GetReferrers, ManifestReply, PutManifest, PutReply, Repository, Search, SearchReply, StatBlob,
-    Tags, Upload, UploadChunk,
+    Tags, Upload, UploadChunk, UploadStatus,
 };
 use gantry_plugin_sdk::{
     Call, Driver, DriverConfig, DriverError, DriverResult, ErrorCode, Log, Registry,
@@ -39,6 +41,12 @@ use crate::auth::Tokens;
 use crate::client::Clients;
 use crate::http_call::Wanted;
 
+/// What registries tell of their limits.
+const RATE_LIMIT: [&str; 3] = [
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "Docker-RateLimit-Source",
+];
 /// A manifest of more bytes is refused.
 const MAX_MANIFEST: usize = 4 << 20;
 /// A list of more tags is cut off.
@@ -125,7 +133,7 @@ impl Hub {
             .succeeded()
             .await?;
         let header = |name: &str| response.header(name).unwrap_or_default().to_owned();
-        let rate_limit = ["RateLimit-Limit", "RateLimit-Remaining"]
+        let rate_limit = RATE_LIMIT
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), response.header(name)?.to_owned())))
             .collect();
@@ -228,6 +236,9 @@ impl Registry for Hub {
         let source = source(call)?;
         self.run(call, self.chunk(request, source))
     }
+    fn upload_status(&self, call: &Call<'_>, request: UploadStatus) -> DriverResult<Upload> {
+        self.run(call, self.status(request))
+    }
     fn finish_upload(&self, call: &Call<'_>, request: FinishUpload) -> DriverResult<()> {
         let source = match request.size {
             0 => None,
@@ -264,8 +275,8 @@ gantry_plugin_sdk::plugin! {
     driver: Hub,
     name: "hub",
     capabilities: [
-        "list_tags", "stat_blob", "begin_upload", "upload_chunk", "finish_upload", "put_manifest", "delete_manifest",
-        "referrers", "search"
+        "list_tags", "stat_blob", "begin_upload", "upload_chunk", "upload_status", "finish_upload", "put_manifest",
+        "delete_manifest", "referrers", "search"
     ]
 }
 

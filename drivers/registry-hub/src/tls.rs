@@ -1,21 +1,28 @@
-//! What makes a server trustworthy.
+//! What makes a server trustworthy, and what is shown to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use gantry_plugin_sdk::registry::ClientCertificate;
 use gantry_plugin_sdk::{DriverError, DriverResult};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_name;
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-/// A configuration that trusts the system's authorities and those in `ca_files`; with `skip_verify`, anybody.
-pub(crate) fn config(skip_verify: bool, ca_files: &[PathBuf]) -> DriverResult<ClientConfig> {
+/// A configuration that trusts the system's authorities and those in `ca_files`; with `skip_verify`, anybody. Shows one
+/// of `pairs` where that is asked for.
+pub(crate) fn config(
+    skip_verify: bool,
+    ca_files: &[PathBuf],
+    pairs: &[ClientCertificate],
+) -> DriverResult<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
+    let shown = Arc::new(Shown::load(pairs, &provider)?);
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|e| DriverError::internal(format!("setting up TLS: {e}")))?;
@@ -23,7 +30,7 @@ pub(crate) fn config(skip_verify: bool, ca_files: &[PathBuf]) -> DriverResult<Cl
         return Ok(builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-            .with_no_client_auth());
+            .with_client_cert_resolver(shown));
     }
     let mut roots = RootCertStore::empty();
     // A machine without authorities can still use its own in `ca_files`, or plain HTTP.
@@ -47,7 +54,60 @@ pub(crate) fn config(skip_verify: bool, ca_files: &[PathBuf]) -> DriverResult<Cl
     Ok(builder
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Trusted { authorities, own }))
-        .with_no_client_auth())
+        .with_client_cert_resolver(shown))
+}
+
+/// The client certificates, of which the server's list of authorities and signature schemes chooses one.
+#[derive(Debug)]
+struct Shown(Vec<Arc<CertifiedKey>>);
+
+impl Shown {
+    fn load(pairs: &[ClientCertificate], provider: &CryptoProvider) -> DriverResult<Self> {
+        let load = |pair: &ClientCertificate| {
+            let bad = |path: &Path, e: &dyn std::fmt::Display| {
+                DriverError::invalid(format!("reading {}: {e}", path.display()))
+            };
+            let chain = CertificateDer::pem_file_iter(&pair.certificate)
+                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                .map_err(|e| bad(&pair.certificate, &e))?;
+            if chain.is_empty() {
+                return Err(bad(&pair.certificate, &"no certificate in it"));
+            }
+            let key = PrivateKeyDer::from_pem_file(&pair.key).map_err(|e| bad(&pair.key, &e))?;
+            CertifiedKey::from_der(chain, key, provider)
+                .map(Arc::new)
+                .map_err(|e| bad(&pair.certificate, &e))
+        };
+        pairs.iter().map(load).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// Whether an authority that the server named has signed any certificate of the chain.
+fn suits(key: &CertifiedKey, authorities: &[&[u8]]) -> bool {
+    authorities.is_empty()
+        || key.cert.iter().any(|certificate| {
+            webpki::EndEntityCert::try_from(certificate)
+                .is_ok_and(|certificate| authorities.contains(&certificate.issuer()))
+        })
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(
+        &self,
+        authorities: &[&[u8]],
+        schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        let usable = || {
+            let usable = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
+            self.0.iter().filter(usable)
+        };
+        // A list may leave out what the server accepts all the same.
+        let suitable = usable().find(|key| suits(key, authorities));
+        suitable.or_else(|| usable().next()).cloned()
+    }
+    fn has_certs(&self) -> bool {
+        !self.0.is_empty()
+    }
 }
 
 /// Certificates that an authority has signed, and those that were configured themselves: a registry's self-signed

@@ -3,26 +3,23 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_plugin_sdk::registry::{
     BeginUpload, BlobStat, FinishUpload, GetManifest, GetReferrers, ManifestReply, PutManifest,
-    PutReply, Repository, StatBlob, Upload, UploadChunk,
+    PutReply, Repository, StatBlob, Upload, UploadChunk, UploadStatus,
 };
 use gantry_plugin_sdk::{DriverError, DriverResult, ErrorCode};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use url::Url;
 
-use crate::client::Body;
-use crate::http_call::{Answer, Wanted, push_scope, url_of};
+use crate::client::{Body, Purpose};
+use crate::http_call::{Answer, Wanted, is_own, push_scope, url_of};
 use crate::{Hub, MAX_MANIFEST};
 
-/// How long a server may take in an upload: it stores and hashes the blob before it answers.
-const STORING: Duration = Duration::from_secs(30 * 60);
 /// Bytes read from a descriptor at once.
 const PIECE: usize = 256 << 10;
 /// Pieces on their way to the socket.
@@ -74,6 +71,7 @@ impl Hub {
             return Ok(Upload {
                 location: String::new(),
                 mounted: true,
+                offset: 0,
             });
         }
         going_on(&answer, &url)
@@ -98,7 +96,34 @@ impl Hub {
                 Some((source, request.size)),
             )
             .await?;
-        going_on(&answer, &url)
+        let sent = request.offset + request.size;
+        let next = going_on(&answer, &url)?;
+        Ok(Upload {
+            offset: received(&answer)
+                .filter(|received| *received > 0)
+                .unwrap_or(sent),
+            ..next
+        })
+    }
+
+    pub(crate) async fn status(&self, request: UploadStatus) -> DriverResult<Upload> {
+        let url = parse(&request.location)?;
+        let answer = self
+            .stream(&request.at, Method::GET, &url, HeaderMap::new(), None)
+            .await?;
+        let received = received(&answer).ok_or_else(|| {
+            DriverError::invalid("the registry does not say how much of an upload it has")
+        })?;
+        // A server that names no other place means the same.
+        let next = match answer.header(LOCATION.as_str()) {
+            Some(_) => going_on(&answer, &url)?.location,
+            None => request.location,
+        };
+        Ok(Upload {
+            location: next,
+            mounted: false,
+            offset: received,
+        })
     }
 
     pub(crate) async fn finish(
@@ -125,7 +150,7 @@ impl Hub {
     ) -> DriverResult<Answer> {
         let endpoint = &at.endpoint;
         let scope = push_scope(&at.repository);
-        let own = Url::parse(&endpoint.url).is_ok_and(|own| own.origin() == url.origin());
+        let own = is_own(endpoint, url);
         if own && let Some(known) = self.tokens.known(endpoint, &scope) {
             headers.insert(AUTHORIZATION, known);
         }
@@ -141,9 +166,10 @@ impl Hub {
                 .map_err(|never| match never {})
                 .boxed(),
         };
-        let answer = self
-            .once(endpoint, method, url, headers, body, STORING)
-            .await?;
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.headers_mut() = headers;
+        let answer = self.once(endpoint, url, request, Purpose::Store).await?;
         if answer.status() == StatusCode::UNAUTHORIZED && own {
             self.tokens.forget(endpoint, &scope);
             self.answer_challenge(endpoint, &answer, &scope, false)
@@ -232,7 +258,20 @@ fn going_on(answer: &Answer, url: &Url) -> DriverResult<Upload> {
     Ok(Upload {
         location: next.into(),
         mounted: false,
+        offset: 0,
     })
+}
+
+/// Bytes that the server has, of `Range: 0-LAST`. Nothing at all and one byte look the same: nothing is the safe reading.
+fn received(answer: &Answer) -> Option<u64> {
+    let range = answer.header("range")?;
+    let range = range.strip_prefix("bytes=").unwrap_or(range);
+    let (first, last) = range.split_once('-')?;
+    match (first.trim(), last.trim().parse::<u64>().ok()?) {
+        ("0", 0) => Some(0),
+        ("0", last) => last.checked_add(1),
+        _ => None,
+    }
 }
 
 fn parse(location: &str) -> DriverResult<Url> {

@@ -1,7 +1,6 @@
 //! Where to ask for a repository: mirrors, the registry itself, and which scheme it may be asked with.
 
 use std::net::{IpAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
 
 use gantry_driver_api::registry::{Credentials, Endpoint};
 use gantry_driver_api::{DriverError, DriverResult};
@@ -9,85 +8,125 @@ use gantry_model::reference::DEFAULT_DOMAIN;
 use ipnet::IpNet;
 
 use super::retry;
-use crate::Settings;
+use crate::hosts::{self, Certificates, Host};
 use crate::service::Shared;
+use crate::{Result, Settings};
 
 /// What Docker Hub is called as a server.
-const HUB_URL: &str = "https://registry-1.docker.io";
+pub(crate) const HUB_URL: &str = "https://registry-1.docker.io";
+
+/// A server that holds a registry's images, and what it may be asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    pub(crate) endpoint: Endpoint,
+    /// The registry itself: it decides, and gets the user's credentials.
+    pub(crate) own: bool,
+    /// Which digest a tag stands for.
+    pub(crate) resolves: bool,
+    /// What a digest names.
+    pub(crate) pulls: bool,
+    /// To take what is pushed.
+    pub(crate) pushes: bool,
+}
 
 impl Shared {
-    /// The servers of `domain`, in the order in which to try them.
-    pub(crate) fn endpoints(&self, domain: &str, credentials: &Credentials) -> Vec<Endpoint> {
+    /// The servers of `domain`, in the order in which to try them: mirrors, then the registry itself, on both schemes
+    /// where it may be asked on both.
+    ///
+    /// # Errors
+    /// [`crate::Error::Misconfigured`].
+    pub(crate) fn servers(&self, domain: &str, credentials: &Credentials) -> Result<Vec<Server>> {
         let settings = &*self.settings();
-        let endpoint = |url: String, skip_verify: bool, credentials: Credentials| Endpoint {
-            domain: domain.into(),
-            url,
-            skip_verify,
-            ca_files: authorities(&settings.certs_dirs, domain),
-            credentials,
-            proxies: settings.proxies.clone(),
-        };
+        let list = List { settings, domain };
+        let mut servers = Vec::new();
+        for url in settings.mirrors.get(domain).into_iter().flatten() {
+            servers.push(list.mirror(url)?);
+        }
+        let file = hosts::hosts_file(&settings.certs_dirs, domain)?;
+        let mut named = None;
+        if let Some(file) = file {
+            for host in &file.hosts {
+                servers.push(list.of_file(host, false)?);
+            }
+            named = Some(file.server);
+        }
+        let from = servers.len();
+        match named {
+            Some(host) if !host.url.is_empty() => servers.push(list.of_file(&host, true)?),
+            Some(host) => {
+                for mut server in self.by_name(&list)? {
+                    list.apply(&host, &mut server);
+                    servers.push(server);
+                }
+            }
+            None => servers.extend(self.by_name(&list)?),
+        }
+        for server in &mut servers[from..] {
+            server.endpoint.credentials = credentials.clone();
+        }
+        Ok(servers)
+    }
+
+    /// The registry itself, where its name says that it is.
+    fn by_name(&self, list: &List<'_>) -> Result<Vec<Server>> {
+        let domain = list.domain;
         if domain == DEFAULT_DOMAIN {
-            let mut endpoints: Vec<Endpoint> = settings
-                .mirrors
-                .iter()
-                .map(|url| {
-                    let host = host_of(url);
-                    Endpoint {
-                        ca_files: authorities(&settings.certs_dirs, host),
-                        skip_verify: is_insecure(settings, host),
-                        // A mirror is somebody else: it does not get the user's password.
-                        ..endpoint(
-                            url.trim_end_matches('/').into(),
-                            false,
-                            Credentials::default(),
-                        )
-                    }
-                })
-                .collect();
-            endpoints.push(endpoint(HUB_URL.into(), false, credentials.clone()));
-            return endpoints;
+            return Ok(vec![list.own(HUB_URL.into(), false)?]);
         }
-        if !is_insecure(settings, domain) {
-            return vec![endpoint(
-                format!("https://{domain}"),
-                false,
-                credentials.clone(),
-            )];
+        let tls = format!("https://{domain}");
+        if !is_insecure(list.settings, domain) {
+            return Ok(vec![list.own(tls, false)?]);
         }
-        let mut endpoints = vec![
-            endpoint(format!("https://{domain}"), true, credentials.clone()),
-            endpoint(format!("http://{domain}"), true, credentials.clone()),
-        ];
+        let plain = format!("http://{domain}");
+        let mut servers = vec![list.own(tls, true)?, list.own(plain, true)?];
         if self.plain_http.lock().contains(domain) {
-            endpoints.reverse();
+            servers.reverse();
         }
-        endpoints
+        Ok(servers)
     }
 
-    /// The servers of `domain` without its mirrors, which only hold copies.
-    pub(crate) fn own_endpoints(&self, domain: &str, credentials: &Credentials) -> Vec<Endpoint> {
-        let mut endpoints = self.endpoints(domain, credentials);
-        if domain == DEFAULT_DOMAIN {
-            endpoints.drain(..endpoints.len() - 1);
-        }
-        endpoints
+    /// The registry itself, without its mirrors, which only hold copies.
+    ///
+    /// # Errors
+    /// [`crate::Error::Misconfigured`].
+    pub(crate) fn own_servers(
+        &self,
+        domain: &str,
+        credentials: &Credentials,
+    ) -> Result<Vec<Server>> {
+        let mut servers = self.servers(domain, credentials)?;
+        servers.retain(|server| server.own);
+        Ok(servers)
     }
 
-    /// Asks one server after the other until one that can be reached has decided.
+    /// Where to push to.
+    ///
+    /// # Errors
+    /// [`crate::Error::Misconfigured`].
+    pub(crate) fn push_servers(
+        &self,
+        domain: &str,
+        credentials: &Credentials,
+    ) -> Result<Vec<Server>> {
+        let mut servers = self.servers(domain, credentials)?;
+        servers.retain(|server| server.pushes);
+        Ok(servers)
+    }
+
+    /// Asks one server after the other until the registry itself has decided, or a mirror knows.
     pub(crate) fn ask<T>(
         &self,
-        endpoints: impl IntoIterator<Item = Endpoint>,
+        servers: impl IntoIterator<Item = Server>,
         mut question: impl FnMut(&Endpoint) -> DriverResult<T>,
     ) -> DriverResult<T> {
         let mut last = DriverError::internal("no registry to ask");
-        for endpoint in endpoints {
+        for Server { endpoint, own, .. } in servers {
             match question(&endpoint) {
                 Ok(answer) => {
                     self.answered(&endpoint);
                     return Ok(answer);
                 }
-                Err(error) if retry::is_transient(&error) => last = error,
+                Err(error) if !own || retry::is_transient(&error) => last = error,
                 Err(error) => return Err(error),
             }
         }
@@ -96,13 +135,85 @@ impl Shared {
 
     /// Remembers that `domain` answers on plain HTTP, so that the next request does not try TLS first.
     pub(crate) fn answered(&self, endpoint: &Endpoint) {
-        if endpoint.url.starts_with("http://") {
+        if endpoint.url == format!("http://{}", endpoint.domain) {
             self.plain_http.lock().insert(endpoint.domain.clone());
         }
     }
 }
 
-fn host_of(url: &str) -> &str {
+/// Makes the servers of one registry.
+struct List<'a> {
+    settings: &'a Settings,
+    domain: &'a str,
+}
+
+impl List<'_> {
+    fn endpoint(&self, url: String, skip_verify: bool) -> Result<Endpoint> {
+        let found = hosts::certificates(&self.settings.certs_dirs, self.name_of(&url))?;
+        Ok(Endpoint {
+            domain: self.domain.into(),
+            url,
+            skip_verify,
+            ca_files: found.authorities,
+            client_certificates: found.own,
+            proxies: self.settings.proxies.clone(),
+            ..Endpoint::default()
+        })
+    }
+
+    /// What a server is called in the configuration.
+    fn name_of<'u>(&'u self, url: &'u str) -> &'u str {
+        match url {
+            HUB_URL => DEFAULT_DOMAIN,
+            url => host_of(url),
+        }
+    }
+
+    fn own(&self, url: String, skip_verify: bool) -> Result<Server> {
+        Ok(Server {
+            endpoint: self.endpoint(url, skip_verify)?,
+            own: true,
+            resolves: true,
+            pulls: true,
+            pushes: true,
+        })
+    }
+
+    /// A mirror is somebody else: it does not get the user's password.
+    fn mirror(&self, url: &str) -> Result<Server> {
+        let url = url.trim_end_matches('/');
+        let insecure = is_insecure(self.settings, host_of(url));
+        Ok(Server {
+            endpoint: self.endpoint(url.into(), insecure)?,
+            own: false,
+            resolves: true,
+            pulls: true,
+            pushes: false,
+        })
+    }
+
+    fn of_file(&self, host: &Host, own: bool) -> Result<Server> {
+        let mut server = self.own(host.url.clone(), false)?;
+        server.own = own;
+        server.endpoint.namespaced = !own && host_of(&host.url) != self.domain;
+        self.apply(host, &mut server);
+        Ok(server)
+    }
+
+    /// What a file says of a server, beyond where it is.
+    fn apply(&self, host: &Host, server: &mut Server) {
+        let Certificates { authorities, own } = host.certificates.clone();
+        let endpoint = &mut server.endpoint;
+        endpoint.override_path = host.override_path;
+        endpoint.headers = host.headers.clone();
+        endpoint.skip_verify |= host.skip_verify;
+        endpoint.ca_files.extend(authorities);
+        endpoint.client_certificates.extend(own);
+        (server.resolves, server.pulls, server.pushes) = (host.resolves, host.pulls, host.pushes);
+    }
+}
+
+pub(super) fn host_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.split('/').next().unwrap_or(rest)
 }
@@ -144,19 +255,6 @@ fn is_insecure(settings: &Settings, domain: &str) -> bool {
         && (host, 0)
             .to_socket_addrs()
             .is_ok_and(|mut found| found.any(|address| permitted(&address.ip())))
-}
-
-/// The `*.crt` files for a domain, sorted.
-fn authorities(directories: &[PathBuf], domain: &str) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = directories
-        .iter()
-        .filter_map(|directory| std::fs::read_dir(directory.join(domain)).ok())
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path: &PathBuf| Path::new(path).extension().is_some_and(|e| e == "crt"))
-        .collect();
-    files.sort();
-    files
 }
 
 #[cfg(test)]

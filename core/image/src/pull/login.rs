@@ -1,7 +1,7 @@
 //! Checking credentials.
 
+use gantry_driver_api::Call;
 use gantry_driver_api::registry::{AuthReply, Credentials};
-use gantry_driver_api::{Call, Kind};
 
 use crate::Result;
 use crate::service::Shared;
@@ -12,15 +12,9 @@ pub(crate) fn authenticate(
     domain: &str,
     credentials: &Credentials,
 ) -> Result<AuthReply> {
-    let registry = shared
-        .drivers
-        .registry(&shared.drivers.default_name(Kind::Registry))?;
+    let registry = shared.drivers.registry_for(domain, "")?;
     // Mirrors are asked without credentials, so they cannot check any.
-    let endpoints = shared
-        .endpoints(domain, credentials)
-        .into_iter()
-        .filter(|endpoint| endpoint.credentials == *credentials);
-    let reply = shared.ask(endpoints, |endpoint| {
+    let reply = shared.ask(shared.own_servers(domain, credentials)?, |endpoint| {
         registry.authenticate(&Call::new("login"), endpoint.clone())
     });
     Ok(reply?)

@@ -5,68 +5,125 @@ use gantry_driver_api::registry::{Endpoint, GetManifest, ManifestReply, Reposito
 use gantry_driver_api::{Call, DriverError, ErrorCode, Registry};
 use gantry_model::{Digest, Reference};
 
+use super::endpoint::Server;
 use super::retry;
 use crate::service::Shared;
 use crate::{Error, Progress, Result};
 
 /// Attempts at a manifest: a user waits in front of it.
-const ATTEMPTS: u32 = 3;
+pub(crate) const ATTEMPTS: u32 = 3;
 
-/// Asks the servers of one repository.
-pub(super) struct Resolver<'a> {
-    pub(super) shared: &'a Shared,
-    pub(super) registry: &'a dyn Registry,
-    pub(super) reference: &'a Reference,
-    pub(super) progress: &'a dyn Progress,
+/// Asks the servers of one repository. A mirror that fails is not asked again.
+pub(crate) struct Resolver<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) registry: &'a dyn Registry,
+    pub(crate) reference: &'a Reference,
+    pub(crate) progress: &'a dyn Progress,
     /// In the order in which to ask; who has answered comes first.
-    pub(super) endpoints: Vec<Endpoint>,
+    pub(crate) servers: Vec<Server>,
 }
 
 impl Resolver<'_> {
     /// The digest that the reference stands for, without fetching anything; `None` when nobody says.
     pub(super) fn head(&mut self, reference: &str) -> Option<Digest> {
-        let endpoint = self.endpoints.first()?;
-        let request = self.request(endpoint, reference);
-        let reply = self.registry.resolve(&Call::new("pull"), request).ok()?;
-        reply.digest.parse().ok()
+        while let Some(at) = self.next(0, reference) {
+            let server = self.servers[at].clone();
+            let request = self.request(&server.endpoint, reference);
+            match self.registry.resolve(&Call::new("pull"), request) {
+                Ok(reply) => {
+                    self.shared.note_limit(&server.endpoint, &reply);
+                    return reply.digest.parse().ok();
+                }
+                Err(error) if server.own => {
+                    tracing::debug!(%error, "the registry does not tell a tag's digest");
+                    return None;
+                }
+                Err(error) => self.give_up(at, &error),
+            }
+        }
+        None
     }
 
     /// Fetches a manifest and verifies it against `reference` when that is a digest, else against what the server says.
-    pub(super) fn fetch(&mut self, reference: &str) -> Result<(ManifestReply, Digest)> {
-        let mut last = None;
-        for at in 0..self.endpoints.len() {
-            let endpoint = self.endpoints[at].clone();
-            let fetch = || {
-                let request = self.request(&endpoint, reference);
-                self.registry.fetch_manifest(&Call::new("pull"), request)
-            };
-            // Where the same server may be asked on another scheme, that is the next attempt.
-            let next = self.endpoints.get(at + 1);
-            let other_scheme = next.is_some_and(|next| host(next) == host(&endpoint));
-            let attempts = if other_scheme { 1 } else { ATTEMPTS };
-            let base = self.shared.settings().retry_base;
-            match retry::persist(attempts, base, || self.progress.cancelled(), fetch) {
-                Ok(reply) => {
-                    let digest = verify(&reply, reference)?;
-                    self.shared.answered(&endpoint);
-                    self.endpoints[..=at].rotate_right(1);
-                    return Ok((reply, digest));
+    pub(crate) fn fetch(&mut self, reference: &str) -> Result<(ManifestReply, Digest)> {
+        let mut failure = DriverError::internal("no registry to ask").into();
+        let mut from = 0;
+        while let Some(at) = self.next(from, reference) {
+            let server = self.servers[at].clone();
+            match self.fetch_from(&server, at, reference) {
+                Ok(found) => {
+                    self.shared.answered(&server.endpoint);
+                    self.servers[..=at].rotate_right(1);
+                    return Ok(found);
                 }
-                // A registry that answers on one scheme has answered for all; a mirror may lack what others have.
-                Err(error) => {
-                    let decided = other_scheme && error.code != ErrorCode::Unavailable;
-                    last = Some(error);
-                    if decided {
+                Err(error) if self.progress.cancelled() => {
+                    tracing::debug!(%error, "a pull was given up");
+                    return Err(Error::Cancelled);
+                }
+                Err(error) if server.own => {
+                    // A registry that answers on one scheme has answered for all.
+                    let unreachable = matches!(&error, Error::Driver(error) if error.code == ErrorCode::Unavailable);
+                    failure = error;
+                    if !unreachable {
                         break;
                     }
+                    from = at + 1;
                 }
-            }
-            if self.progress.cancelled() {
-                return Err(Error::Cancelled);
+                Err(error) => self.give_up(at, &error),
             }
         }
-        let error = last.unwrap_or_else(|| DriverError::internal("no registry to ask"));
-        Err(translate(error, self.reference))
+        Err(match failure {
+            Error::Driver(error) => translate(error, self.reference),
+            other => other,
+        })
+    }
+
+    fn fetch_from(
+        &self,
+        server: &Server,
+        at: usize,
+        reference: &str,
+    ) -> Result<(ManifestReply, Digest)> {
+        let endpoint = &server.endpoint;
+        let fetch = || {
+            let request = self.request(endpoint, reference);
+            self.registry.fetch_manifest(&Call::new("pull"), request)
+        };
+        // Where there is somebody else to ask, or the same server on another scheme, that is the next attempt.
+        let others = self.next(at + 1, reference).is_some();
+        let attempts = if others { 1 } else { ATTEMPTS };
+        let base = self.shared.settings().retry_base;
+        let reply = retry::persist(attempts, base, || self.progress.cancelled(), fetch)?;
+        self.shared.note_limit(endpoint, &reply);
+        let digest = verify(&reply, reference)?;
+        Ok((reply, digest))
+    }
+
+    /// The first server from `from` on that may be asked for `reference`.
+    fn next(&self, from: usize, reference: &str) -> Option<usize> {
+        let by_digest = reference.parse::<Digest>().is_ok();
+        (from..self.servers.len()).find(|at| {
+            let server = &self.servers[*at];
+            if by_digest {
+                server.pulls
+            } else {
+                server.resolves
+            }
+        })
+    }
+
+    fn give_up(&mut self, at: usize, error: &dyn std::fmt::Display) {
+        let server = self.servers.remove(at);
+        tracing::warn!(mirror = server.endpoint.url, %error, "a mirror fails: the next one is asked");
+    }
+
+    /// Whom to ask for blobs, who has answered first.
+    pub(crate) fn endpoints(self) -> Vec<Endpoint> {
+        let servers = self.servers.into_iter();
+        servers
+            .filter(|server| server.pulls)
+            .map(|server| server.endpoint)
+            .collect()
     }
 
     fn request(&self, endpoint: &Endpoint, reference: &str) -> GetManifest {
@@ -78,11 +135,6 @@ impl Resolver<'_> {
             reference: reference.into(),
         }
     }
-}
-
-fn host(endpoint: &Endpoint) -> &str {
-    let url = &endpoint.url;
-    url.split_once("://").map_or(url.as_str(), |(_, rest)| rest)
 }
 
 fn verify(reply: &ManifestReply, reference: &str) -> Result<Digest> {
@@ -104,7 +156,7 @@ fn verify(reply: &ManifestReply, reference: &str) -> Result<Digest> {
 }
 
 /// The registry's answer in the words that clients match on.
-pub(super) fn translate(error: DriverError, reference: &Reference) -> Error {
+pub(crate) fn translate(error: DriverError, reference: &Reference) -> Error {
     let message = error.message.clone();
     match error.code {
         ErrorCode::NotFound if message.starts_with("name unknown") => Error::RepositoryUnknown {

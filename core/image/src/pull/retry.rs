@@ -1,15 +1,19 @@
 //! Trying again: which failures pass, and how long to wait.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gantry_driver_api::{DriverError, DriverResult, ErrorCode};
 
-/// The longest wait between two attempts, whatever the server wishes.
+/// The longest wait between two attempts. Who is sent away for longer has to come back by himself.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Whether another attempt may succeed. A driver whose process died is there again, as a new generation.
+/// How often a waiting thread looks whether it is still wanted.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Whether another attempt may succeed, soon. A driver whose process died is there again, as a new generation.
 pub(crate) fn is_transient(error: &DriverError) -> bool {
-    matches!(
+    let soon = Duration::from_secs(error.retry_after.unwrap_or(0)) <= MAX_WAIT;
+    soon && matches!(
         error.code,
         ErrorCode::Unavailable
             | ErrorCode::ResourceExhausted
@@ -35,7 +39,22 @@ pub(crate) fn persist<T>(
         if !is_transient(&error) || failures >= attempts || unwanted() {
             return Err(error);
         }
-        std::thread::sleep(wait(failures, base, &error));
+        rest(wait(failures, base, &error), &unwanted);
+        if unwanted() {
+            return Err(error);
+        }
+    }
+}
+
+/// Sleeps for `time`, or until it is `unwanted`.
+pub(crate) fn rest(time: Duration, unwanted: impl Fn() -> bool) {
+    let until = Instant::now() + time;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || unwanted() {
+            return;
+        }
+        std::thread::sleep(left.min(TICK));
     }
 }
 
@@ -68,7 +87,8 @@ mod tests {
         assert!(wait(4_000_000, base, &error) <= MAX_WAIT);
         error.retry_after = Some(7);
         assert_eq!(wait(1, base, &error), Duration::from_secs(7));
+        assert!(is_transient(&error));
         error.retry_after = Some(86_400);
-        assert_eq!(wait(1, base, &error), MAX_WAIT);
+        assert!(!is_transient(&error), "nobody waits for a day");
     }
 }

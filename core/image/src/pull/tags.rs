@@ -1,10 +1,11 @@
 //! Pulling every tag of a repository.
 
-use gantry_driver_api::registry::Repository;
-use gantry_driver_api::{Call, Kind};
+use gantry_driver_api::Call;
+use gantry_driver_api::registry::{Credentials, Repository};
 use gantry_model::Reference;
 
-use super::resolve::translate;
+use super::resolve::{ATTEMPTS, translate};
+use super::retry;
 use crate::service::Shared;
 use crate::{Error, Progress, PullOptions, Pulled, Result};
 
@@ -16,7 +17,9 @@ pub(crate) fn pull_all(
     progress: &dyn Progress,
 ) -> Result<Vec<Pulled>> {
     let mut pulled = Vec::new();
-    for tag in tags(shared, repository, options)? {
+    for tag in tags(shared, repository, &options.credentials, || {
+        progress.cancelled()
+    })? {
         // A registry may hold tags that are none; nobody can ask for them by name either.
         let Ok(reference) = repository.with_tag(&tag) else {
             continue;
@@ -29,17 +32,27 @@ pub(crate) fn pull_all(
     Ok(pulled)
 }
 
-fn tags(shared: &Shared, repository: &Reference, options: &PullOptions) -> Result<Vec<String>> {
+/// The tags of a repository, as its registry or a mirror lists them.
+pub(crate) fn tags(
+    shared: &Shared,
+    repository: &Reference,
+    credentials: &Credentials,
+    unwanted: impl Fn() -> bool,
+) -> Result<Vec<String>> {
     let registry = shared
         .drivers
-        .registry(&shared.drivers.default_name(Kind::Registry))?;
-    let endpoints = shared.endpoints(repository.domain(), &options.credentials);
-    let reply = shared.ask(endpoints, |endpoint| {
+        .registry_for(repository.domain(), repository.path())?;
+    let mut servers = shared.servers(repository.domain(), credentials)?;
+    servers.retain(|server| server.resolves);
+    let base = shared.settings().retry_base;
+    let reply = shared.ask(servers, |endpoint| {
         let request = Repository {
             endpoint: endpoint.clone(),
             repository: repository.path().into(),
         };
-        registry.list_tags(&Call::new("pull"), request)
+        retry::persist(ATTEMPTS, base, &unwanted, || {
+            registry.list_tags(&Call::new("pull"), request.clone())
+        })
     });
     match reply {
         Ok(reply) => Ok(reply.tags),

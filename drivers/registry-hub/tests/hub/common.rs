@@ -62,10 +62,8 @@ impl Server {
         Endpoint {
             domain: format!("127.0.0.1:{}", self.port),
             url: self.url(),
-            skip_verify: false,
-            ca_files: Vec::new(),
             credentials,
-            proxies: Default::default(),
+            ..Endpoint::default()
         }
     }
 }
