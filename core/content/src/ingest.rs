@@ -7,8 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gantry_model::Digest;
+use gantry_sys::writeback;
 
+use crate::gc::ingest_name;
 use crate::{ContentStore, Error, Hasher, Result, Shared};
+
+/// So many written bytes are sent on their way to the disk at once, so that little is left for the end.
+const FLUSH: u64 = 4 << 20;
 
 /// Distinguishes the unnamed ingests of one process.
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -23,6 +28,8 @@ pub struct Ingest {
     file: File,
     hasher: Hasher,
     written: u64,
+    /// Bytes that are on their way to the disk at least.
+    flushing: u64,
     expected: Option<(Digest, Option<u64>)>,
     keep: bool,
 }
@@ -42,18 +49,14 @@ impl ContentStore {
     /// # Errors
     /// [`Error::Busy`] while another ingest of the same blob is under way; [`Error::Io`].
     pub fn begin(&self, digest: &Digest, size: Option<u64>) -> Result<Ingest> {
-        let name = format!("{}-{}", digest.algorithm(), digest.hex());
+        let name = ingest_name(digest);
         if !self.shared.active.lock().insert(name.clone()) {
             return Err(Error::Busy(digest.clone()));
         }
         let mut ingest = self
             .open_ingest(name, Hasher::for_digest(digest))
             .inspect_err(|_| {
-                self.shared.active.lock().remove(&format!(
-                    "{}-{}",
-                    digest.algorithm(),
-                    digest.hex()
-                ));
+                self.shared.active.lock().remove(&ingest_name(digest));
             })?;
         ingest.expected = Some((digest.clone(), size));
         ingest.keep = true;
@@ -97,6 +100,7 @@ impl ContentStore {
             file,
             hasher,
             written: 0,
+            flushing: 0,
             expected: None,
             keep: false,
         })
@@ -158,7 +162,7 @@ impl Ingest {
     pub fn restart(&mut self) -> Result<()> {
         self.file.set_len(0).map_err(|e| self.io(e))?;
         self.file.seek(SeekFrom::Start(0)).map_err(|e| self.io(e))?;
-        self.written = 0;
+        (self.written, self.flushing) = (0, 0);
         self.hasher = match &self.expected {
             Some((digest, _)) => Hasher::for_digest(digest),
             None => Hasher::sha256(),
@@ -183,6 +187,10 @@ impl Ingest {
         }
         self.file.write_all(bytes).map_err(|e| self.io(e))?;
         self.hasher.update(bytes);
+        if total / FLUSH > self.written / FLUSH {
+            writeback::begin(&self.file, self.flushing, total - self.flushing);
+            self.flushing = total;
+        }
         self.written = total;
         Ok(())
     }
@@ -244,7 +252,9 @@ impl Ingest {
             .join("blobs")
             .join(digest.algorithm())
             .join(digest.hex());
+        let mut protection = self.shared.protection.lock();
         std::fs::rename(&self.path, &target).map_err(|e| Error::io(&target, e))?;
+        protection.note(digest);
         self.keep = true;
         Ok(())
     }

@@ -7,10 +7,11 @@
 //! - names are made durable by [`ContentStore::sync`], which whoever commits a record that points to blobs calls once
 //!   before it, for any number of them;
 //! - an ingest that was cut off is kept under the digest it was to become, and goes on where it was;
-//! - [`ContentStore::collect`] removes only what is neither reachable from the roots it is given nor leased. Whoever
-//!   brings in blobs holds a [`Lease`] on them until a record points to them; leases are records themselves, so that
+//! - [`ContentStore::collect`] removes only what is neither reachable from the roots it is given nor protected. Whoever
+//!   brings in blobs has a [`Lease`] on them until a record points to them; leases are records themselves, so that
 //!   a crash does not lose half a download, and they expire;
-//! - where a crash may lose what has come, a [`Hold`] does instead of a lease: it keeps collections off.
+//! - where a crash may lose what has come, a [`Hold`] does instead of a lease: it protects what comes in while it lives;
+//! - blobs go by way of `trash/`: taking their names away is quick, and giving back their blocks is nobody's to wait for.
 //!
 //! It does not know what is inside a blob, and it does not fetch.
 
@@ -24,7 +25,7 @@ pub use error::{Error, Result};
 pub use gc::Collected;
 pub use hasher::Hasher;
 pub use ingest::Ingest;
-pub use lease::{Hold, Lease};
+pub use lease::{Hold, Lease, LeaseInfo, unreadable_leases};
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -34,9 +35,9 @@ use std::sync::Arc;
 
 use gantry_model::Digest;
 use gantry_store::{Store, Table};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
-use crate::lease::LeaseRecord;
+use crate::lease::{LeaseRecord, Protection};
 
 /// The algorithms that have a directory.
 const ALGORITHMS: [&str; 2] = ["sha256", "sha512"];
@@ -49,14 +50,14 @@ pub struct ContentStore {
 
 pub(crate) struct Shared {
     root: PathBuf,
-    store: Store,
     leases: Table<LeaseRecord>,
     /// Names in `ingest/` that are being written.
     active: Mutex<HashSet<String>>,
-    /// Held while leases change and while garbage is collected, so that neither sees half of the other.
+    protection: Mutex<Protection>,
+    /// One collection at a time.
     collecting: Mutex<()>,
-    /// Read while blobs come in that have no lease; written while garbage is collected.
-    holds: RwLock<()>,
+    /// One thread at a time that deletes what collections have taken away.
+    emptying: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for ContentStore {
@@ -71,12 +72,12 @@ impl ContentStore {
     /// Opens the store in the directory `root`, making it when it is absent. Leases are kept in `store`.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], [`Error::Store`].
     pub fn open(root: &Path, store: &Store) -> Result<Self> {
         for directory in ALGORITHMS
             .iter()
             .map(|algorithm| root.join("blobs").join(algorithm))
-            .chain([root.join("ingest")])
+            .chain([root.join("ingest"), root.join("trash")])
         {
             std::fs::create_dir_all(&directory).map_err(|e| Error::io(&directory, e))?;
         }
@@ -85,16 +86,23 @@ impl ContentStore {
             std::fs::write(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)
                 .map_err(|e| Error::io(&marker, e))?;
         }
+        let leases: Table<LeaseRecord> = store.table(lease::TABLE);
         Ok(Self {
             shared: Arc::new(Shared {
                 root: root.into(),
-                store: store.clone(),
-                leases: store.table("leases"),
+                protection: Mutex::new(Protection::load(leases.list()?)),
+                leases,
                 active: Mutex::default(),
                 collecting: Mutex::default(),
-                holds: RwLock::default(),
+                emptying: Arc::default(),
             }),
         })
+    }
+
+    /// The store's directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.shared.root
     }
 
     /// Where the blob is or would be.
@@ -163,7 +171,7 @@ impl ContentStore {
         let mut hasher = Hasher::sha256();
         hasher.update(bytes);
         let digest = hasher.finish();
-        if !self.contains(&digest) {
+        if !self.claim(&digest) {
             let mut ingest = self.begin_unnamed()?;
             ingest.write(bytes)?;
             ingest.finish_as(&digest)?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gantry_content::{ContentStore, Error, Hasher};
 use gantry_model::Digest;
@@ -28,7 +28,7 @@ impl Fixture {
 
     fn collect(&self, roots: &[&Digest]) -> Vec<Digest> {
         let roots: HashSet<Digest> = roots.iter().copied().cloned().collect();
-        let collected = self.content.collect::<Error>(|| Ok(roots)).unwrap();
+        let collected = self.content.collect::<Error>(|| Ok(roots.clone())).unwrap();
         collected.blobs
     }
 }
@@ -113,6 +113,8 @@ fn a_partial_blob_is_gone_on_with_after_a_restart() {
     let digest = sha256(b"hello world");
     {
         let content = open(&dir);
+        let hour = Duration::from_secs(3600);
+        drop(content.lease("l", vec![digest.clone()], hour).unwrap());
         let mut ingest = content.begin(&digest, Some(11)).unwrap();
         ingest.write(b"hello ").unwrap();
         assert!(matches!(
@@ -183,12 +185,6 @@ fn garbage_is_what_nobody_wants() {
     let loose = content.write(b"loose").unwrap();
     let hour = Duration::from_secs(3600);
     let lease = content.lease("l", vec![leased.clone()], hour).unwrap();
-    let hold = content.hold();
-    assert!(
-        fixture.collect(&[&rooted]).is_empty(),
-        "somebody holds collections off"
-    );
-    drop(hold);
     assert_eq!(fixture.collect(&[&rooted]), [loose]);
     // A dropped lease holds on, as after a crash; a released or expired one does not.
     drop(lease);
@@ -208,6 +204,75 @@ fn garbage_is_what_nobody_wants() {
     assert!(content.contains(&rooted));
     let failed = content.collect(|| Err::<HashSet<Digest>, _>(Error::NotFound(rooted.clone())));
     assert!(failed.is_err() && content.contains(&rooted));
+}
+
+#[test]
+fn a_hold_protects_what_comes_in_and_what_is_claimed() {
+    let fixture = Fixture::new();
+    let content = &fixture.content;
+    let before = content.write(b"before").unwrap();
+    let claimed = content.write(b"claimed").unwrap();
+    let hold = content.hold();
+    let new = content.write(b"new").unwrap();
+    assert!(content.claim(&claimed));
+    let later = content.hold();
+    assert_eq!(fixture.collect(&[]), [before]);
+    drop(hold);
+    // The later hold has seen neither.
+    let mut collected = fixture.collect(&[]);
+    collected.sort();
+    let mut wanted = [new, claimed];
+    wanted.sort();
+    assert_eq!(collected, wanted);
+    drop(later);
+}
+
+#[test]
+fn two_operations_have_one_lease() {
+    let fixture = Fixture::new();
+    let content = &fixture.content;
+    let hour = Duration::from_secs(3600);
+    let (a, b) = (content.write(b"a").unwrap(), content.write(b"b").unwrap());
+    let first = content.lease("l", vec![a.clone()], hour).unwrap();
+    let second = content.lease("l", vec![b.clone()], Duration::ZERO).unwrap();
+    assert!(!content.end_lease("l"), "it is held");
+    first.release();
+    assert!(
+        fixture.collect(&[]).is_empty(),
+        "the second does not expire while it is held"
+    );
+    second.release();
+    assert!(content.leases().is_empty());
+    assert_eq!(fixture.collect(&[]).len(), 2);
+}
+
+#[test]
+fn what_a_crash_left_of_a_collection_is_deleted_by_the_next() {
+    let fixture = Fixture::new();
+    let trash = fixture.dir.path().join("content/trash");
+    std::fs::write(trash.join("sha256-00"), "left").unwrap();
+    fixture.collect(&[]);
+    let until = Instant::now() + Duration::from_secs(30);
+    while std::fs::read_dir(&trash).unwrap().count() > 0 {
+        assert!(Instant::now() < until, "the trash is not emptied");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_partial_blob_without_a_lease_is_collected() {
+    let fixture = Fixture::new();
+    let digest = sha256(b"abc");
+    let mut ingest = fixture.content.begin(&digest, Some(3)).unwrap();
+    ingest.write(b"ab").unwrap();
+    assert!(
+        fixture.content.abandoned().unwrap().is_empty(),
+        "it is being written"
+    );
+    drop(ingest);
+    assert_eq!(fixture.content.abandoned().unwrap().len(), 1);
+    fixture.collect(&[]);
+    assert_eq!(fixture.ingests(), 0);
 }
 
 #[test]

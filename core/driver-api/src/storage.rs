@@ -72,6 +72,10 @@ pub struct Replace {
     pub key: String,
 }
 
+/// Ask for what belongs to no snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FindGarbage {}
+
 /// Active, view or committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -139,7 +143,7 @@ contract! {
         /// Removes what crashes and removals left behind.
         required fn cleanup(()) -> ();
         /// What [`cleanup`](Self::cleanup) would remove now, as paths; nothing that is being made or removed.
-        optional fn garbage(()) -> Vec<PathBuf>;
+        optional fn garbage(FindGarbage) -> Vec<PathBuf>;
         /// Gives a committed snapshot, whose tree was found damaged, another one, at once or not at all, and durably. Its
         /// children stay; no container that is mounted stands on it.
         optional fn replace(Replace) -> ();

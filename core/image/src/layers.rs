@@ -1,14 +1,14 @@
 //! Snapshots of layers: which are there, making new ones, removing those that no image needs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use gantry_driver_api::storage::{
-    Commit, Prepare, SnapshotKey, SnapshotState, StorageInfo, WhiteoutStyle,
+    Commit, Prepare, Replace, SnapshotKey, SnapshotState, StorageInfo, WhiteoutStyle,
 };
-use gantry_driver_api::{Call, ErrorCode, Mount, MountPlan, Storage};
+use gantry_driver_api::{Call, DriverResult, ErrorCode, Mount, MountPlan, Storage};
 use gantry_model::Digest;
 use gantry_store::Batch;
 use parking_lot::{Condvar, Mutex};
@@ -20,12 +20,16 @@ use crate::{Error, Result};
 /// Prefix of the keys of layers that are being unpacked; no container has such an identifier.
 const UNPACKING: &str = "unpack-";
 
+/// Keys of snapshots that an operation has for a moment: layers being unpacked, trees to read.
+pub(crate) type Temporary = Arc<Mutex<HashSet<String>>>;
+
 /// The storage driver that an operation works with.
 #[derive(Clone)]
 pub(crate) struct Layers {
     pub(crate) name: String,
     pub(crate) driver: Arc<dyn Storage>,
     pub(crate) info: StorageInfo,
+    temporary: Temporary,
 }
 
 /// A layer being unpacked: removed when dropped, unless it was committed.
@@ -36,11 +40,22 @@ pub(crate) struct Active<'a> {
     committed: bool,
 }
 
+/// A layer's tree, as long as this lives.
+pub(crate) struct Tree<'a> {
+    pub(crate) path: PathBuf,
+    _view: Option<Active<'a>>,
+}
+
 impl Layers {
     pub(crate) fn open(shared: &Shared, name: String) -> Result<Self> {
         let driver = shared.drivers.storage(&name)?;
         let info = driver.info(&Call::new("info"), ())?;
-        Ok(Self { name, driver, info })
+        Ok(Self {
+            name,
+            driver,
+            info,
+            temporary: shared.temporary.clone(),
+        })
     }
 
     pub(crate) fn style(&self) -> WhiteoutStyle {
@@ -54,28 +69,62 @@ impl Layers {
         };
         match self.driver.stat(&Call::new("stat"), key) {
             Ok(info) => Ok(info.state == SnapshotState::Committed),
-            Err(error) if error.code == ErrorCode::NotFound => Ok(false),
+            // Without its parents a snapshot is as good as none.
+            Err(error) if matches!(error.code, ErrorCode::NotFound | ErrorCode::DataLoss) => {
+                Ok(false)
+            }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Prepares a directory to unpack a layer into; without `parent` where the driver takes it at commit.
-    pub(crate) fn begin(&self, parent: Option<&Digest>) -> Result<Active<'_>> {
-        let key = format!("{UNPACKING}{}", random()?);
-        let request = Prepare {
-            key: key.clone(),
-            parent: parent.map(Digest::to_string),
+    /// Where the tree of a layer can be read: its own changes, or all of it where the driver keeps it so. `None` for drivers
+    /// that would have to mount something.
+    pub(crate) fn tree(&self, chain: &Digest) -> Result<Option<Tree<'_>>> {
+        let key = SnapshotKey {
+            key: chain.to_string(),
+        };
+        let info = self.driver.stat(&Call::new("fsck"), key)?;
+        if let Some(path) = info.upper {
+            return Ok(Some(Tree { path, _view: None }));
+        }
+        let request = |key| Prepare {
+            key,
+            parent: Some(chain.to_string()),
             size: None,
         };
-        let plan = self.driver.prepare(&Call::new("unpack"), request)?;
-        let target = writable(&plan);
-        let mut active = Active {
+        let (view, plan) = self.make(|key| self.driver.view(&Call::new("fsck"), request(key)))?;
+        Ok(plan.directory().map(|path| Tree {
+            path: path.into(),
+            _view: Some(view),
+        }))
+    }
+
+    /// Makes a snapshot that goes when it is dropped.
+    fn make(
+        &self,
+        make: impl FnOnce(String) -> DriverResult<MountPlan>,
+    ) -> Result<(Active<'_>, MountPlan)> {
+        let active = Active {
             layers: self,
-            key,
+            key: format!("{UNPACKING}{}", random()?),
             target: PathBuf::new(),
             committed: false,
         };
-        active.target = target.ok_or_else(|| {
+        self.temporary.lock().insert(active.key.clone());
+        let plan = make(active.key.clone())?;
+        Ok((active, plan))
+    }
+
+    /// Prepares a directory to unpack a layer into; without `parent` where the driver takes it at commit.
+    pub(crate) fn begin(&self, parent: Option<&Digest>) -> Result<Active<'_>> {
+        let request = |key| Prepare {
+            key,
+            parent: parent.map(Digest::to_string),
+            size: None,
+        };
+        let (mut active, plan) =
+            self.make(|key| self.driver.prepare(&Call::new("unpack"), request(key)))?;
+        active.target = writable(&plan).ok_or_else(|| {
             Error::Layer(format!(
                 "storage driver {} offers no directory to unpack into",
                 self.name
@@ -97,19 +146,30 @@ impl Active<'_> {
         self.committed = true;
         Ok(())
     }
+
+    /// Puts its tree in the place of a damaged layer's.
+    pub(crate) fn replace(mut self, chain: &Digest) -> Result<()> {
+        let request = Replace {
+            name: chain.to_string(),
+            key: self.key.clone(),
+        };
+        self.layers.driver.replace(&Call::new("repair"), request)?;
+        self.committed = true;
+        Ok(())
+    }
 }
 
 impl Drop for Active<'_> {
     fn drop(&mut self) {
-        if self.committed {
-            return;
+        if !self.committed {
+            let key = SnapshotKey {
+                key: self.key.clone(),
+            };
+            if let Err(error) = self.layers.driver.remove(&Call::new("abandon"), key) {
+                tracing::warn!(key = self.key, %error, "an unfinished layer cannot be removed");
+            }
         }
-        let key = SnapshotKey {
-            key: self.key.clone(),
-        };
-        if let Err(error) = self.layers.driver.remove(&Call::new("abandon"), key) {
-            tracing::warn!(key = self.key, %error, "an unfinished layer cannot be removed");
-        }
+        self.layers.temporary.lock().remove(&self.key);
     }
 }
 
@@ -164,6 +224,10 @@ impl Pins {
         Pin { pins: self, keys }
     }
 
+    pub(crate) fn is_pinned(&self, key: &str) -> bool {
+        self.state.lock().pinned.contains_key(key)
+    }
+
     /// Runs `remove` for a layer that nobody has pinned or is removing; `None` otherwise.
     fn unless_pinned<R>(&self, key: &str, remove: impl FnOnce() -> R) -> Option<R> {
         {
@@ -200,21 +264,29 @@ impl Shared {
             .pin(chain.iter().map(|id| layer_key(driver, id)).collect())
     }
 
-    /// Removes layers that no image needs, topmost first, and returns their chain IDs. Those under a container or under
-    /// an operation on its way stay.
-    pub(crate) fn collect_layers(&self) -> Result<Vec<Digest>> {
+    /// Layers that no image needs, there or half there; some may be needed by a container or an operation on its way.
+    pub(crate) fn unneeded_layers(&self) -> Result<Vec<String>> {
         let mut needed: HashSet<String> = HashSet::new();
         self.images.for_each("", |_, record| {
             needed.extend(record.chain.iter().map(|id| layer_key(&record.driver, id)));
             true
         })?;
-        let mut candidates: Vec<String> = Vec::new();
+        // Layers of an operation that failed have no record.
+        let mut keys: BTreeSet<String> = self.fresh.lock().keys().cloned().collect();
         self.layers.for_each("", |key, _| {
-            if !needed.contains(key) {
-                candidates.push(key.to_owned());
-            }
+            keys.insert(key.to_owned());
             true
         })?;
+        Ok(keys
+            .into_iter()
+            .filter(|key| !needed.contains(key))
+            .collect())
+    }
+
+    /// Removes layers that no image needs, topmost first, and returns their chain IDs when that is durable. Those under a
+    /// container or under an operation on its way stay.
+    pub(crate) fn collect_layers(&self) -> Result<Vec<Digest>> {
+        let mut candidates = self.unneeded_layers()?;
         let mut removed = Vec::new();
         // A layer can go when those above it are gone: go round until nothing moves.
         loop {
@@ -235,11 +307,15 @@ impl Shared {
             }
             candidates = left;
             if candidates.is_empty() || candidates.len() == before {
-                self.orphans
-                    .store(!candidates.is_empty(), Ordering::Relaxed);
-                return Ok(removed);
+                break;
             }
         }
+        self.orphans
+            .store(!candidates.is_empty(), Ordering::Relaxed);
+        if !removed.is_empty() {
+            self.store.commit(Batch::new()).wait()?;
+        }
+        Ok(removed)
     }
 
     /// Whether an image has this layer.
@@ -275,9 +351,9 @@ impl Shared {
                 return Ok(None);
             }
         }
-        let mut batch = Batch::new();
-        batch.delete(&self.layers, key);
-        self.store.commit(batch).detach();
+        self.fresh.lock().remove(key);
+        // Before anybody can pin it, and so before its next record.
+        self.layers.delete(key).detach();
         Ok(Some(chain))
     }
 }

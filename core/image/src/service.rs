@@ -16,7 +16,7 @@ use gantry_store::{Store, Table};
 use parking_lot::{Mutex, RwLock};
 
 use crate::install::Sizes;
-use crate::layers::{Pins, Unpacking};
+use crate::layers::{Pins, Temporary};
 use crate::record::{Descriptor, ImageRecord, LayerRecord, ReferenceRecord};
 use crate::settle::MountRoot;
 use crate::turns::Turns;
@@ -53,8 +53,8 @@ pub(crate) struct Shared {
     pub(crate) unpacks: Turns,
     /// Layers that were compressed for a push, by diff ID.
     pub(crate) compressed: Table<Descriptor>,
-    /// Layers that are being unpacked, by snapshot key.
-    pub(crate) unpacking: Unpacking,
+    /// Snapshots that operations have for a moment.
+    pub(crate) temporary: Temporary,
     /// Layers that are there, of images that have no record yet.
     pub(crate) fresh: Mutex<HashMap<String, Sizes>>,
     /// Held from reading names to committing their change.
@@ -111,7 +111,7 @@ impl ImageService {
                 pulls: Turns::default(),
                 unpacks: Turns::default(),
                 compressed: store.table("compressed"),
-                unpacking: Unpacking::default(),
+                temporary: Temporary::default(),
                 fresh: Mutex::default(),
                 naming: Mutex::default(),
                 orphans: AtomicBool::new(false),

@@ -54,8 +54,15 @@ impl Volumes {
                 }
             }
             for info in there {
-                let ours = info.mountpoint.as_ref().is_some_and(|path| path.starts_with(root));
-                if ours && self.record(&info.name).is_none_or(|r| r.driver != status.name) {
+                let ours = info
+                    .mountpoint
+                    .as_ref()
+                    .is_some_and(|path| path.starts_with(root));
+                if ours
+                    && self
+                        .record(&info.name)
+                        .is_none_or(|r| r.driver != status.name)
+                {
                     flaws.push(self.unknown(info, &status.name, repair).await);
                 }
             }
@@ -66,7 +73,10 @@ impl Volumes {
     fn of_driver(&self, driver: &str) -> Vec<VolumeRecord> {
         let index = self.index.lock();
         let records = index.values().map(|entry| &entry.record);
-        records.filter(|record| record.driver == driver).cloned().collect()
+        records
+            .filter(|record| record.driver == driver)
+            .cloned()
+            .collect()
     }
 
     /// Asks for one volume, when nobody makes or removes it.
@@ -75,8 +85,10 @@ impl Volumes {
             return false;
         };
         let _turn = turn.lock().await;
-        let (Some(_), Ok(handle)) = (self.record(&record.name), self.drivers.volume(&record.driver))
-        else {
+        let (Some(_), Ok(handle)) = (
+            self.record(&record.name),
+            self.drivers.volume(&record.driver),
+        ) else {
             return false;
         };
         let name = VolumeName {

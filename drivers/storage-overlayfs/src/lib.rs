@@ -24,7 +24,7 @@ use gantry_plugin_sdk::snapshots::{
     Number, Record, Snapshots, check_key, doing, make_dir, not_mountable,
 };
 use gantry_plugin_sdk::storage::{
-    Commit, Prepare, Replace, SnapshotInfo, SnapshotKey, SnapshotState, StorageInfo, Usage, WhiteoutStyle,
+    Commit, FindGarbage, Prepare, Replace, SnapshotInfo, SnapshotKey, SnapshotState, StorageInfo, Usage, WhiteoutStyle,
 };
 use gantry_plugin_sdk::{
     Call, Driver, DriverConfig, DriverError, DriverResult, ErrorCode, Health, Log, Mount,
@@ -278,7 +278,7 @@ impl Storage for Overlayfs {
         self.snapshots.cleanup()
     }
 
-    fn garbage(&self, _: &Call<'_>, (): ()) -> DriverResult<Vec<PathBuf>> {
+    fn garbage(&self, _: &Call<'_>, _: FindGarbage) -> DriverResult<Vec<PathBuf>> {
         self.snapshots.garbage()
     }
 
@@ -299,4 +299,4 @@ impl Overlayfs {
     }
 }
 
-gantry_plugin_sdk::plugin! { kind: storage, driver: Overlayfs, name: "overlayfs" }
+gantry_plugin_sdk::plugin! { kind: storage, driver: Overlayfs, name: "overlayfs", capabilities: ["garbage", "replace"] }

@@ -59,6 +59,7 @@ fn capabilities(subject: &Subject) -> Result<(), Problem> {
     let endpoint = serde_json::json!({"domain": "127.0.0.1:1", "url": "http://127.0.0.1:1"});
     let request = serde_json::json!({
         "name": "verify-absent",
+        "key": "verify-absent",
         "endpoint": endpoint,
         "repository": "verify/absent",
         "at": {"endpoint": endpoint, "repository": "verify/absent"},

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use gantry_driver_api::storage::{
-    Commit, Prepare, SnapshotInfo, SnapshotKey, SnapshotState, WhiteoutStyle,
+    Commit, Prepare, Replace, SnapshotInfo, SnapshotKey, SnapshotState, WhiteoutStyle,
 };
 use gantry_driver_api::{DriverResult, ErrorCode, MountPlan, Reconcile, Storage};
 
@@ -132,6 +132,7 @@ pub(crate) fn verify(subject: &Subject, report: &mut Report) {
         ("a layer can be unpacked before its parent", late_parent),
         ("a parent cannot be removed, what is absent can", removal),
         ("absent keys are NotFound", absent),
+        ("a committed tree can be replaced", replace),
         ("list, stat and usage agree", list),
         (
             "different snapshots can be made and removed at once",
@@ -153,6 +154,31 @@ pub(crate) fn verify(subject: &Subject, report: &mut Report) {
 fn constant(driver: &Driver) -> Result<(), Problem> {
     let (a, b) = (driver.0.info(&call(), ())?, driver.0.info(&call(), ())?);
     expect(a == b, || format!("{a:?}, then {b:?}"))
+}
+
+fn replace(driver: &Driver) -> Result<(), Problem> {
+    driver.layer("replace-base", None, "f", "damaged")?;
+    driver.layer("replace-child", Some("replace-base"), "g", "1")?;
+    Tree::of(&driver.prepare("replace-fresh", None)?)?.write("f", "whole")?;
+    let request = Replace {
+        name: "replace-base".into(),
+        key: "replace-fresh".into(),
+    };
+    match driver.0.replace(&call(), request) {
+        Err(error) if error.code == ErrorCode::NotImplemented => driver.remove("replace-fresh")?,
+        other => {
+            other?;
+            let tree = Tree::of(&driver.prepare("replace-look", Some("replace-base"))?)?;
+            tree.expect("f", Some("whole"))?;
+            driver.remove("replace-look")?;
+            let left = driver.0.list(&call(), ())?;
+            expect(left.iter().all(|s| s.key != "replace-fresh"), || {
+                "the active snapshot is still there".into()
+            })?;
+        }
+    }
+    driver.remove("replace-child")?;
+    Ok(driver.remove("replace-base")?)
 }
 
 fn writable(driver: &Driver) -> Result<(), Problem> {

@@ -70,7 +70,7 @@ impl Engine {
             )));
         }
         for name in from.iter().chain([&to]) {
-            drivers.storage(name)?;
+            drivers.storage(name).map_err(gantry_image::Error::from)?;
         }
         Ok(Plan {
             from,

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use gantry_driver_api::storage::{SnapshotInfo, SnapshotKey};
+use gantry_driver_api::storage::{FindGarbage, SnapshotInfo, SnapshotKey};
 use gantry_driver_api::{Call, ErrorCode, Kind};
 use gantry_model::{Digest, ImageId};
 
@@ -183,7 +183,7 @@ impl Check<'_> {
                     Ok(storage.remove(&Call::new("repair"), key)?)
                 });
             }
-            let leftovers = match storage.garbage(&Call::new("fsck"), ()) {
+            let leftovers = match storage.garbage(&Call::new("fsck"), FindGarbage {}) {
                 Err(error) if error.code == ErrorCode::NotImplemented => Vec::new(),
                 other => other?,
             };
@@ -233,7 +233,7 @@ impl Check<'_> {
     fn is_known(&self, driver: &str, key: &str) -> bool {
         let layer = format!("{driver}/{key}");
         let shared = self.shared;
-        shared.unpacking.lock().contains(key)
+        shared.temporary.lock().contains(key)
             || shared.pins.is_pinned(&layer)
             || shared.fresh.lock().contains_key(&layer)
             || self.uses.is_wanted(key)

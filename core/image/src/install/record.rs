@@ -5,7 +5,7 @@ use gantry_store::Batch;
 
 use super::{Install, LayerPlan};
 use crate::Result;
-use crate::record::{ImageRecord, LayerRecord, ReferenceRecord, layer_key};
+use crate::record::{Descriptor, ImageRecord, LayerRecord, ReferenceRecord, layer_key};
 
 impl Install<'_> {
     /// Commits everything that tells of the image, after its blobs have become durable.
@@ -25,7 +25,15 @@ impl Install<'_> {
         for plan in plans {
             let key = layer_key(driver, &plan.chain);
             let Some(sizes) = shared.fresh.lock().get(&key).copied() else {
-                total += shared.layers.get(&key)?.map_or(0, |record| record.size);
+                let Some(mut record) = shared.layers.get(&key)? else {
+                    continue;
+                };
+                total += record.size;
+                let held = |blob: &Descriptor| shared.content.contains(&blob.digest);
+                if !held(&record.blob) && held(&plan.blob) {
+                    record.blob = plan.blob.clone();
+                    batch.put(&shared.layers, &key, &record)?;
+                }
                 continue;
             };
             total += sizes.files;

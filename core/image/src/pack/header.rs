@@ -185,7 +185,7 @@ fn record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
 }
 
 /// The attributes that belong to a file wherever it goes: capabilities, access lists, the user's own.
-pub(super) fn xattrs(file: BorrowedFd<'_>) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(crate) fn xattrs(file: BorrowedFd<'_>) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut small = [0; 1024];
     let mut large = Vec::new();
     let names: &[u8] = match fs::flistxattr(file, &mut small) {

@@ -97,7 +97,7 @@ pub(crate) fn fsck(engine: &Engine, flags: &[&str]) -> Value {
     report
 }
 
-/// `kind object` of each finding.
+/// The kind of each finding.
 pub(crate) fn kinds(report: &Value) -> Vec<String> {
     let findings = report["Findings"].as_array().unwrap();
     findings
