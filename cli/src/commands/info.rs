@@ -185,7 +185,27 @@ fn registries(out: &mut Lines, registries: &Value) {
         .map(|(name, _)| name.as_str());
     let networks = strings(&registries["InsecureRegistryCIDRs"]);
     out.section("Insecure Registries", insecure.chain(networks));
-    out.section("Registry Mirrors", strings(&registries["Mirrors"]));
+    let others = registries["IndexConfigs"].as_object().into_iter().flatten();
+    let others: Vec<String> = others
+        .filter(|(_, index)| index["Official"] != true)
+        .flat_map(|(name, index)| {
+            strings(&index["Mirrors"]).map(move |url| format!("{name}={url}"))
+        })
+        .collect();
+    let mirrors = strings(&registries["Mirrors"]).chain(others.iter().map(String::as_str));
+    out.section("Registry Mirrors", mirrors);
+    let limits = registries["RateLimits"].as_object().into_iter().flatten();
+    let limits: Vec<String> = limits
+        .map(|(name, limit)| {
+            format!(
+                "{name}: {} of {} pulls left (told {})",
+                limit["Remaining"],
+                limit["Limit"],
+                limit["Told"].as_str().unwrap_or_default()
+            )
+        })
+        .collect();
+    out.section("Registry Rate Limits", limits.iter().map(String::as_str));
 }
 
 fn address_pools(out: &mut Lines, info: &Value) {

@@ -2,6 +2,7 @@
 
 mod query;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -113,18 +114,25 @@ fn check_json(headers: &HeaderMap, body: &Body) -> Result<(), ApiError> {
     }
 }
 
-/// `X-Registry-Auth`; credentials that cannot be read are none, as with dockerd.
-pub(crate) struct RegistryAuth(pub(crate) Option<AuthConfig>);
+/// `X-Registry-Auth` and `X-Registry-Config`; credentials that cannot be read are none, as with dockerd.
+pub(crate) struct RegistryAuth(pub(crate) gantry_wire::RegistryAuth);
 
 impl<S: Sync> FromRequestParts<S> for RegistryAuth {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        let header = parts.headers.get("x-registry-auth");
-        let auth: Option<AuthConfig> = header
-            .and_then(|value| decode_base64(value.as_bytes()))
-            .and_then(|json| lenient::from_slice(&json).ok());
-        Ok(Self(auth.filter(|auth| *auth != AuthConfig::default())))
+        let one: Option<AuthConfig> = in_header(parts, "x-registry-auth");
+        let many: Option<BTreeMap<String, AuthConfig>> = in_header(parts, "x-registry-config");
+        Ok(Self(gantry_wire::RegistryAuth {
+            one: one.filter(|auth| *auth != AuthConfig::default()),
+            many: many.unwrap_or_default(),
+        }))
     }
+}
+
+/// JSON in base64.
+fn in_header<T: DeserializeOwned>(parts: &Parts, name: &str) -> Option<T> {
+    let json = decode_base64(parts.headers.get(name)?.as_bytes())?;
+    lenient::from_slice(&json).ok()
 }
 
 /// Base64 of either alphabet, with or without padding: clients differ.

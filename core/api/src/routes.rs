@@ -1,6 +1,7 @@
 //! Every path, without its version.
 
 mod containers;
+mod distribution;
 mod events;
 mod exec;
 mod images;
@@ -28,6 +29,7 @@ pub(crate) fn all(engine: Engine) -> Router {
             .merge(look::routes())
             .merge(exec::routes())
             .merge(images::routes())
+            .merge(distribution::routes())
             .merge(networks::routes())
             .merge(volumes::routes()),
     )

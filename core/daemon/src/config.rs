@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::file;
 use crate::flags::Flags;
 use crate::options::{Effect, by_key};
-use crate::values;
+use crate::{registries, values};
 
 /// The configuration file that is read when none is named; it need not exist.
 pub(crate) const DEFAULT_FILE: &str = "/etc/gantry/daemon.json";
@@ -101,6 +101,8 @@ pub(crate) struct Config {
     pub(crate) storage_opts: Vec<String>,
     pub(crate) registry_mirrors: Vec<String>,
     pub(crate) insecure_registries: Vec<String>,
+    /// Where certificates and `hosts.toml` of registries are; empty: the usual places.
+    pub(crate) registry_config_dirs: Vec<PathBuf>,
     pub(crate) max_concurrent_downloads: i64,
     pub(crate) max_concurrent_uploads: i64,
     pub(crate) max_download_attempts: i64,
@@ -179,6 +181,7 @@ impl Default for Config {
             storage_opts: Vec::new(),
             registry_mirrors: Vec::new(),
             insecure_registries: Vec::new(),
+            registry_config_dirs: Vec::new(),
             max_concurrent_downloads: 3,
             max_concurrent_uploads: 5,
             max_download_attempts: 5,
@@ -312,6 +315,7 @@ impl Config {
                     .into(),
             );
         }
+        registries::shown(self)?;
         self.shm_size().map(drop)
     }
 

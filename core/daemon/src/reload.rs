@@ -31,8 +31,9 @@ fn take_over(daemon: &Daemon, config: &Config) -> anyhow::Result<()> {
     let engine = translate::engine(config, &daemon.place)?;
     let runtimes = translate::runtimes(config)?;
     let drivers = translate::drivers(config)?;
+    let images = translate::images(config)?;
     daemon.runtime.set_runtimes(runtimes);
-    daemon.images.reconfigure(translate::images(config));
+    daemon.images.reconfigure(images);
     daemon.engine.reload(engine, attributes(config));
     daemon.load_plugins(&drivers);
     Ok(())
@@ -55,6 +56,7 @@ fn merge(old: Config, new: Config) -> Config {
         live_restore: new.live_restore,
         insecure_registries: new.insecure_registries,
         registry_mirrors: new.registry_mirrors,
+        registry_config_dirs: new.registry_config_dirs,
         max_concurrent_downloads: new.max_concurrent_downloads,
         max_concurrent_uploads: new.max_concurrent_uploads,
         max_download_attempts: new.max_download_attempts,

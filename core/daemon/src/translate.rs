@@ -18,6 +18,7 @@ use gantry_wire::system;
 
 use crate::config::Config;
 use crate::paths::{self, Place};
+use crate::registries;
 use crate::subid::Databases;
 
 /// Defaults of containers and what `info` shows.
@@ -55,7 +56,7 @@ pub(crate) fn engine(config: &Config, place: &Place) -> anyhow::Result<EngineCon
     }
     engine.live_restore = config.live_restore != Some(false);
     engine.shutdown_timeout = config.shutdown_timeout;
-    engine.registry = registry(config);
+    engine.registry = registries::shown(config)?;
     engine.address_pools = config
         .default_address_pools
         .iter()
@@ -64,7 +65,7 @@ pub(crate) fn engine(config: &Config, place: &Place) -> anyhow::Result<EngineCon
             size: pool.size.into(),
         })
         .collect();
-    engine.proxies = proxies(config);
+    engine.proxies = proxies(config).map(|proxy| registries::masked(&proxy));
     container_defaults(config, &mut engine)?;
     Ok(engine)
 }
@@ -101,7 +102,10 @@ fn proxies(config: &Config) -> [String; 3] {
     let proxy = |plain: &str, nested: &str, variable: &str| {
         let given = if plain.is_empty() { nested } else { plain };
         match given {
-            "" => std::env::var(variable).unwrap_or_default(),
+            "" => [variable.to_owned(), variable.to_lowercase()]
+                .iter()
+                .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+                .unwrap_or_default(),
             given => given.to_owned(),
         }
     };
@@ -164,38 +168,6 @@ fn userns(config: &Config, etc: &Path) -> anyhow::Result<UsernsConfig> {
     Ok(userns)
 }
 
-fn registry(config: &Config) -> system::RegistryServiceConfig {
-    let official = system::IndexInfo {
-        name: "docker.io".into(),
-        mirrors: config.registry_mirrors.clone(),
-        secure: true,
-        official: true,
-    };
-    let (cidrs, hosts): (Vec<String>, Vec<String>) = config
-        .insecure_registries
-        .iter()
-        .cloned()
-        .partition(|registry| registry.contains('/'));
-    let insecure = hosts.into_iter().map(|host| {
-        let index = system::IndexInfo {
-            name: host.clone(),
-            ..system::IndexInfo::default()
-        };
-        (host, index)
-    });
-    system::RegistryServiceConfig {
-        insecure_registry_cidrs: cidrs
-            .into_iter()
-            .chain(["::1/128".into(), "127.0.0.0/8".into()])
-            .collect(),
-        index_configs: [("docker.io".to_owned(), official)]
-            .into_iter()
-            .chain(insecure)
-            .collect(),
-        mirrors: config.registry_mirrors.clone(),
-    }
-}
-
 /// Foreign runtimes by name: those of the configuration, and `runc` where it is installed.
 pub(crate) fn runtimes(config: &Config) -> anyhow::Result<BTreeMap<String, OciRuntime>> {
     let mut runtimes = BTreeMap::new();
@@ -252,23 +224,23 @@ pub(crate) fn drivers(config: &Config) -> anyhow::Result<DriversConfig> {
 }
 
 /// The image service.
-pub(crate) fn images(config: &Config) -> gantry_image::Settings {
+pub(crate) fn images(config: &Config) -> anyhow::Result<gantry_image::Settings> {
     let count = |n: i64| usize::try_from(n).unwrap_or(1).max(1);
     let [http, https, except] = proxies(config);
-    gantry_image::Settings {
+    Ok(gantry_image::Settings {
         proxies: Proxies {
             http,
             https,
             except,
         },
-        mirrors: config.registry_mirrors.clone(),
-        insecure_registries: config.insecure_registries.clone(),
-        certs_dirs: vec!["/etc/gantry/certs.d".into(), "/etc/docker/certs.d".into()],
+        mirrors: registries::mirrors(config)?,
+        insecure_registries: registries::insecure(config)?,
+        certs_dirs: registries::config_dirs(config),
         max_downloads: count(config.max_concurrent_downloads),
         max_uploads: count(config.max_concurrent_uploads),
         max_attempts: u32::try_from(config.max_download_attempts).unwrap_or(u32::MAX),
         ..gantry_image::Settings::default()
-    }
+    })
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use info::{
-    AddressPool, Commit, DeviceInfo, FirewallInfo, IndexInfo, PluginsInfo, RegistryServiceConfig,
-    Runtime, SwarmInfo, SystemInfo,
+    AddressPool, Commit, DeviceInfo, FirewallInfo, IndexInfo, PluginsInfo, RateLimit,
+    RegistryServiceConfig, Runtime, SwarmInfo, SystemInfo,
 };
 
 /// Credentials for a registry: body of `POST /auth`, and the `X-Registry-Auth` header.
@@ -46,6 +46,15 @@ impl std::fmt::Debug for AuthConfig {
             .field("serveraddress", &self.serveraddress)
             .finish_non_exhaustive()
     }
+}
+
+/// What a client brings to prove itself to registries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistryAuth {
+    /// `X-Registry-Auth`: for the registry that the request is about.
+    pub one: Option<AuthConfig>,
+    /// `X-Registry-Config`: by address, for whichever registries come up.
+    pub many: BTreeMap<String, AuthConfig>,
 }
 
 /// Reply of `POST /auth`.

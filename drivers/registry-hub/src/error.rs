@@ -37,7 +37,9 @@ fn tls_error<'e>(mut error: &'e (dyn StdError + 'static)) -> Option<&'e rustls::
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        let within = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let within = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
         error = match within {
             Some(within) => within,
             None => error.source()?,
@@ -268,7 +270,8 @@ mod tests {
             (ErrorCode::ResourceExhausted, Some(7))
         );
         assert_eq!(error.message, "toomanyrequests: too many requests");
-        let limit = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your limit"}]}"#;
+        let limit =
+            r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your limit"}]}"#;
         assert_eq!(
             answer(429, &[], limit).message,
             "toomanyrequests: You have reached your limit"

@@ -1,13 +1,12 @@
-//! Things that tests need: root file systems, a registry, free ports.
+//! Things that tests need: root file systems, free ports.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-use crate::run::{eventually, run};
+use crate::run::run;
 
 /// A port of the loopback address that nobody uses at the moment.
 pub fn free_port() -> u16 {
@@ -84,7 +83,7 @@ pub fn debian_rootfs() -> PathBuf {
 }
 
 /// An OCI layout with an image for each service of the stacks, kept between runs under the build directory.
-fn stack_layout() -> PathBuf {
+pub(crate) fn stack_layout() -> PathBuf {
     let fixtures = crate::engine::bin_dir().join("fixtures");
     let layout = fixtures.join("stacks");
     fs::create_dir_all(&fixtures).expect("the build directory is writable");
@@ -97,106 +96,4 @@ fn stack_layout() -> PathBuf {
         run("bash", &[OsStr::new(script), layout.as_os_str()]).ok();
     }
     layout
-}
-
-/// A docker-registry on a loopback port.
-pub struct Registry {
-    dir: tempfile::TempDir,
-    port: u16,
-    child: Child,
-}
-
-impl Registry {
-    /// Starts one without authentication.
-    pub fn start() -> Self {
-        Self::with("")
-    }
-
-    /// Starts one with a user `alice`, password `secret`.
-    pub fn with_password() -> Self {
-        // htpasswd of alice:secret, bcrypt.
-        Self::with("auth:\n  htpasswd:\n    realm: test\n    path: PATH\n")
-    }
-
-    fn with(auth: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let port = free_port();
-        let passwords = dir.path().join("htpasswd");
-        if !auth.is_empty() {
-            let line = run("htpasswd", &["-Bbn", "alice", "secret"]).ok();
-            fs::write(&passwords, format!("{line}\n")).expect("a temporary directory is writable");
-        }
-        let config = dir.path().join("config.yml");
-        let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: \
-             true}}\nhttp: {{addr: 127.0.0.1:{port}}}\n{}",
-            dir.path().join("data").display(),
-            auth.replace("PATH", &passwords.display().to_string())
-        );
-        fs::write(&config, text).expect("a temporary directory is writable");
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("package docker-registry is installed");
-        eventually("the registry answers", 10, || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
-        });
-        Self { dir, port, child }
-    }
-
-    /// `127.0.0.1:PORT`.
-    pub fn domain(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-    /// Where its files are.
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-    /// Pushes the image of one service of the stacks as `stack:SERVICE`.
-    pub fn push_stack_image(&self, service: &str) {
-        let source = format!("oci:{}:{service}", stack_layout().display());
-        let target = format!("docker://{}/stack:{service}", self.domain());
-        run(
-            "skopeo",
-            &["copy", "-q", "--dest-tls-verify=false", &source, &target],
-        )
-        .ok();
-    }
-    /// Pushes a root file system directory as a one-layer image.
-    pub fn push_rootfs(&self, root: &Path, name: &str) {
-        let archive = self.dir().join("layout");
-        let (archive, root) = (archive.display().to_string(), root.display().to_string());
-        let _ = fs::remove_dir_all(&archive);
-        run("umoci", &["init", "--layout", &archive]).ok();
-        let image = format!("{archive}:new");
-        run("umoci", &["new", "--image", &image]).ok();
-        run("umoci", &["insert", "--image", &image, &root, "/"]).ok();
-        run(
-            "umoci",
-            &["config", "--image", &image, "--config.cmd", "/bin/sh"],
-        )
-        .ok();
-        let target = format!("docker://{}/{name}", self.domain());
-        run(
-            "skopeo",
-            &[
-                "copy",
-                "-q",
-                "--dest-tls-verify=false",
-                &format!("oci:{image}"),
-                &target,
-            ],
-        )
-        .ok();
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -5,12 +5,26 @@
 //! the mounts and processes their namespaces). Needs root; what else is needed is installed by the repository's test
 //! command.
 
+mod authority;
 mod engine;
 mod fixture;
 mod footprint;
+mod http;
+mod hub;
+mod proxy;
 pub mod raw;
+mod registry;
+mod relay;
 mod run;
+mod token;
 
+pub use authority::{Authority, Pair};
 pub use engine::{Engine, Options, bin_dir};
-pub use fixture::{Registry, busybox_rootfs, busybox_tar, debian_rootfs, free_port};
+pub use fixture::{busybox_rootfs, busybox_tar, debian_rootfs, free_port};
+pub use http::{HttpServer, Request, Response, ask};
+pub use hub::Hub;
+pub use proxy::Proxy;
+pub use registry::{Registry, Serve};
+pub use relay::{Direction, Relay};
 pub use run::{Done, eventually, run, run_env, run_stdin};
+pub use token::Realm;

@@ -173,6 +173,25 @@ pub struct RegistryServiceConfig {
     pub index_configs: BTreeMap<String, IndexInfo>,
     /// Mirrors of the default registry.
     pub mirrors: Vec<String>,
+    /// What registries last told of their limits; not in Docker's API.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rate_limits: BTreeMap<String, RateLimit>,
+}
+
+/// How many pulls a registry allows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RateLimit {
+    /// In a window.
+    pub limit: u64,
+    /// Left of it.
+    pub remaining: u64,
+    /// Length of the window in seconds; 0: the registry does not say.
+    pub window: u64,
+    /// Whose limit it is: an address or an account.
+    pub source: String,
+    /// When it was told, RFC 3339.
+    pub told: String,
 }
 
 /// Settings of one registry.

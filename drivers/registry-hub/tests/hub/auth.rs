@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::common::{Answer, Seen, Server, hub, manifest, user};
-use gantry_plugin_sdk::registry::Credentials;
+use gantry_plugin_sdk::registry::{Credentials, Endpoint, Headers};
 use gantry_plugin_sdk::{Call, ErrorCode, Registry};
 
 const MANIFEST: &str = r#"{"schemaVersion":2}"#;
@@ -112,9 +112,12 @@ fn a_password_goes_to_the_token_server_and_nowhere_else() {
     // Another user's token is not used.
     let error = get(user("me", "wrong")).unwrap_err();
     assert_eq!(error.code, ErrorCode::Unauthenticated);
+    let url = registry.url();
     assert_eq!(
         error.message,
-        "unauthorized: incorrect username or password"
+        format!(
+            "Get \"{url}/v2/a/b/manifests/latest\": unauthorized: incorrect username or password"
+        )
     );
 }
 
@@ -219,6 +222,35 @@ fn a_redirect_does_not_get_the_authorisation() {
             .header("authorization")
             .starts_with("Basic ")
     );
+}
+
+#[test]
+fn own_headers_and_the_name_that_is_meant() {
+    let elsewhere = Server::start(|_| ok());
+    let target = format!("{}/somewhere", elsewhere.url());
+    let mirror = Server::start(move |seen| match seen.line.contains("/far/") {
+        true => (307, vec![("Location", target.clone())], Vec::new()),
+        false => ok(),
+    });
+    let endpoint = Endpoint {
+        domain: "reg.example:5000".into(),
+        url: format!("{}/v2/proxy/", mirror.url()),
+        override_path: true,
+        namespaced: true,
+        headers: Headers(vec![("x-team".into(), "build".into())]),
+        ..Endpoint::default()
+    };
+    let get =
+        |repository| hub().fetch_manifest(&Call::new("t"), manifest(endpoint.clone(), repository));
+    get("a/near").unwrap();
+    get("a/far").unwrap();
+    let seen = mirror.seen();
+    assert_eq!(
+        seen[0].line,
+        "GET /v2/proxy/a/near/manifests/latest?ns=reg.example%3A5000"
+    );
+    assert!(seen.iter().all(|seen| seen.header("x-team") == "build"));
+    assert_eq!(elsewhere.seen()[0].header("x-team"), "");
 }
 
 #[test]
