@@ -64,21 +64,12 @@ pub(crate) async fn boot(flags: &Flags, config: &Config) -> anyhow::Result<Boote
     };
     let engine_config = translate::engine(config, &place)?;
     let network_config = translate::network(config, &place)?;
-    let drivers_config = translate::drivers(config)?;
     let store = Store::open(&place.data_root.join("state.redb"))?;
 
     let drivers = Arc::new(DriverRegistry::new());
-    let loader = loader(flags, &place)?;
-    tokio::task::block_in_place(|| loader.load_all(&drivers_config, &drivers, &no_objects));
+    let loader = load_drivers(flags, config, &place, &drivers)?;
     let runtime = runtime(config, &place).await?;
-    let content = ContentStore::open(&place.data_root.join("content"), &store)?;
-    let images = ImageService::open(
-        translate::images(config),
-        &store,
-        content,
-        drivers.clone(),
-        Arc::new(gantry_engine::encode_image_event),
-    )?;
+    let images = open_images(config, &place, &store, &drivers)?;
     let networks = NetworkService::open(network_config, drivers.clone()).await?;
     let volumes = Volumes::open(&store, drivers.clone())?;
     let services = Services {
@@ -111,6 +102,36 @@ fn helper(name: &str) -> anyhow::Result<std::path::PathBuf> {
     paths::helper(name).ok_or_else(|| {
         anyhow!("{name} not found: it belongs beside gantryd or in /usr/libexec/gantry")
     })
+}
+
+/// Opens blobs and images.
+pub(crate) fn open_images(
+    config: &Config,
+    place: &Place,
+    store: &Store,
+    drivers: &Arc<DriverRegistry>,
+) -> anyhow::Result<ImageService> {
+    let content = ContentStore::open(&place.data_root.join("content"), store)?;
+    Ok(ImageService::open(
+        translate::images(config)?,
+        store,
+        content,
+        drivers.clone(),
+        Arc::new(gantry_engine::encode_image_event),
+    )?)
+}
+
+/// Loads the plugins that are there.
+pub(crate) fn load_drivers(
+    flags: &Flags,
+    config: &Config,
+    place: &Place,
+    drivers: &DriverRegistry,
+) -> anyhow::Result<Loader> {
+    let wanted = translate::drivers(config)?;
+    let loader = loader(flags, place)?;
+    tokio::task::block_in_place(|| loader.load_all(&wanted, drivers, &no_objects));
+    Ok(loader)
 }
 
 fn loader(flags: &Flags, place: &Place) -> anyhow::Result<Loader> {

@@ -3,6 +3,7 @@
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Map, Value};
 
+use crate::fsck::Mode;
 use crate::options::{OPTIONS, Opt, Shape};
 use crate::values;
 
@@ -17,6 +18,8 @@ pub(crate) struct Flags {
     pub(crate) plugin_dir: Option<String>,
     /// `--validate`.
     pub(crate) validate: bool,
+    /// `--fsck`.
+    pub(crate) fsck: Option<Mode>,
 }
 
 /// The whole command.
@@ -49,6 +52,16 @@ pub(crate) fn command() -> Command {
                 .long("validate")
                 .action(ArgAction::SetTrue)
                 .help("Check the configuration and exit"),
+        )
+        .arg(
+            Arg::new("fsck")
+                .long("fsck")
+                .value_name("words")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("check")
+                .value_parser(Mode::parse)
+                .help("Check the data-root and exit; words are check, repair, quick and json (\"repair,json\")"),
         )
         .arg(
             // Deprecated in dockerd and without effect there too.
@@ -131,6 +144,7 @@ pub(crate) fn read(matches: &ArgMatches) -> Flags {
         config_file: text("config-file"),
         plugin_dir: text("plugin-dir"),
         validate: matches.get_flag("validate"),
+        fsck: matches.get_one("fsck").copied(),
         given: Map::new(),
     };
     for option in OPTIONS.iter().filter(|o| o.shape != Shape::FileOnly) {

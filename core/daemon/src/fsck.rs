@@ -4,10 +4,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use gantry_content::ContentStore;
 use gantry_driver_registry::DriverRegistry;
 use gantry_engine::Offline;
-use gantry_image::ImageService;
 use gantry_store::Store;
 use gantry_volume::Volumes;
 use gantry_wire::FsckReport;
@@ -17,7 +15,6 @@ use crate::config::Config;
 use crate::flags::Flags;
 use crate::lock::Lock;
 use crate::paths::Place;
-use crate::translate;
 
 /// What `--fsck` was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,7 +41,9 @@ impl Mode {
                 "quick" => mode.quick = true,
                 "json" => mode.json = true,
                 other => {
-                    return Err(format!("unknown word {other:?}: want check, repair, quick, json"));
+                    return Err(format!(
+                        "unknown word {other:?}: want check, repair, quick, json"
+                    ));
                 }
             }
         }
@@ -85,15 +84,7 @@ async fn check(mode: Mode, flags: &Flags, config: &Config) -> anyhow::Result<Fsc
     }
     let drivers = Arc::new(DriverRegistry::new());
     boot::load_drivers(flags, config, &place, &drivers)?;
-    let content =
-        tokio::task::block_in_place(|| ContentStore::open(&place.data_root.join("content"), &store))?;
-    let images = ImageService::open(
-        translate::images(config)?,
-        &store,
-        content,
-        drivers.clone(),
-        Arc::new(gantry_engine::encode_image_event),
-    )?;
+    let images = boot::open_images(config, &place, &store, &drivers)?;
     let offline = Offline {
         volumes: Volumes::open(&store, drivers)?,
         store,
@@ -118,7 +109,11 @@ fn text(mode: Mode, report: &FsckReport) -> anyhow::Result<String> {
         }
         text += ")\n";
     }
-    text += if report.clean { "clean\n" } else { "not clean\n" };
+    text += if report.clean {
+        "clean\n"
+    } else {
+        "not clean\n"
+    };
     Ok(text)
 }
 

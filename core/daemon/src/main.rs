@@ -27,12 +27,14 @@ mod boot;
 mod config;
 mod file;
 mod flags;
+mod fsck;
 mod listen;
 mod lock;
 mod logging;
 mod options;
 mod paths;
 mod pidfile;
+mod registries;
 mod reload;
 mod subid;
 mod supervise;
@@ -63,6 +65,12 @@ fn main() -> ExitCode {
     };
     if flags.validate {
         return validate(&config);
+    }
+    if let Some(mode) = flags.fsck {
+        return fsck::run(mode, &flags, &config).unwrap_or_else(|error| {
+            eprintln!("cannot check {}: {error:#}", config.data_root.display());
+            ExitCode::FAILURE
+        });
     }
     match run(flags, config) {
         Ok(()) => ExitCode::SUCCESS,
