@@ -15,8 +15,6 @@ mod blob;
 mod challenge;
 mod client;
 mod error;
-#[cfg(feature = "fuzz")]
-pub mod fuzz;
 mod http_call;
 mod proxy;
 mod search;

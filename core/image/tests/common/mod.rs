@@ -16,10 +16,11 @@ use gantry_image::{ImageService, Message, Progress, Settings};
 use gantry_plugin_mock::MockStorage;
 use gantry_plugin_sdk::Log;
 use gantry_registry_hub::Hub;
-use gantry_registry_oci_dir::OciDir;
 use gantry_store::Store;
 
+mod disk;
 mod late;
+pub(crate) use disk::DiskRegistry;
 pub(crate) use late::LateStorage;
 
 /// Runs a program and returns what it printed.
@@ -273,9 +274,9 @@ impl Service {
         drivers.register_local("overlayfs", Local::Storage(storage.clone()));
         let hub = Hub::new(config("hub"), Log::none()).unwrap();
         drivers.register_local("hub", Local::Registry(Arc::new(hub)));
-        let disk = OciDir::new(config("oci-dir"), Log::none()).unwrap();
-        drivers.register_local("oci-dir", Local::Registry(Arc::new(disk)));
-        drivers.set_routes([("disk.local".into(), "oci-dir".into())].into());
+        let disk = DiskRegistry::new(config("disk").root);
+        drivers.register_local("disk", Local::Registry(Arc::new(disk)));
+        drivers.set_routes([("disk.local".into(), "disk".into())].into());
         let store = Store::open(&root.join("state.redb")).unwrap();
         let content = ContentStore::open(&root.join("content"), &store).unwrap();
         let encode = Arc::new(
