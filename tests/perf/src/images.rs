@@ -161,7 +161,9 @@ impl Peer<'_> {
 /// Bytes received so far on this namespace's loopback device.
 fn loopback_bytes() -> Result<u64> {
     let text = fs::read_to_string("/proc/net/dev")?;
-    let line = text.lines().find_map(|line| line.trim().strip_prefix("lo:"));
+    let line = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("lo:"));
     let bytes = line.and_then(|line| line.split_whitespace().next());
     Ok(bytes.context("no loopback device")?.parse()?)
 }
@@ -197,7 +199,10 @@ fn floor(dir: &Path, image: &Image) -> Result<()> {
         .enumerate()
         .map(|(at, url)| format!("{url} -o {place}/{at}.gz"))
         .collect();
-    step("curl of all at once", &format!("curl -sfZ {}", curl.join(" ")))?;
+    step(
+        "curl of all at once",
+        &format!("curl -sfZ {}", curl.join(" ")),
+    )?;
     step("sync of them", "sync")?;
     for tool in ["gzip", "pigz", "igzip"] {
         let line = format!("for f in {place}/*.gz; do {tool} -dc $f >/dev/null; done");
@@ -207,9 +212,16 @@ fn floor(dir: &Path, image: &Image) -> Result<()> {
             println!("  {tool} is not installed: left out");
         }
     }
-    shell(&format!("for f in {place}/*.gz; do gzip -dk $f; done; sync"))?;
-    step("sha256sum of the plain layers", &format!("sha256sum {place}/[0-9] >/dev/null"))?;
-    let extract = format!("mkdir {place}/root; for f in {place}/[0-9]; do tar -C {place}/root -xf $f; done; sync");
+    shell(&format!(
+        "for f in {place}/*.gz; do gzip -dk $f; done; sync"
+    ))?;
+    step(
+        "sha256sum of the plain layers",
+        &format!("sha256sum {place}/[0-9] >/dev/null"),
+    )?;
+    let extract = format!(
+        "mkdir {place}/root; for f in {place}/[0-9]; do tar -C {place}/root -xf $f; done; sync"
+    );
     step("tar x of the plain layers, and sync", &extract)
 }
 

@@ -53,7 +53,9 @@ impl Image {
         let archive = archive(dir, "image", &layers, LOADED)?;
         fs::write(dir.join("change"), "one file")?;
         let place = dir.display();
-        shell(&format!("tar -C {place} --owner=0 --group=0 -cf {place}/change.tar change"))?;
+        shell(&format!(
+            "tar -C {place} --owner=0 --group=0 -cf {place}/change.tar change"
+        ))?;
         layers.push("change.tar".into());
         let changed = self::archive(dir, "changed", &layers, "changed:1")?;
         let repository = format!("{}/perf", registry.domain());
