@@ -208,7 +208,7 @@ fn row(image: &Value, name: &Name, truncate: bool) -> Fields {
     let shared = image["SharedSize"].as_f64().unwrap_or(-1.0);
     let or_unknown = |known: bool, bytes: f64| {
         if known {
-            human_size(bytes)
+            human_size_4(bytes)
         } else {
             "N/A".into()
         }

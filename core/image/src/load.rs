@@ -21,6 +21,8 @@ use crate::manifest::{self, MAX_MANIFEST};
 use crate::record::Descriptor;
 use crate::service::Shared;
 use crate::{Error, LoadOptions, Loaded, Message, Progress, Result};
+#[cfg(feature = "fuzz")]
+pub(crate) use docker::ArchiveImage;
 use files::{Files, take_in};
 pub(crate) use local::Local;
 
@@ -129,6 +131,10 @@ impl Loader<'_> {
         let mut blobs: Vec<Digest> = image.layers.iter().map(|l| l.digest.clone()).collect();
         blobs.extend(image.manifest.clone());
         blobs.extend(image.more);
+        for digest in &blobs {
+            // What was here before the archive came stays, too. What is missing shows when it is needed.
+            let _ = shared.content.claim(digest);
+        }
         let event = shared.image_event(
             "load",
             id.to_string(),

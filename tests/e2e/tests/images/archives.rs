@@ -157,10 +157,10 @@ fn what_was_pulled_is_saved_as_it_came() {
 fn images_of_one_archive_share_their_layers() {
     let engine = Engine::start();
     engine
-        .docker(&["run", "--name", "c", "busybox", "touch", "/new"])
+        .docker(&["run", "--name", "made", "busybox", "touch", "/new"])
         .ok();
-    engine.docker(&["commit", "c", "child:1"]).ok();
-    engine.docker(&["rm", "c"]).ok();
+    engine.docker(&["commit", "made", "child:1"]).ok();
+    engine.docker(&["rm", "made"]).ok();
     engine.docker(&["tag", "child:1", "child:2"]).ok();
     let id = engine
         .docker(&["images", "-q", "--no-trunc", "child:1"])

@@ -124,7 +124,7 @@ fn an_archive_is_imported_from_a_server() {
     server.wait().unwrap();
     engine
         .docker(&["import", &url])
-        .fails(1, "Connection refused");
+        .fails(1, "connection refused");
     assert_eq!(engine.docker(&["images", "-q"]).ok().lines().count(), 1);
     engine.finish();
 }

@@ -45,11 +45,11 @@ fn an_image_without_layers_is_an_image() {
     let saved = engine.dir().join("saved.tar").display().to_string();
     engine.docker(&["save", "-o", &saved, "nothing:1"]).ok();
     engine
-        .docker(&["create", "--name", "c", "nothing:1", "x"])
+        .docker(&["create", "--name", "made", "nothing:1", "x"])
         .ok();
-    engine.docker(&["cp", "/bin/busybox", "c:/busybox"]).ok();
-    engine.docker(&["commit", "c", "something:1"]).ok();
-    engine.docker(&["rm", "c"]).ok();
+    engine.docker(&["cp", "/bin/busybox", "made:/busybox"]).ok();
+    engine.docker(&["commit", "made", "something:1"]).ok();
+    engine.docker(&["rm", "made"]).ok();
     let said = engine.docker(&["run", "--rm", "something:1", "/busybox", "echo", "hi"]);
     assert_eq!(said.ok(), "hi");
     engine.docker(&["rmi", "something:1", "nothing:1"]).ok();

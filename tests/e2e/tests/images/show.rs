@@ -72,7 +72,7 @@ fn an_inspected_image_is_as_the_version_knows_it() {
         .docker(&["images", "-q", "--no-trunc", "gone:1"])
         .ok();
     engine
-        .docker(&["run", "-d", "--name", "c", "gone:1", "sleep", "1000"])
+        .docker(&["run", "-d", "--name", "made", "gone:1", "sleep", "1000"])
         .ok();
     engine.docker(&["rmi", "-f", "gone:1"]).ok();
     // Without a name: empty lists, and once names that said so.
@@ -130,7 +130,7 @@ fn filters_choose_and_say_what_they_do_not_know() {
 #[test]
 fn sizes_account_for_what_is_shared() {
     let engine = engine();
-    engine.docker(&["create", "--name", "c", "one:1"]).ok();
+    engine.docker(&["create", "--name", "made", "one:1"]).ok();
     let usage = get(&engine, "/v1.51/system/df");
     let images = usage["Images"].as_array().unwrap();
     let image = |name: &str| {
@@ -180,6 +180,6 @@ fn sizes_account_for_what_is_shared() {
         .unwrap();
     assert!(row.ends_with(" 5kB 0"), "{row}");
     let ours = engine.gantry(&["system", "df", "-v"]).ok();
-    assert!(rows(&ours).contains(&row), "{ours}");
+    assert!(rows(&ours).contains(&row), "{row}: {ours}");
     engine.finish();
 }
