@@ -8,11 +8,13 @@ mod change;
 pub(crate) mod channel;
 mod flows;
 mod query;
+mod stacked;
 
 pub use change::{Change, Mac, NewVeth};
 pub(crate) use channel::Channel;
 pub use flows::{Flow, FlowSocket};
 pub use query::{LinkFacts, RouteFacts};
+pub use stacked::{Ipvlan, Macvlan, NewStacked, Reach, Stacked};
 
 use std::io;
 

@@ -3,11 +3,11 @@
 use std::fs;
 use std::os::fd::BorrowedFd;
 
+use gantry_plugin_sdk::links;
 use gantry_plugin_sdk::sys::netlink::{Change, LinkFacts, Mac, NewVeth, RouteSocket};
 use gantry_plugin_sdk::{DriverError, DriverResult};
 use parking_lot::Mutex;
 
-use crate::names;
 use crate::state::Bridge;
 
 /// `errno` of a link that is not there, and of a name that is taken.
@@ -72,7 +72,7 @@ impl Kernel {
         let name = &bridge.link;
         let mut socket = self.socket.lock();
         let doing = || failed(format!("making bridge {name}"));
-        let made = socket.apply(vec![Change::bridge(name, Some(names::bridge_mac(network)))]);
+        let made = socket.apply(vec![Change::bridge(name, Some(links::mac_of(network)))]);
         if let Err(e) = made
             && e.error.raw_os_error() != Some(EEXIST)
         {

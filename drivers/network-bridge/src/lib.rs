@@ -13,13 +13,13 @@
 //! It keeps no list of endpoints that must survive: link names follow from endpoint IDs.
 
 mod kernel;
-mod names;
 mod options;
 mod removal;
 mod state;
 
 use std::net::{IpAddr, SocketAddr};
 
+use gantry_plugin_sdk::links::{self, Names};
 use gantry_plugin_sdk::network::{
     EndpointRef, EndpointSpec, FirewallIntent, JoinPlan, NetworkInfo, NetworkPlan, NetworkRef,
     NetworkSpec, PortLease, Scope, SetExternal,
@@ -31,10 +31,13 @@ use gantry_plugin_sdk::{
 
 use ipnet::IpNet;
 use kernel::Kernel;
-use names::Names;
 use options::Options;
 use removal::Removals;
 use state::{Bridge, State};
+
+/// The first letters of link names.
+const BRIDGE: char = 'b';
+const VETH: char = 'v';
 
 /// The driver.
 #[derive(Debug)]
@@ -80,7 +83,7 @@ impl BridgeNetwork {
             .link
             .clone()
             .or_else(|| known.as_ref().map(|note| note.link.clone()))
-            .unwrap_or_else(|| self.names.bridge(&spec.id));
+            .unwrap_or_else(|| self.names.name(BRIDGE, &spec.id));
         if let Some(other) = self.state.owner(&link).filter(|owner| *owner != spec.id) {
             return Err(DriverError::new(
                 ErrorCode::PermissionDenied,
@@ -123,7 +126,7 @@ impl BridgeNetwork {
         let Some(netns) = call.fds.first() else {
             return Err(DriverError::invalid("join needs the sandbox's namespace"));
         };
-        let outer = self.names.veth(&spec.id);
+        let outer = self.names.name(VETH, &spec.id);
         let mac = plan.mac.parse::<Mac>().ok();
         let veth = kernel::Veth {
             outer: &outer,
@@ -154,14 +157,14 @@ impl Driver for BridgeNetwork {
         let veths: Vec<String> = live
             .endpoints
             .iter()
-            .map(|id| self.names.veth(id))
+            .map(|id| self.names.name(VETH, id))
             .collect();
         let kept = self.state.retain(&live.live);
         for link in self.kernel.links()? {
-            let orphan = if self.names.is_veth(&link.name) {
+            let orphan = if self.names.is(VETH, &link.name) {
                 !veths.contains(&link.name)
             } else {
-                let made_here = self.names.is_bridge(&link.name);
+                let made_here = self.names.is(BRIDGE, &link.name);
                 (made_here || kept.orphans.contains(&link.name)) && !kept.live.contains(&link.name)
             };
             if orphan {
@@ -223,13 +226,7 @@ impl Network for BridgeNetwork {
 
     fn create_endpoint(&self, _: &Call<'_>, spec: EndpointSpec) -> DriverResult<()> {
         self.bridge(&spec.network)?;
-        match spec.mac.as_deref().map(str::parse::<Mac>) {
-            Some(Err(())) => Err(DriverError::invalid(format!(
-                "invalid MAC address: {}",
-                spec.mac.unwrap_or_default()
-            ))),
-            _ => Ok(()),
-        }
+        links::mac(&spec).map(drop)
     }
 
     fn delete_endpoint(&self, _: &Call<'_>, _: EndpointRef) -> DriverResult<()> {
@@ -238,10 +235,7 @@ impl Network for BridgeNetwork {
 
     fn join(&self, call: &Call<'_>, spec: EndpointSpec) -> DriverResult<JoinPlan> {
         let bridge = self.bridge(&spec.network)?;
-        let mac = match spec.mac.as_deref().and_then(|m| m.parse().ok()) {
-            Some(mac) => mac,
-            None => names::mac(&spec.addresses, &spec.id),
-        };
+        let mac = links::mac(&spec)?;
         let gateways = if bridge.internal {
             Vec::new()
         } else {
@@ -254,7 +248,7 @@ impl Network for BridgeNetwork {
             gateways,
             routes: Vec::new(),
             mtu: bridge.options.mtu,
-            outer: self.names.veth(&spec.id),
+            outer: self.names.name(VETH, &spec.id),
         };
         self.attach(call, &spec, &bridge, &plan)?;
         Ok(plan)
@@ -265,7 +259,7 @@ impl Network for BridgeNetwork {
         if call.fds.is_empty() {
             return Ok(());
         }
-        self.kernel.delete(&self.names.veth(&endpoint.id))
+        self.kernel.delete(&self.names.name(VETH, &endpoint.id))
     }
 
     fn set_external(
@@ -275,7 +269,7 @@ impl Network for BridgeNetwork {
     ) -> DriverResult<Vec<FirewallIntent>> {
         let bridge = self.bridge(&request.endpoint.network)?;
         if !request.ports.is_empty() {
-            let outer = self.names.veth(&request.endpoint.id);
+            let outer = self.names.name(VETH, &request.endpoint.id);
             self.kernel.allow_hairpin(&bridge, &outer)?;
         }
         let target = |lease: &PortLease| {

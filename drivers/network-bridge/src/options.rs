@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use gantry_plugin_sdk::links::{self, MTU, link_name};
 use gantry_plugin_sdk::network::EndpointSpec;
 use gantry_plugin_sdk::{DriverError, DriverResult, ErrorCode};
 
 const PREFIX: &str = "com.docker.network.bridge.";
-const MTU: &str = "com.docker.network.driver.mtu";
 const INNER_PREFIX: &str = "com.docker.network.container_iface_prefix";
-const INNER_NAME: &str = "com.docker.network.endpoint.ifname";
 
 /// Options of one network. Unknown keys are ignored, as Docker does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,23 +36,6 @@ fn boolean(key: &str, value: &str) -> DriverResult<bool> {
     }
 }
 
-fn link_name(key: &str, name: &str) -> DriverResult<String> {
-    const LONGEST: usize = 15;
-    let bad = name.is_empty()
-        || name.len() > LONGEST
-        || name == "."
-        || name == ".."
-        || name
-            .bytes()
-            .any(|b| b == b'/' || b == b':' || b.is_ascii_whitespace() || b == 0);
-    if bad {
-        return Err(DriverError::invalid(format!(
-            "invalid value for {key}: {name:?} is not the name of a network interface"
-        )));
-    }
-    Ok(name.to_owned())
-}
-
 fn refuse(key: &str, value: &str) -> DriverError {
     DriverError::new(
         ErrorCode::NotImplemented,
@@ -72,7 +54,7 @@ impl Options {
         };
         for (key, value) in given {
             match key.as_str() {
-                MTU => options.mtu = mtu(key, value)?,
+                MTU => options.mtu = links::mtu(value)?,
                 INNER_PREFIX => {
                     link_name(key, &format!("{value}0"))?;
                     options.inner_prefix = Some(value.clone());
@@ -111,9 +93,7 @@ impl Options {
     /// The name of an endpoint's link inside its sandbox: what the endpoint's own option says, else the network's
     /// prefix with the number that core chose.
     pub(crate) fn inner_link(&self, endpoint: &EndpointSpec) -> String {
-        if let Some(name) = endpoint.options.get(INNER_NAME)
-            && let Ok(name) = link_name(INNER_NAME, name)
-        {
+        if let Some(name) = links::inner_name(endpoint) {
             return name;
         }
         match &self.inner_prefix {
@@ -128,19 +108,10 @@ impl Options {
     }
 }
 
-fn mtu(key: &str, value: &str) -> DriverResult<u32> {
-    // The smallest that IPv4 works with, and the largest that fits a frame's length.
-    match value.parse() {
-        Ok(0) => Ok(0),
-        Ok(mtu) if (68..=65535).contains(&mtu) => Ok(mtu),
-        _ => Err(DriverError::invalid(format!(
-            "invalid value for {key}: invalid MTU: {value}"
-        ))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use gantry_plugin_sdk::links::INNER_NAME;
+
     use super::*;
 
     fn parse(key: &str, value: &str) -> DriverResult<Options> {

@@ -173,7 +173,10 @@ fn leftovers_of_a_crash_are_removed_and_the_living_kept() {
         // It was told of the network by the file of its predecessor.
         next.create_endpoint(&call, endpoint(&live, '1')).unwrap();
         let names = Names::new(TAG);
-        let mut wanted = vec![names.bridge(&live.id), names.veth(&"1".repeat(64))];
+        let mut wanted = vec![
+            names.name(BRIDGE, &live.id),
+            names.name(VETH, &"1".repeat(64)),
+        ];
         wanted.sort();
         next.drain(&call).unwrap();
         let mut now = links();
@@ -209,7 +212,7 @@ fn ports_become_intents_of_their_family() {
                 protocol: Protocol::Tcp,
                 host: "0.0.0.0:8080".parse().unwrap(),
                 target: "10.9.0.2:80".parse().unwrap(),
-                link: Names::new(TAG).bridge(&spec.id),
+                link: Names::new(TAG).name(BRIDGE, &spec.id),
             }]
         );
     });

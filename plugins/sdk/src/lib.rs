@@ -42,7 +42,10 @@
 //! It adds nothing to the contracts: they are those of `gantry-driver-api`, re-exported.
 
 mod glue;
+pub mod lan;
+pub mod links;
 mod log;
+pub mod notes;
 pub mod snapshots;
 pub mod tree;
 

@@ -8,13 +8,15 @@ use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
-    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVlan,
     LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::stacked::NewStacked;
 
 /// An Ethernet address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +77,16 @@ fn link(index: u32) -> LinkMessage {
     message
 }
 
+/// A link to be made, of some kind.
+fn named(name: &str, kind: InfoKind, data: Option<InfoData>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    let info = [LinkInfo::Kind(kind)].into_iter();
+    let info = info.chain(data.map(LinkInfo::Data)).collect();
+    message.attributes.push(LinkAttribute::IfName(name.into()));
+    message.attributes.push(LinkAttribute::LinkInfo(info));
+    message
+}
+
 fn raise(message: &mut LinkMessage) {
     message.header.flags |= LinkFlags::Up;
     message.header.change_mask |= LinkFlags::Up;
@@ -92,6 +104,13 @@ impl Change {
         (self.message, self.flags)
     }
 
+    fn make(message: LinkMessage) -> Self {
+        Self {
+            message: RouteNetlinkMessage::NewLink(message),
+            flags: MAKE,
+        }
+    }
+
     fn set(message: LinkMessage) -> Self {
         Self {
             message: RouteNetlinkMessage::SetLink(message),
@@ -103,21 +122,14 @@ impl Change {
     /// with the members.
     #[must_use]
     pub fn bridge(name: &str, mac: Option<Mac>) -> Self {
-        let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.into()));
+        let data = InfoData::Bridge(vec![InfoBridge::ForwardDelay(0)]);
+        let mut message = named(name, InfoKind::Bridge, Some(data));
         if let Some(mac) = mac {
             message
                 .attributes
                 .push(LinkAttribute::Address(mac.0.to_vec()));
         }
-        message.attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Bridge),
-            LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::ForwardDelay(0)])),
-        ]));
-        Self {
-            message: RouteNetlinkMessage::NewLink(message),
-            flags: MAKE,
-        }
+        Self::make(message)
     }
 
     /// Makes a veth pair.
@@ -150,6 +162,41 @@ impl Change {
             message: RouteNetlinkMessage::NewLink(outer),
             flags: MAKE,
         }
+    }
+
+    /// Makes a link on top of another.
+    #[must_use]
+    pub fn stacked(new: &NewStacked<'_>) -> Self {
+        let (kind, data) = new.kind.info();
+        let mut message = named(new.name, kind, Some(data));
+        let attributes = &mut message.attributes;
+        attributes.push(LinkAttribute::Link(new.parent));
+        attributes.push(LinkAttribute::NetNsFd(new.netns.as_raw_fd()));
+        if let Some(mac) = new.mac {
+            attributes.push(LinkAttribute::Address(mac.0.to_vec()));
+        }
+        if new.mtu != 0 {
+            attributes.push(LinkAttribute::Mtu(new.mtu));
+        }
+        Self::make(message)
+    }
+
+    /// Makes a link for one VLAN (IEEE 802.1Q) of another, up.
+    #[must_use]
+    pub fn vlan(name: &str, parent: u32, id: u16) -> Self {
+        let data = InfoData::Vlan(vec![InfoVlan::Id(id)]);
+        let mut message = named(name, InfoKind::Vlan, Some(data));
+        message.attributes.push(LinkAttribute::Link(parent));
+        raise(&mut message);
+        Self::make(message)
+    }
+
+    /// Makes a link that leads nowhere, up.
+    #[must_use]
+    pub fn dummy(name: &str) -> Self {
+        let mut message = named(name, InfoKind::Dummy, None);
+        raise(&mut message);
+        Self::make(message)
     }
 
     /// Removes a link (and with it the other end of a veth pair).
