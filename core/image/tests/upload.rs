@@ -73,8 +73,8 @@ impl Sink {
         let (method, path) = (words.next().unwrap(), words.next().unwrap());
         let note = format!("{method} {}", header("content-range"));
         self.state.lock().unwrap().requests.push(note);
-        let upload = path.split(['?', '/']).find(|part| part.starts_with("up"));
-        let upload = upload.filter(|part| *part != "uploads").unwrap_or_default();
+        let is_upload = |part: &&str| part.starts_with("up") && *part != "uploads";
+        let upload = path.split(['?', '/']).find(is_upload).unwrap_or_default();
         let answer = match method {
             "POST" => self.begin(),
             "PATCH" => self.receive(upload, &header("content-range"), &mut input, length),
