@@ -240,8 +240,8 @@ fn image_row(image: &Value) -> Vec<String> {
         short_id(&text(image, "Id")).to_owned(),
         ago(number(image, "Created")),
         human_size(bytes(image, "Size")),
-        known(shared, human_size(shared)),
-        known(shared, human_size(bytes(image, "Size") - shared)),
+        known(shared, human_size_4(shared)),
+        known(shared, human_size_4(bytes(image, "Size") - shared)),
         known(containers, containers.to_string()),
     ]
 }
