@@ -213,6 +213,16 @@ fn number(field: &[u8]) -> io::Result<u64> {
     Ok(value)
 }
 
+/// As [`number`], of a field that base-256 may make negative, as two's complement; `None` for what is out of range.
+fn signed(field: &[u8]) -> Option<i64> {
+    if field[0] != 0xff {
+        return number(field).ok()?.try_into().ok();
+    }
+    field[1..].iter().try_fold(-1_i64, |value, byte| {
+        value.checked_mul(256)?.checked_add(i64::from(*byte))
+    })
+}
+
 fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
     if let Some(end) = bytes.iter().position(|byte| *byte == 0) {
         bytes.truncate(end);

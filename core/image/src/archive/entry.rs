@@ -5,7 +5,7 @@ use std::io;
 use tar::{EntryType, Header};
 
 use super::sparse::Sparse;
-use super::{invalid, number, pax};
+use super::{invalid, number, pax, signed};
 
 /// What an entry makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,9 +83,6 @@ impl Pending {
         };
         // Times of odd archives are not worth failing for; owners and modes are.
         let old = header.as_old();
-        let seconds = number(&old.mtime)
-            .ok()
-            .and_then(|time| time.try_into().ok());
         Ok(Entry {
             path,
             link,
@@ -93,7 +90,9 @@ impl Pending {
             mode: (number(&old.mode)? & 0o7777) as u32,
             uid: identity(records.uid, &old.uid)?,
             gid: identity(records.gid, &old.gid)?,
-            mtime: records.mtime.unwrap_or((seconds.unwrap_or(0), 0)),
+            mtime: records
+                .mtime
+                .unwrap_or((signed(&old.mtime).unwrap_or(0), 0)),
             size,
             device,
             xattrs: records.xattrs,

@@ -84,7 +84,7 @@ fn time(value: &[u8]) -> Option<(i64, u32)> {
     let nanoseconds: u32 = digits.parse().ok()?;
     if whole.starts_with('-') && nanoseconds > 0 {
         // A negative time with a fraction lies after the next lower second.
-        return Some((seconds - 1, 1_000_000_000 - nanoseconds));
+        return Some((seconds.checked_sub(1)?, 1_000_000_000 - nanoseconds));
     }
     Some((seconds, nanoseconds))
 }

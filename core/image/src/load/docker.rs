@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// One entry of `manifest.json`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct ArchiveImage {
+pub(crate) struct ArchiveImage {
     config: String,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
