@@ -1,6 +1,5 @@
 //! Images: pull, push, load, save. The image service blocks; progress and bytes cross to it through channels.
 
-use gantry_image as image;
 use gantry_image::{LoadOptions, Message, Progress, PullOptions, PushOptions};
 use gantry_wire as wire;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -105,7 +104,7 @@ impl Engine {
         })
     }
 
-    /// Fetches an image. What fails before the first line is an error.
+    /// Fetches an image, or where nothing says which tag, all of a repository. What fails before the first line is an error.
     ///
     /// # Errors
     /// Bad names, images that are not there.
@@ -116,13 +115,22 @@ impl Engine {
         platform: Option<&str>,
         auth: wire::RegistryAuth,
     ) -> Result<MessageStream> {
-        let reference = reference(from, tag)?;
+        let bad = |error: gantry_model::ReferenceError| EngineError::bad_request(error.to_string());
+        let reference = match tag {
+            Some(_) => reference(from, tag)?,
+            None => gantry_model::Reference::parse(from).map_err(bad)?,
+        };
         let options = PullOptions {
             platform: parse_platform(platform)?,
             credentials: credentials_for(&auth, reference.domain())?,
         };
         let images = self.services.images.clone();
-        reported(move |reporter| images.pull(&reference, &options, reporter).map(drop)).await
+        let all = reference.tag().is_none() && reference.digest().is_none();
+        reported(move |reporter| match all {
+            true => images.pull_all(&reference, &options, reporter).map(drop),
+            false => images.pull(&reference, &options, reporter).map(drop),
+        })
+        .await
     }
 
     /// Sends an image to a registry, or without a tag all tags of that name.
