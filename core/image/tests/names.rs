@@ -158,7 +158,7 @@ fn removal_by_name() {
     assert!(service.content.list().unwrap().is_empty());
     assert_eq!(
         service.actions(),
-        ["import", "tag", "untag", "untag", "delete"]
+        ["tag", "import", "tag", "untag", "untag", "delete"]
     );
 }
 
