@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use gantry_driver_api::ErrorCode;
 use gantry_model::{Digest, Platform, Reference, Timestamp};
 use gantry_store::Batch;
 
@@ -75,7 +76,7 @@ pub(crate) fn pull(
     }
     // Until there is a lease on what was found.
     let hold = shared.hold();
-    let found = find(&mut resolver, &wanted)?;
+    let found = find(&mut resolver, &wanted).map_err(without_prompt)?;
     announce(&reference, progress);
     let abort = AtomicBool::new(false);
     let fetcher = Fetcher {
@@ -90,6 +91,17 @@ pub(crate) fn pull(
     conclude(&reference, &pulled, progress);
     limits::tell(shared, reference.domain(), progress);
     Ok(pulled)
+}
+
+/// As dockerd, which answers a pull that lacks credentials 500: at 401 its client would ask for a password.
+fn without_prompt(error: Error) -> Error {
+    match error {
+        Error::Driver(mut error) if error.code == ErrorCode::Unauthenticated => {
+            error.code = ErrorCode::Internal;
+            Error::Driver(error)
+        }
+        other => other,
+    }
 }
 
 /// Asks whether the name still stands for what is here.

@@ -12,16 +12,18 @@ use crate::challenge::challenges;
 /// An error body of more bytes is not read.
 pub(crate) const MAX_ERROR: usize = 64 << 10;
 
+/// What Go says of a certificate that it does not trust, and of a server that does not trust its own.
+const UNTRUSTED: &str = "tls: failed to verify certificate: x509: ";
+const REFUSED: &str = "remote error: tls: ";
+
 /// A request that got no answer.
 pub(crate) fn unsent(method: &Method, uri: &Uri, error: &(dyn StdError + 'static)) -> DriverError {
-    // A server that is not trusted, or does not trust us, does not come round by being asked again.
-    let code = match tls_error(error) {
-        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)) => {
-            ErrorCode::Internal
-        }
-        _ => ErrorCode::Unavailable,
-    };
     let cause = cause(uri, error);
+    // A server that is not trusted, or does not trust us, does not come round by being asked again.
+    let code = match cause.starts_with(UNTRUSTED) || cause.starts_with(REFUSED) {
+        true => ErrorCode::Internal,
+        false => ErrorCode::Unavailable,
+    };
     DriverError::new(code, format!("{} \"{uri}\": {cause}", verb(method)))
 }
 
@@ -80,6 +82,10 @@ fn cause(uri: &Uri, error: &(dyn StdError + 'static)) -> String {
     if looking_up {
         return format!("dial tcp: lookup {host}: no such host");
     }
+    // HTTP/2 keeps only the words of what happened below it.
+    if let Some((_, alert)) = last.split_once("received fatal alert: ") {
+        return refusal(alert);
+    }
     if last.contains("deadline has elapsed") || last.contains("timed out") {
         return format!("dial tcp {address}: i/o timeout");
     }
@@ -105,7 +111,7 @@ fn in_go(address: &str, kind: io::ErrorKind) -> Option<String> {
 
 fn tls(host: &str, error: &rustls::Error) -> String {
     use rustls::CertificateError as Certificate;
-    let x509 = |text: &str| format!("tls: failed to verify certificate: x509: {text}");
+    let x509 = |text: &str| format!("{UNTRUSTED}{text}");
     match error {
         rustls::Error::InvalidMessage(_) => {
             "http: server gave HTTP response to HTTPS client".into()
@@ -125,14 +131,21 @@ fn tls(host: &str, error: &rustls::Error) -> String {
         {
             x509("certificate signed by unknown authority")
         }
-        rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired) => {
-            "remote error: tls: certificate required".into()
-        }
-        rustls::Error::AlertReceived(rustls::AlertDescription::BadCertificate) => {
-            "remote error: tls: bad certificate".into()
-        }
+        rustls::Error::AlertReceived(alert) => refusal(&format!("{alert:?}")),
         other => format!("tls: {other}"),
     }
+}
+
+/// A server's last word before it closed, by its name in the specification (RFC 8446, 6).
+fn refusal(alert: &str) -> String {
+    let mut words = String::new();
+    for c in alert.chars() {
+        if c.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(c.to_ascii_lowercase());
+    }
+    format!("{REFUSED}{words}")
 }
 
 /// An answer that is no success.

@@ -25,9 +25,12 @@ impl Authority {
         fs::create_dir_all(dir).expect("a temporary directory is writable");
         let authority = Self { dir: dir.into() };
         let (key, certificate) = (authority.file("ca.key"), authority.file("ca.crt"));
+        // Servers name the authorities that they accept, so no two have the same name.
+        let subject = format!("/CN=Authority of {}", dir.display()).replace(['/', '.'], " ");
+        let subject = subject.replacen(' ', "/", 1);
         openssl(&[
             &NEW_KEY[..],
-            &["-x509", "-days", "2", "-subj", "/CN=Test authority"],
+            &["-x509", "-days", "2", "-subj", &subject],
             &["-keyout", &key, "-out", &certificate],
         ]);
         authority

@@ -1,6 +1,5 @@
 //! Debian's docker-registry on a loopback port, with the kinds of access that it knows.
 
-use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::authority::{Authority, Pair};
 use crate::http::{HttpServer, Request, Response};
-use crate::run::run;
+use crate::run::run_stdin;
 
 /// `alice:secret` for basic authentication.
 pub(crate) const ALICE: &str = "Basic YWxpY2U6c2VjcmV0";
@@ -144,7 +144,7 @@ fn signed(user: &str, access: &[Value], pair: &Pair) -> String {
         base64(header.to_string().as_bytes()),
         base64(claims.to_string().as_bytes())
     );
-    let input = crate::run::run_stdin(
+    let input = run_stdin(
         "sh",
         &[
             "-c",

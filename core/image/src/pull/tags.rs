@@ -19,7 +19,9 @@ pub(crate) fn pull_all(
     let mut pulled = Vec::new();
     for tag in tags(shared, repository, &options.credentials, || {
         progress.cancelled()
-    })? {
+    })
+    .map_err(super::without_prompt)?
+    {
         // A registry may hold tags that are none; nobody can ask for them by name either.
         let Ok(reference) = repository.with_tag(&tag) else {
             continue;
