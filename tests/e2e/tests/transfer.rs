@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use gantry_e2e::{Engine, Options, Registry, Relay, busybox_rootfs, run};
+use gantry_e2e::{Engine, Options, Registry, Relay, busybox_rootfs, eventually, run};
 use serde_json::{Value, json};
 
 /// Bytes of the image that cannot be compressed.
@@ -114,6 +114,10 @@ fn a_killed_daemon_goes_on_with_what_it_has() {
         .spawn()
         .unwrap();
     relay.down.await_hold();
+    // What has passed the relay may still be on its way.
+    eventually("the daemon has what came", 60, || {
+        (!large_files(&engine.dir().join("data"), 6 * MB).is_empty()).then_some(())
+    });
     engine.kill9();
     assert!(!client.wait().unwrap().success());
     relay.down.release();
@@ -204,14 +208,14 @@ fn other_bytes_than_those_asked_for_are_refused() {
 
 #[test]
 fn a_mirror_that_sends_other_bytes_is_passed_over() {
-    let (bad, good) = (registry(), registry());
+    let (bad, good) = (registry(), Registry::start());
     let mirror = |registry: &Registry| format!("http://{}", registry.domain());
     let engine = Engine::with(Options {
         config: Some(json!({"registry-mirrors": [mirror(&bad), mirror(&good)]})),
         ..Options::default()
     });
+    let from = format!("docker://{}/big:1", bad.domain());
     for registry in [&bad, &good] {
-        let from = format!("docker://{}/big:1", registry.domain());
         let to = format!("docker://{}/library/big:1", registry.domain());
         let tls = ["--src-tls-verify=false", "--dest-tls-verify=false"];
         run(
