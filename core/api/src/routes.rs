@@ -4,6 +4,7 @@ mod containers;
 mod distribution;
 mod events;
 mod exec;
+mod experimental;
 mod images;
 mod look;
 mod networks;
@@ -40,6 +41,7 @@ pub(crate) fn all(engine: Engine) -> Router {
 pub(crate) fn finish<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
     routes
         .merge(system::engineless())
+        .merge(experimental::routes())
         .merge(swarm::routes())
         .merge(plugins::routes())
         .fallback(async || ApiError::no_such_page())

@@ -110,7 +110,7 @@ pub struct SnapshotInfo {
 /// What a snapshot occupies, without its parents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Usage {
-    /// Allocated bytes.
+    /// Lengths of the files and links, each once.
     pub bytes: u64,
     /// Inodes.
     pub inodes: u64,

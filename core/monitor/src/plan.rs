@@ -244,6 +244,8 @@ pub struct Plan {
     pub devices: Vec<Device>,
     /// Symbolic links to make unless something is there: (path, what it points to).
     pub symlinks: Vec<(PathBuf, PathBuf)>,
+    /// Empty files to make in the root file system unless something is there; also for a foreign runtime.
+    pub files: Vec<PathBuf>,
     /// Paths hidden under `/dev/null` or an empty read-only tmpfs; those that do not exist are skipped.
     pub masked_paths: Vec<PathBuf>,
     /// Paths made read-only; those that do not exist are skipped.
@@ -345,6 +347,8 @@ pub struct Device {
     pub uid: u32,
     /// Group, inside the container.
     pub gid: u32,
+    /// Refuse what is at its path already and is another thing; otherwise that stays.
+    pub exact: bool,
 }
 
 /// The kind of a device node.

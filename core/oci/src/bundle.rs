@@ -1,12 +1,15 @@
 //! A bundle: the specification and what it says of itself, checked before anything is done.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use gantry_runtime::spec::{NamespaceMode, Namespaces, check_sysctl};
 use oci_spec::runtime::{self as oci, LinuxNamespaceType as Kind};
 
+use crate::capabilities::drop_unknown;
 use crate::error::{Context, Error, Result};
+use crate::log::Log;
 
 /// No specification is longer.
 const MAX_CONFIG: u64 = 16 << 20;
@@ -21,6 +24,8 @@ pub(crate) struct Bundle {
     pub(crate) spec: oci::Spec,
     /// The specification as it was written.
     pub(crate) text: String,
+    /// Capabilities that it names and that are not known here.
+    pub(crate) unknown_capabilities: BTreeSet<String>,
 }
 
 impl Bundle {
@@ -35,7 +40,7 @@ impl Bundle {
             }
             other => other.context(|| "read config.json".into())?,
         };
-        let spec = parse(&text)?;
+        let (spec, unknown_capabilities) = parse(&text)?;
         check(&spec)?;
         let root = spec.root().as_ref();
         let root = root.ok_or_else(|| Error::refused("root must be specified"))?;
@@ -50,6 +55,7 @@ impl Bundle {
             rootfs,
             spec,
             text,
+            unknown_capabilities,
         })
     }
 }
@@ -64,9 +70,20 @@ pub(crate) fn read(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// The specification in a text.
-pub(crate) fn parse(text: &str) -> Result<oci::Spec> {
-    serde_json::from_str(text).map_err(|e| Error::refused(format!("invalid config.json: {e}")))
+/// The specification in a text, and the capabilities that were left out of it since they are not known here.
+pub(crate) fn parse(text: &str) -> Result<(oci::Spec, BTreeSet<String>)> {
+    let invalid = |e: serde_json::Error| Error::refused(format!("invalid config.json: {e}"));
+    let mut value: serde_json::Value = serde_json::from_str(text).map_err(invalid)?;
+    let unknown = value.get_mut("process").map(drop_unknown);
+    let spec = serde_json::from_value(value).map_err(invalid)?;
+    Ok((spec, unknown.unwrap_or_default()))
+}
+
+/// Tells of capabilities that are not known here.
+pub(crate) fn warn_unknown(capabilities: &BTreeSet<String>, log: &Log) {
+    for name in capabilities {
+        log.warn(&format!("unknown capability {name:?} is ignored"));
+    }
 }
 
 /// What a specification must have, and what it must not have without something else.
@@ -178,6 +195,14 @@ fn check_linux(linux: &oci::Linux, has: &impl Fn(Kind) -> bool) -> Result<()> {
         return Err(Error::refused(
             "selinux mount label is specified in config, but selinux is disabled or not supported",
         ));
+    }
+    let filter = linux.seccomp().as_ref();
+    let mut rules = filter
+        .and_then(|f| f.syscalls().as_ref())
+        .into_iter()
+        .flatten();
+    if rules.any(|rule| rule.names().is_empty()) {
+        return Err(Error::refused("seccomp: a rule without names"));
     }
     let maps =
         |list: &Option<Vec<oci::LinuxIdMapping>>| list.as_ref().is_some_and(|l| !l.is_empty());

@@ -6,10 +6,11 @@ use gantry_monitor::direct::{self, Born};
 use gantry_monitor::hooks;
 use gantry_sys::cgroup::Group;
 
-use crate::bundle::Bundle;
+use crate::bundle::{self, Bundle};
 use crate::cli::CreateArgs;
 use crate::console;
 use crate::error::{Error, Result};
+use crate::log::Log;
 use crate::lower::{Lowered, lower};
 use crate::resources;
 use crate::state::{Container, Lock, Record, check_id, start_ticks, write_file};
@@ -24,14 +25,14 @@ pub(crate) struct Created {
 }
 
 /// The command.
-pub(crate) fn create(root: &Path, args: &CreateArgs) -> Result<()> {
-    let mut created = make(root, args, true)?;
+pub(crate) fn create(root: &Path, args: &CreateArgs, log: &Log) -> Result<()> {
+    let mut created = make(root, args, true, log)?;
     created.born.terminal = None;
     Ok(())
 }
 
 /// Makes a container and lets it outlive this process. `detached` says that nobody here serves its terminal.
-pub(crate) fn make(root: &Path, args: &CreateArgs, detached: bool) -> Result<Created> {
+pub(crate) fn make(root: &Path, args: &CreateArgs, detached: bool, log: &Log) -> Result<Created> {
     if args.no_pivot {
         return Err(Error::refused("--no-pivot is not supported"));
     }
@@ -39,6 +40,7 @@ pub(crate) fn make(root: &Path, args: &CreateArgs, detached: bool) -> Result<Cre
     direct::protect().map_err(|e| Error::refused(format!("protect the runtime's program: {e}")))?;
     direct::become_parent();
     let bundle = Bundle::load(&args.bundle)?;
+    bundle::warn_unknown(&bundle.unknown_capabilities, log);
     let host = resources::host()?;
     let mut lowered = lower(&bundle, &args.id, &host)?;
     console::check(lowered.tty, args.console_socket.as_deref(), detached)?;

@@ -9,16 +9,18 @@ use oci_spec::runtime as oci;
 
 use crate::attend::attend;
 use crate::bundle::{self, check_process};
+use crate::capabilities::drop_unknown;
 use crate::cli::ExecArgs;
 use crate::console;
 use crate::error::{Context, Error, Result};
+use crate::log::Log;
 use crate::lower::console_size;
 use crate::process::Inherited;
 use crate::resources;
 use crate::state::{Container, Status, write_file};
 
 /// The command; the process's exit code, or 0 when it is left alone.
-pub(crate) fn exec(root: &Path, args: &ExecArgs) -> Result<u8> {
+pub(crate) fn exec(root: &Path, args: &ExecArgs, log: &Log) -> Result<u8> {
     let container = Container::open(root, &args.id)?;
     match container.status() {
         Status::Running | Status::Created => {}
@@ -35,7 +37,7 @@ pub(crate) fn exec(root: &Path, args: &ExecArgs) -> Result<u8> {
     direct::protect().map_err(|e| Error::refused(format!("protect the runtime's program: {e}")))?;
     direct::become_parent();
     let spec = container.spec()?;
-    let mut process = wanted(&spec, args)?;
+    let mut process = wanted(&spec, args, log)?;
     check_process(&process)?;
     let tty = process.terminal() == Some(true);
     console::check(tty, args.console_socket.as_deref(), args.detach)?;
@@ -86,11 +88,13 @@ fn plan(spec: &oci::Spec, process: &oci::Process) -> Result<ExecPlan> {
 }
 
 /// The process of a file, or the container's own with another command and what else was said.
-fn wanted(spec: &oci::Spec, args: &ExecArgs) -> Result<oci::Process> {
+fn wanted(spec: &oci::Spec, args: &ExecArgs, log: &Log) -> Result<oci::Process> {
     if let Some(path) = &args.process {
         let text = bundle::read(path).context(|| format!("read {}", path.display()))?;
-        let mut process: oci::Process = serde_json::from_str(&text)
-            .map_err(|e| Error::refused(format!("invalid process: {e}")))?;
+        let invalid = |e: serde_json::Error| Error::refused(format!("invalid process: {e}"));
+        let mut value: serde_json::Value = serde_json::from_str(&text).map_err(invalid)?;
+        bundle::warn_unknown(&drop_unknown(&mut value), log);
+        let mut process: oci::Process = serde_json::from_value(value).map_err(invalid)?;
         if args.tty {
             process.set_terminal(Some(true));
         }

@@ -43,6 +43,13 @@ pub(crate) fn lower(bundle: &Bundle, id: &str, host: &HostFacts) -> Result<Lower
     let extra = Extra::take(&mut linux);
     linux.set_cgroups_path(Some(cgroup_path(linux.cgroups_path().as_deref(), id)?));
     linux.set_mount_label(None);
+    // Of the devices that the runtime adds itself, what the bundle mounted in their places stays.
+    let listed: Vec<PathBuf> = linux
+        .devices()
+        .iter()
+        .flatten()
+        .map(|d| d.path().clone())
+        .collect();
     spec.set_linux(Some(linux));
     complete_mounts(&mut spec, &bundle.dir);
     let (tty, size) = terminal(&spec);
@@ -63,6 +70,9 @@ pub(crate) fn lower(bundle: &Bundle, id: &str, host: &HostFacts) -> Result<Lower
         oom_score_adj,
         mut hooks,
     } = Standalone::new(host)?.lower(spec, rootfs)?;
+    for device in &mut plan.devices {
+        device.exact = listed.contains(&device.path);
+    }
     hooks.state = state(bundle, id);
     // Hooks look for the container's files where the bundle has them. Mounts that are to be shared stay peers of the
     // host's only when the root is mounted apart from them.

@@ -15,6 +15,7 @@
 
 mod attend;
 mod bundle;
+mod capabilities;
 mod cli;
 mod console;
 mod create;
@@ -65,10 +66,10 @@ fn dispatch(cli: &Cli, log: &Log) -> Result<u8> {
     cli.refuse()?;
     let root = &cli.root;
     let done = match &cli.command {
-        Command::Create(args) => create::create(root, args),
+        Command::Create(args) => create::create(root, args, log),
         Command::Start(args) => start::start(root, &args.id, log),
         Command::Run(args) => return run::run(root, args, log),
-        Command::Exec(args) => return exec::exec(root, args),
+        Command::Exec(args) => return exec::exec(root, args, log),
         Command::State(args) => list::state(root, &args.id),
         Command::Kill(args) => signal::command(root, args),
         Command::Delete(args) => delete::delete(root, args, log),

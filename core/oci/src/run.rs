@@ -16,7 +16,7 @@ pub(crate) fn run(root: &Path, args: &RunArgs, log: &Log) -> Result<u8> {
         container,
         lock,
         mut born,
-    } = create::make(root, &args.create, args.detach)?;
+    } = create::make(root, &args.create, args.detach, log)?;
     if let Err(e) = start::go(&container, lock, log) {
         born.kill();
         delete::remove(&container, log)?;

@@ -176,7 +176,8 @@ impl Container {
     /// Its specification, as it was when it was made.
     pub(crate) fn spec(&self) -> Result<oci_spec::runtime::Spec> {
         let text = bundle::read(&self.dir.join(CONFIG));
-        bundle::parse(&text.context(|| "read config.json".into())?)
+        let (spec, _) = bundle::parse(&text.context(|| "read config.json".into())?)?;
+        Ok(spec)
     }
     /// Writes its record, whole or not at all.
     pub(crate) fn save(&self) -> Result<()> {

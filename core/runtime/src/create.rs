@@ -27,6 +27,9 @@ use crate::work::{blocking, clear};
 use crate::zygote::Launched;
 use crate::{ContainerSpec, CreateRequest, Process, RuntimeError, SpecError};
 
+/// What programs take for the sign that they are in a container.
+const MARK: &str = "/.dockerenv";
+
 /// What a launch needs, made before anything is done.
 struct Prepared {
     launch: Launch,
@@ -128,6 +131,7 @@ fn prepare(shared: &Shared, request: CreateRequest) -> Result<Prepared, RuntimeE
     match foreign {
         None => {
             let mut own = lower(&request.spec, request.rootfs, &shared.seccomp)?;
+            own.plan.files = vec![MARK.into()];
             let group = Group::new(cgroups, &own.cgroup);
             launch.namespaces = own.namespaces.clone();
             if request.netns.is_some() {
@@ -241,6 +245,7 @@ fn prepare_foreign(
         launch,
         plan: Plan {
             rootfs: Some(request.rootfs),
+            files: vec![MARK.into()],
             ..Plan::default()
         },
         state: State {

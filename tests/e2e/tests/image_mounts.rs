@@ -53,6 +53,15 @@ fn an_image_is_mounted_while_a_container_has_it() {
     let read = ["exec", "user", "cat", "/part/file"];
     assert_eq!(engine.docker(&read).ok(), "of the other image");
     engine.docker(&["stop", "-t", "0", "user"]).ok();
+    // Seen without a process too, and written to no more than with one.
+    for path in ["/m/a/b/file", "/part/file"] {
+        let to = engine.dir().join("copied").display().to_string();
+        engine.docker(&["cp", &format!("user:{path}"), &to]).ok();
+        assert_eq!(fs::read_to_string(&to).unwrap(), "of the other image\n");
+        engine
+            .docker(&["cp", &to, "user:/m/new"])
+            .fails(1, "mounted volume is marked read-only");
+    }
     engine.terminate();
     engine.boot();
     engine.docker(&["start", "user"]).ok();

@@ -71,11 +71,21 @@ async fn inspect(
     reply::shaped(version, Reply::ContainerInspect, &inspect)
 }
 
-async fn start(State(engine): State<Engine>, Path(id): Path, body: Bytes) -> Result<Response> {
+async fn start(
+    State(engine): State<Engine>,
+    Path(id): Path,
+    query: Query,
+    body: Bytes,
+) -> Result<Response> {
     // Clients write `{}` or `null` where they have nothing to say.
     if body.trim_ascii().len() > 4 {
         return Err(ApiError::bad_request(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
+        ));
+    }
+    if query.some("checkpoint").is_some() {
+        return Err(ApiError::bad_request(
+            "checkpoint is only supported in experimental mode",
         ));
     }
     engine.container_start(&id).await?;

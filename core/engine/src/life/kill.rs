@@ -85,16 +85,17 @@ impl Engine {
     /// # Errors
     /// Unknown signals, a container that does not run.
     pub async fn container_kill(&self, id: &str, signal: &str) -> Result<()> {
-        let container = self.find(id)?;
         let number = match signal {
             "" => SIGKILL,
             name => signal::parse(name)?,
         };
+        let refused = |error: EngineError| error.context(format!("cannot kill container: {id}"));
+        let container = self.find(id).map_err(refused)?;
         let not_running = || {
-            EngineError::conflict(format!(
-                "cannot kill container: {id}: container {} is not running",
-                container.id
-            ))
+            let id = &container.id;
+            refused(EngineError::conflict(format!(
+                "container {id} is not running"
+            )))
         };
         let between = container.record().state.phase == Phase::Restarting;
         if between && self.cancel_restart(&container).await? {

@@ -17,7 +17,14 @@ impl Engine {
                 "Neither old nor new names may be empty",
             ));
         }
-        let name = names::check(name)?.to_owned();
+        // dockerd's words name it with its slash.
+        let slashed = match name.starts_with('/') {
+            true => name.to_owned(),
+            false => format!("/{name}"),
+        };
+        let allocating = "Error when allocating new name";
+        let name = names::check(&slashed).map_err(|error| error.context(allocating))?;
+        let name = name.to_owned();
         self.to_the_end(|engine| async move {
             let _turn = container.queue.lock().await;
             let old = container.record();
@@ -34,7 +41,7 @@ impl Engine {
             let reserved = engine
                 .containers
                 .reserve(&name, &container.id)
-                .map_err(|error| error.context("Error when allocating new name"))?;
+                .map_err(|error| error.context(allocating))?;
             let mut new = crate::container::record::Record::clone(&old);
             new.name.clone_from(&name);
             engine.records.save(&new).await?;

@@ -23,8 +23,9 @@ impl Engine {
             // The sender lives as long as the container object, which this future holds.
             let status = over.await.map_or(seen.exit_code, |now| now.exit_code);
             let record = container.record();
+            // What is gone as it should has no error, whatever became of its start.
             let error = Some(&record.state.error)
-                .filter(|message| !message.is_empty())
+                .filter(|message| !message.is_empty() && !container.progress().removed)
                 .map(|message| WaitError {
                     message: message.clone(),
                 });

@@ -25,7 +25,8 @@ use gantry_runtime::IdMap;
 use gantry_sys::view::{self, Part};
 
 use crate::container::Container;
-use crate::container::record::{MountKind, Phase, Record};
+use crate::container::record::{MountKind, MountPoint, Phase, Record};
+use crate::create::images::view_key;
 use crate::engine::blocking;
 use crate::{Engine, EngineError, Result};
 
@@ -161,7 +162,8 @@ impl Engine {
                     volumes.push(point.name.clone());
                     plan
                 }
-                MountKind::Bind | MountKind::Tmpfs | MountKind::Image => continue,
+                MountKind::Image => self.image_view(record, point).await?,
+                MountKind::Bind | MountKind::Tmpfs => continue,
             };
             parts.push(Part {
                 plan,
@@ -185,6 +187,13 @@ impl Engine {
         }
         parts.sort_by_key(|part| part.target.components().count());
         Ok(parts)
+    }
+
+    /// The view of an image that a container mounts.
+    async fn image_view(&self, record: &Record, point: &MountPoint) -> Result<MountPlan> {
+        let (images, driver) = (self.services.images.clone(), point.driver.clone());
+        let key = view_key(&record.id, point);
+        Ok(blocking(move || images.container_mounts(&driver, &key)).await??)
     }
 
     async fn release(&self, record: &Record, volumes: &[String]) {

@@ -1,9 +1,11 @@
 //! Which containers a client wants in a list.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
+use gantry_image::ListQuery;
 use gantry_model::Timestamp;
 use gantry_wire::Filters;
+use regex::Regex;
 
 use crate::container::record::{Phase, Record};
 use crate::create::mounts::clean;
@@ -36,8 +38,96 @@ pub(super) struct Selection<'a> {
     since: Option<Timestamp>,
     exited: Vec<i32>,
     ancestors: Option<HashSet<String>>,
-    names: Vec<String>,
+    names: Patterns,
+    ids: Patterns,
     networks: Vec<String>,
+    published: Vec<Ports>,
+    exposed: Vec<Ports>,
+    /// Tasks of a swarm are wanted, of which there are none.
+    tasks: bool,
+}
+
+/// The values of a key that takes regular expressions, as `name` and `id` do with dockerd.
+struct Patterns(Option<Vec<Pattern>>);
+
+struct Pattern {
+    text: String,
+    /// `None`: none that can be read, which matches what it is alone.
+    regex: Option<Regex>,
+}
+
+impl Patterns {
+    fn new(filters: &Filters, key: &str) -> Self {
+        let pattern = |text: &String| Pattern {
+            text: text.clone(),
+            regex: Regex::new(text).ok(),
+        };
+        let values = filters.get(key);
+        Self((!values.is_empty()).then(|| values.iter().map(pattern).collect()))
+    }
+
+    fn take(&self, text: &str) -> bool {
+        self.0.as_ref().is_none_or(|patterns| {
+            patterns.iter().any(|pattern| {
+                let regex = pattern.regex.as_ref();
+                pattern.text == text || regex.is_some_and(|regex| regex.is_match(text))
+            })
+        })
+    }
+}
+
+/// The ports of a value of `publish` or `expose`.
+#[derive(Debug, PartialEq)]
+struct Ports {
+    from: u16,
+    to: u16,
+    protocol: String,
+}
+
+impl Ports {
+    /// Reads `PORT[-PORT][/PROTOCOL]`.
+    fn parse(key: &str, value: &str) -> Result<Self> {
+        if value.contains(':') {
+            return Err(EngineError::bad_request(format!(
+                "filter for '{key}' should not contain ':': {value}"
+            )));
+        }
+        let wrong = |why: String| {
+            EngineError::bad_request(format!("error while looking up for {key} {value}: {why}"))
+        };
+        let port = |text: &str| {
+            text.parse::<u16>().map_err(|e| {
+                let why = match e.kind() {
+                    std::num::IntErrorKind::PosOverflow => "value out of range",
+                    _ => "invalid syntax",
+                };
+                wrong(format!("strconv.ParseUint: parsing {text:?}: {why}"))
+            })
+        };
+        let (range, protocol) = value.split_once('/').unwrap_or((value, "tcp"));
+        if range.is_empty() {
+            return Err(wrong("empty string specified for ports".into()));
+        }
+        let (from, to) = range.split_once('-').unwrap_or((range, range));
+        let (from, to) = (port(from)?, port(to)?);
+        if to < from {
+            return Err(wrong(format!("invalid range specified for port: {range}")));
+        }
+        Ok(Self {
+            from,
+            to,
+            protocol: protocol.into(),
+        })
+    }
+
+    fn all(filters: &Filters, key: &str) -> Result<Vec<Self>> {
+        let values = filters.get(key).iter();
+        values.map(|value| Self::parse(key, value)).collect()
+    }
+
+    fn have(&self, port: u16, protocol: &str) -> bool {
+        (self.from..=self.to).contains(&port) && self.protocol == protocol
+    }
 }
 
 impl<'a> Selection<'a> {
@@ -83,8 +173,12 @@ impl<'a> Selection<'a> {
             since: created("since")?,
             exited,
             ancestors: ancestors(engine, filters).await?,
-            names: filters.get("name").to_vec(),
+            names: Patterns::new(filters, "name"),
+            ids: Patterns::new(filters, "id"),
             networks: filters.get("network").to_vec(),
+            published: Ports::all(filters, "publish")?,
+            exposed: Ports::all(filters, "expose")?,
+            tasks: filters.flag("is-task")?.unwrap_or(false),
             filters,
         })
     }
@@ -94,18 +188,15 @@ impl<'a> Selection<'a> {
         let filters = self.filters;
         let state = &record.state;
         let health = state.health.as_ref().map_or("none", |h| h.status.as_str());
-        let ids = filters.get("id");
-        self.before.is_none_or(|before| record.created < before)
+        !self.tasks
+            && self.before.is_none_or(|before| record.created < before)
             && self.since.is_none_or(|since| record.created > since)
             && (self.exited.is_empty()
                 || (state.phase == Phase::Exited && self.exited.contains(&state.exit_code)))
             && filters.allows("status", state.phase.as_str())
             && filters.allows("health", health)
             && filters.matches_labels("label", &record.config.labels)
-            && (ids.is_empty()
-                || ids
-                    .iter()
-                    .any(|id| record.id.as_str().starts_with(id.as_str())))
+            && self.ids.take(record.id.as_str())
             && self.takes_name(&record.name)
             && self
                 .ancestors
@@ -116,13 +207,9 @@ impl<'a> Selection<'a> {
             && self.takes_port(engine, record)
     }
 
-    /// Docker's names are regular expressions; what clients send is a part of a name, or one with anchors.
+    /// With the slash that dockerd keeps before it, and without.
     fn takes_name(&self, name: &str) -> bool {
-        self.names.is_empty()
-            || self.names.iter().any(|pattern| {
-                let slashed = format!("/{name}");
-                matches(pattern, name) || matches(pattern, &slashed)
-            })
+        self.names.take(&format!("/{name}")) || self.names.take(name)
     }
 
     fn takes_network(&self, engine: &Engine, record: &Record) -> bool {
@@ -145,48 +232,22 @@ impl<'a> Selection<'a> {
     }
 
     fn takes_port(&self, engine: &Engine, record: &Record) -> bool {
-        let wanted = |key: &str, port: u16, kind: &str| {
-            let values = self.filters.get(key);
-            values.is_empty()
-                || values.iter().any(|value| {
-                    let (range, protocol) = value.split_once('/').unwrap_or((value, "tcp"));
-                    let (from, to) = range.split_once('-').unwrap_or((range, range));
-                    protocol == kind
-                        && from.parse::<u16>().is_ok_and(|from| from <= port)
-                        && to.parse::<u16>().is_ok_and(|to| port <= to)
-                })
-        };
-        if !self.filters.contains("publish") && !self.filters.contains("expose") {
+        if self.published.is_empty() && self.exposed.is_empty() {
             return true;
         }
+        let have = |wanted: &[Ports], port: u16, protocol: &str| {
+            wanted.is_empty() || wanted.iter().any(|ports| ports.have(port, protocol))
+        };
         engine.port_list(record).iter().any(|port| {
-            let public = !self.filters.contains("publish") || port.public_port > 0;
+            let public = self.published.is_empty() || port.public_port > 0;
             public
-                && wanted("publish", port.public_port, &port.kind)
-                && wanted("expose", port.private_port, &port.kind)
+                && have(&self.published, port.public_port, &port.kind)
+                && have(&self.exposed, port.private_port, &port.kind)
         })
     }
 }
 
-/// A part of a text, with `^` and `$` at its ends.
-fn matches(pattern: &str, text: &str) -> bool {
-    let (start, pattern) = match pattern.strip_prefix('^') {
-        Some(rest) => (true, rest),
-        None => (false, pattern),
-    };
-    let (end, pattern) = match pattern.strip_suffix('$') {
-        Some(rest) => (true, rest),
-        None => (false, pattern),
-    };
-    match (start, end) {
-        (true, true) => text == pattern,
-        (true, false) => text.starts_with(pattern),
-        (false, true) => text.ends_with(pattern),
-        (false, false) => text.contains(pattern),
-    }
-}
-
-/// The images that `ancestor` names.
+/// The images that `ancestor` names, and those that were made of them here.
 async fn ancestors(engine: &Engine, filters: &Filters) -> Result<Option<HashSet<String>>> {
     if !filters.contains("ancestor") {
         return Ok(None);
@@ -194,26 +255,77 @@ async fn ancestors(engine: &Engine, filters: &Filters) -> Result<Option<HashSet<
     let names = filters.get("ancestor").to_vec();
     let images = engine.services.images.clone();
     let found = blocking(move || {
-        names
-            .iter()
-            .filter_map(|name| images.find(name).ok())
-            .map(|id| id.to_string())
-            .collect()
+        let every = images.list(&ListQuery {
+            all: true,
+            ..ListQuery::default()
+        })?;
+        let mut children: HashMap<&str, Vec<&str>> = HashMap::new();
+        for image in &every {
+            children
+                .entry(&image.parent_id)
+                .or_default()
+                .push(image.id.as_str());
+        }
+        let named = names.iter().filter_map(|name| images.find(name).ok());
+        let mut pending: Vec<String> = named.map(|id| id.to_string()).collect();
+        let mut found = HashSet::new();
+        while let Some(id) = pending.pop() {
+            let below = children.get(id.as_str()).into_iter().flatten();
+            if found.insert(id.clone()) {
+                pending.extend(below.map(|&id| id.to_owned()));
+            }
+        }
+        Ok::<_, EngineError>(found)
     })
-    .await?;
+    .await??;
     Ok(Some(found))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::*;
+
+    fn names(filters: &str) -> Patterns {
+        Patterns::new(&Filters::parse(filters).unwrap(), "name")
+    }
 
     #[test]
-    fn name_patterns() {
-        assert!(matches("web", "my-web-1"));
-        assert!(matches("^/web$", "/web"));
-        assert!(!matches("^web$", "web1"));
-        assert!(matches("^web", "web1"));
-        assert!(matches("1$", "web1"));
+    fn names_are_regular_expressions() {
+        for (pattern, name, want) in [
+            ("web", "my-web-1", true),
+            ("^/web$", "/web", true),
+            ("^web$", "web1", false),
+            ("^web", "web1", true),
+            ("w[ab]b", "wab", true),
+            ("^(a|b)$", "b", true),
+            ("[", "x", false),
+            ("[", "[", true),
+        ] {
+            let filters = format!(r#"{{"name":["{pattern}"]}}"#);
+            assert_eq!(names(&filters).take(name), want, "{pattern} {name}");
+        }
+        assert!(names("").take("x"));
+    }
+
+    #[test]
+    fn ports_and_ranges() {
+        let parsed = |value| Ports::parse("publish", value).map_err(|e| e.message);
+        assert!(parsed("80").unwrap().have(80, "tcp"));
+        assert!(!parsed("80").unwrap().have(80, "udp"));
+        assert!(parsed("80-90/udp").unwrap().have(85, "udp"));
+        for (value, why) in [
+            ("x", r#"strconv.ParseUint: parsing "x": invalid syntax"#),
+            (
+                "99999",
+                r#"strconv.ParseUint: parsing "99999": value out of range"#,
+            ),
+            ("9-2", "invalid range specified for port: 9-2"),
+            ("/tcp", "empty string specified for ports"),
+        ] {
+            let want = format!("error while looking up for publish {value}: {why}");
+            assert_eq!(parsed(value).unwrap_err(), want);
+        }
+        let want = "filter for 'publish' should not contain ':': 1:2";
+        assert_eq!(parsed("1:2").unwrap_err(), want);
     }
 }

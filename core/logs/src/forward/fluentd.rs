@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rmp::encode as pack;
 
@@ -47,6 +47,10 @@ pub(crate) struct Config {
     acknowledged: bool,
     sub_second: bool,
     patience: Patience,
+    /// How old a connection may become, so that a name that stands for another machine by then is looked up again.
+    renew: Option<Duration>,
+    /// How long the receiver may take for what it is sent.
+    write_timeout: Option<Duration>,
 }
 
 impl Config {
@@ -78,23 +82,28 @@ impl Config {
                 "conflicting options: cannot specify both 'fluentd-async' and 'fluentd-async-connect",
             ));
         }
+        let asynchronous = flag("fluentd-async")? || flag("fluentd-async-connect")?;
+        let some = |time: Duration| Some(time).filter(|time| *time != Duration::ZERO);
+        let mut renew = None;
         if let Some(text) = option("fluentd-async-reconnect-interval") {
             let interval = duration(text)?;
+            // Without `fluentd-async` it has no effect, as with Docker.
+            renew = some(interval).filter(|_| asynchronous);
             if interval != Duration::ZERO && !(INTERVAL[0]..=INTERVAL[1]).contains(&interval) {
                 return Err(LogOptionError::new(format!(
                     "invalid value for fluentd-async-reconnect-interval: value ({text:?}) must be between 100ms and 10s"
                 )));
             }
         }
-        if let Some(text) = option("fluentd-write-timeout") {
-            duration(text)?;
-        }
+        let write_timeout = option("fluentd-write-timeout").map(|text| duration(text));
         Ok(Self {
             address,
-            asynchronous: flag("fluentd-async")? || flag("fluentd-async-connect")?,
+            asynchronous,
             acknowledged: flag("fluentd-request-ack")?,
             sub_second: flag("fluentd-sub-second-precision")?,
             patience,
+            renew,
+            write_timeout: write_timeout.transpose()?.and_then(some),
         })
     }
 }
@@ -132,6 +141,8 @@ fn address(text: &str) -> Result<Address, LogOptionError> {
 pub(crate) struct Fluentd {
     config: Config,
     link: Option<Link>,
+    /// When the link was made.
+    since: Instant,
     tag: String,
     /// What every record says.
     record: BTreeMap<String, String>,
@@ -145,19 +156,23 @@ impl Fluentd {
         Self {
             config,
             link: None,
+            since: Instant::now(),
             tag: about.tag.clone(),
             record,
         }
     }
 
     async fn open(&mut self) -> io::Result<()> {
+        let renew = self.config.renew;
         if let Some(link) = &self.link {
-            if link.is_open().is_ok() {
+            let old = renew.is_some_and(|age| self.since.elapsed() >= age);
+            if !old && link.is_open().is_ok() {
                 return Ok(());
             }
             self.link = None;
         }
         self.link = Some(Link::connect(&self.config.address).await?);
+        self.since = Instant::now();
         Ok(())
     }
 
@@ -225,7 +240,11 @@ impl Fluentd {
         let Some(link) = &mut self.link else {
             return Ok(());
         };
-        link.send(&bytes).await.map_err(|error| failed(0, error))?;
+        let sent = match self.config.write_timeout {
+            Some(time) => link.send_within(time, &bytes).await,
+            None => link.send(&bytes).await,
+        };
+        sent.map_err(|error| failed(0, error))?;
         if !self.config.acknowledged {
             return link.settled().await.map_err(|error| failed(0, error));
         }

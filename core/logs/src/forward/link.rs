@@ -98,7 +98,12 @@ impl Link {
 
     /// Sends bytes, or one datagram, and returns when all of it is with the kernel.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        timely(async {
+        self.send_within(TIMEOUT, bytes).await
+    }
+
+    /// As [`Self::send`], with so much time for the receiver to take it.
+    pub(crate) async fn send_within(&mut self, time: Duration, bytes: &[u8]) -> io::Result<()> {
+        within(time, async {
             if let Some(stream) = self.stream() {
                 stream.write_all(bytes).await?;
                 return stream.flush().await;
@@ -213,7 +218,11 @@ async fn udp(host: &str, port: u16) -> io::Result<UdpSocket> {
 }
 
 async fn timely<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    tokio::time::timeout(TIMEOUT, work)
+    within(TIMEOUT, work).await
+}
+
+async fn within<T>(time: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(time, work)
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }

@@ -90,6 +90,11 @@ fn address(text: &str, files: TlsFiles) -> Result<Option<Address>, LogOptionErro
     if text.is_empty() {
         return Ok(None);
     }
+    if !text.contains("://") {
+        return Err(LogOptionError::new(format!(
+            "syslog-address should be in form proto://address, got {text}"
+        )));
+    }
     let url = super::url(text)?;
     let path = || -> Result<_, LogOptionError> {
         let path = Path::new(url.path());

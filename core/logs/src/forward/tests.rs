@@ -382,6 +382,58 @@ async fn fluentd_forwards_events() {
 }
 
 #[tokio::test]
+async fn fluentd_connections_are_renewed_on_request() {
+    let (listener, address) = tcp().await;
+    let address = address.to_string();
+    let interval = std::time::Duration::from_millis(100);
+    for (asynchronous, connections) in [("true", 2), ("false", 1)] {
+        let pairs = [
+            ("fluentd-address", address.as_str()),
+            ("fluentd-async", asynchronous),
+            ("fluentd-async-reconnect-interval", "100ms"),
+        ];
+        let mut fluentd = driver("fluentd", &pairs);
+        let mut accepted = Vec::new();
+        let mut send = async |accepted: &mut Vec<_>| {
+            let batch = [message("x", false)];
+            let mut sent = std::pin::pin!(fluentd.send(&batch));
+            loop {
+                tokio::select! {
+                    sent = &mut sent => break sent.unwrap(),
+                    taken = listener.accept() => accepted.push(taken.unwrap()),
+                }
+            }
+        };
+        send(&mut accepted).await;
+        tokio::time::sleep(interval).await;
+        send(&mut accepted).await;
+        // What was not accepted yet waits for it.
+        while accepted.len() < connections {
+            accepted.push(listener.accept().await.unwrap());
+        }
+        let more = std::future::poll_fn(|cx| std::task::Poll::Ready(listener.poll_accept(cx)));
+        assert!(more.await.is_pending(), "{asynchronous}");
+    }
+}
+
+#[tokio::test]
+async fn fluentd_gives_a_receiver_the_time_that_was_said() {
+    let (listener, address) = tcp().await;
+    let address = address.to_string();
+    let pairs = [
+        ("fluentd-address", address.as_str()),
+        ("fluentd-write-timeout", "50ms"),
+    ];
+    let mut fluentd = driver("fluentd", &pairs);
+    fluentd.connect().await.unwrap();
+    let (_deaf, _) = listener.accept().await.unwrap();
+    // More than the kernel keeps for one that does not read.
+    let batch = [message(&"x".repeat(32 << 20), false)];
+    let undelivered = fluentd.send(&batch).await.unwrap_err();
+    assert_eq!(undelivered.error.kind(), std::io::ErrorKind::TimedOut);
+}
+
+#[tokio::test]
 async fn fluentd_waits_for_acknowledgements() {
     let (listener, address) = tcp().await;
     let address = format!("tcp://{address}");

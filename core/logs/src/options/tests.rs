@@ -177,6 +177,11 @@ fn dockers_words() {
         ("syslog", &[("syslog-format", "x")], "Invalid syslog format"),
         (
             "syslog",
+            &[("syslog-address", "host:514")],
+            "syslog-address should be in form proto://address, got host:514",
+        ),
+        (
+            "syslog",
             &[("syslog-address", "http://x")],
             "unsupported scheme: 'http'",
         ),

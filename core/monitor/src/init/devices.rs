@@ -5,7 +5,7 @@ use std::path::Path;
 
 use gantry_monitor::plan::{Device, DeviceKind, Plan};
 use gantry_monitor::protocol::Stage;
-use rustix::fs::{AtFlags, Gid, Mode, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid};
 use rustix::io::Errno;
 
 use crate::fault::{At, Step, plain};
@@ -68,7 +68,7 @@ fn node(dir: &OwnedFd, name: &Path, device: &Device) -> Result<(), Errno> {
         Mode::from_raw_mode(device.mode),
         number,
     ) {
-        Err(Errno::EXIST) => return Ok(()),
+        Err(Errno::EXIST) if !device.exact || is_there(dir, name, device)? => return Ok(()),
         other => other?,
     }
     if (device.uid, device.gid) != (0, 0) {
@@ -77,6 +77,15 @@ fn node(dir: &OwnedFd, name: &Path, device: &Device) -> Result<(), Errno> {
         rustix::fs::chownat(dir, name, Some(owner.0), Some(owner.1), flags)?;
     }
     Ok(())
+}
+
+/// Whether what is there already is the device.
+fn is_there(dir: &OwnedFd, name: &Path, device: &Device) -> Result<bool, Errno> {
+    let there = rustix::fs::statat(dir, name, AtFlags::empty())?;
+    let kind = FileType::from_raw_mode(there.st_mode);
+    let number = rustix::fs::makedev(device.major, device.minor);
+    let same = device.kind == DeviceKind::Fifo || there.st_rdev == number;
+    Ok(kind == file_type(device.kind) && same)
 }
 
 /// Binds a node that was made outside, or the host's own.

@@ -85,7 +85,18 @@ pub(crate) struct Inherited<'a> {
 pub(crate) fn mount_apart(plan: &Plan, at: &Path) -> Step<OwnedFd> {
     sys::unshare(libc::CLONE_NEWNS).at(Stage::Namespace, || "unshare mount namespace".into())?;
     isolate(plan)?;
-    tree::mount_root(plan, at, at).map(root::Root::into_fd)
+    let root = tree::mount_root(plan, at, at)?;
+    make_files(&root, plan)?;
+    Ok(root.into_fd())
+}
+
+/// Makes the plan's empty files.
+fn make_files(root: &root::Root, plan: &Plan) -> Step<()> {
+    for path in &plan.files {
+        root.ensure(path, root::Kind::File)
+            .at(Stage::Mount, || format!("make {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Runs as the container's first process; ends with its program, or with an exit after the failure was reported.
@@ -187,6 +198,7 @@ fn mount_all(
             Vec::new(),
         ),
     };
+    make_files(&root, plan)?;
     if plan.rootfs_propagation == Some(Propagation::Shared) {
         // A peer of one of the host's could not become the root.
         mounts::make_private(root.as_fd())

@@ -87,6 +87,7 @@ fn device(device: &oci::LinuxDevice) -> Result<Device, SpecError> {
         mode: device.file_mode().unwrap_or(0o666),
         uid: device.uid().unwrap_or(0),
         gid: device.gid().unwrap_or(0),
+        exact: false,
     })
 }
 

@@ -33,6 +33,7 @@ fn hook(hook: &oci::Hook) -> Result<Hook, SpecError> {
         return Err(invalid("want an absolute path"));
     }
     let timeout = hook.timeout().map(u32::try_from).transpose();
+    let timeout = timeout.ok().filter(|timeout| *timeout != Some(0));
     let args = hook.args().clone().unwrap_or_default();
     Ok(Hook {
         path: hook.path().clone(),
@@ -41,6 +42,6 @@ fn hook(hook: &oci::Hook) -> Result<Hook, SpecError> {
             false => args,
         },
         env: hook.env().clone().unwrap_or_default(),
-        timeout: timeout.map_err(|_| invalid("invalid timeout"))?,
+        timeout: timeout.ok_or_else(|| invalid("invalid timeout"))?,
     })
 }

@@ -3,6 +3,7 @@
 mod bundle;
 mod clients;
 mod config;
+mod demands;
 mod hooks;
 mod life;
 mod terminal;

@@ -95,7 +95,7 @@ pub(crate) fn collect(
             MountKind::Tmpfs,
             absolute(target).map_err(EngineError::bad_request)?,
         );
-        point.tmpfs = split_options(options);
+        point.tmpfs = tmpfs_options(options)?;
         point.mode.clone_from(options);
         point.rw = !point.tmpfs.iter().any(|o| o == "ro");
         add(point.into())?;
@@ -125,11 +125,62 @@ pub(crate) fn visible(record: &Record) -> impl Iterator<Item = &MountPoint> {
     record.mounts.iter().filter(move |m| !is_short(m))
 }
 
-fn split_options(text: &str) -> Vec<String> {
-    text.split(',')
-        .filter(|o| !o.is_empty())
-        .map(str::to_owned)
-        .collect()
+/// What `--tmpfs` takes: the kernel's options of a tmpfs, and the flags of any mount.
+const TMPFS_OPTIONS: [&str; 38] = [
+    "async",
+    "atime",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "gid",
+    "mand",
+    "mode",
+    "mpol",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nr_blocks",
+    "nr_inodes",
+    "private",
+    "relatime",
+    "ro",
+    "rprivate",
+    "rshared",
+    "rslave",
+    "runbindable",
+    "rw",
+    "shared",
+    "size",
+    "slave",
+    "strictatime",
+    "suid",
+    "sync",
+    "tmpcopyup",
+    "uid",
+    "unbindable",
+];
+
+fn tmpfs_options(text: &str) -> Result<Vec<String>> {
+    let words = text.split(',').filter(|word| !word.is_empty());
+    let checked = words.map(|word| {
+        let parts: Vec<&str> = word.splitn(2, '=').collect();
+        if TMPFS_OPTIONS.contains(&parts[0]) {
+            return Ok(word.to_owned());
+        }
+        let shown: Vec<String> = parts.iter().map(|part| format!("{part:?}")).collect();
+        Err(EngineError::bad_request(format!(
+            "invalid tmpfs option [{}]",
+            shown.join(" ")
+        )))
+    });
+    checked.collect()
 }
 
 /// A clean absolute path that is not the root, or what is wrong with it.
@@ -173,6 +224,16 @@ mod tests {
             ..HostConfig::default()
         };
         collect(&ContainerConfig::default(), &host, none)
+    }
+
+    #[test]
+    fn options_of_tmpfs_are_checked() {
+        let good = ["size=1m", "mode=700", "noexec"];
+        assert_eq!(tmpfs_options("size=1m,,mode=700,noexec").unwrap(), good);
+        for (bad, shown) in [("bla", r#"["bla"]"#), ("ro,a=b=c", r#"["a" "b=c"]"#)] {
+            let error = tmpfs_options(bad).unwrap_err();
+            assert_eq!(error.message, format!("invalid tmpfs option {shown}"));
+        }
     }
 
     #[test]

@@ -94,7 +94,10 @@ pub(super) fn bind(text: &str, volume_driver: &str) -> Result<Wanted> {
         ..Mount::default()
     };
     let mut wanted = long::parse(&mount, false).map_err(|e| e.context(malformed().message))?;
-    wanted.point.mode = words.to_owned();
+    // A named volume has a mode of its own where nothing is said, as with dockerd.
+    if is_path || source.is_empty() || !words.is_empty() {
+        wanted.point.mode = words.to_owned();
+    }
     wanted.point.create_source = is_path;
     Ok(wanted)
 }

@@ -171,15 +171,19 @@ impl Log {
             Sink::File(file) => file.finish(),
             Sink::Ring(ring) => ring.finish(),
         }
+        self.count(false);
     }
 
     fn count(&mut self, lost: bool) {
-        if self.flush().is_err() || lost {
-            self.errors += 1;
-            if self.errors == 1 {
-                eprintln!("gantry-monitor: cannot write container log, output is lost");
-            }
+        let refused = match &self.sink {
+            Sink::Ring(ring) => ring.refused(),
+            _ => 0,
+        };
+        let lost = u64::from(self.flush().is_err() || lost) + refused;
+        if lost > 0 && self.errors == 0 {
+            eprintln!("gantry-monitor: cannot write container log, output is lost");
         }
+        self.errors += lost;
         self.push();
     }
 

@@ -1,9 +1,10 @@
 //! The non-blocking mode: entries go through a pipe to a child that writes them, and wait in memory, up to a limit, when
 //! the disk does not keep up. What does not fit is dropped, an entry at a time; the container never waits.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use gantry_monitor::protocol::Stage;
+use rustix::event::EventfdFlags;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
@@ -23,6 +24,8 @@ const CHUNK: usize = 64 << 10;
 pub(super) struct Ring {
     child: i32,
     pipe: Option<OwnedFd>,
+    /// Counts the entries that the child could not write.
+    refused: OwnedFd,
     waiting: Vec<u8>,
     limit: usize,
     max_size: u64,
@@ -37,11 +40,14 @@ impl Ring {
         let (theirs, ours) =
             rustix::pipe::pipe_with(PipeFlags::CLOEXEC).at(Stage::Monitor, what)?;
         rustix::io::ioctl_fionbio(&ours, true).at(Stage::Monitor, what)?;
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let refused = rustix::event::eventfd(0, flags).at(Stage::Monitor, what)?;
         let (max_size, (rotations, size)) = (file.max_size(), file.position());
         match sys::fork().at(Stage::Monitor, what)? {
             Fork::Parent(child) => Ok(Self {
                 child,
                 pipe: Some(ours),
+                refused,
                 waiting: Vec::new(),
                 limit: usize::try_from(limit).unwrap_or(usize::MAX),
                 max_size,
@@ -50,7 +56,7 @@ impl Ring {
             }),
             Fork::Child => {
                 drop(ours);
-                serve(file, &theirs)
+                serve(file, &theirs, refused.as_fd())
             }
         }
     }
@@ -135,6 +141,16 @@ impl Ring {
         ours
     }
 
+    /// Entries that the child could not write since it was last asked.
+    pub(super) fn refused(&self) -> u64 {
+        let mut count = [0; 8];
+        match rustix::io::read(&self.refused, &mut count) {
+            Ok(8) => u64::from_ne_bytes(count),
+            // None.
+            _ => 0,
+        }
+    }
+
     /// Waits until the child has written everything.
     pub(super) fn finish(&mut self) {
         if let Some(pipe) = &self.pipe {
@@ -149,14 +165,15 @@ impl Ring {
 }
 
 /// The child: writes what comes until there is no more.
-fn serve(mut file: File, pipe: &OwnedFd) -> ! {
-    let kept = [pipe.as_raw_fd(), file.descriptor()];
+fn serve(mut file: File, pipe: &OwnedFd, refused: BorrowedFd<'_>) -> ! {
+    let kept = [pipe.as_raw_fd(), refused.as_raw_fd(), file.descriptor()];
     if sys::close_all_but(kept.into_iter()).is_err() {
         sys::exit(1);
     }
     let (mut held, mut buffer) = (Vec::new(), vec![0; CHUNK]);
     // Bytes of the present entry that are still to come.
     let mut missing = 0;
+    let mut whole = true;
     loop {
         let read = match rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut buffer[..])) {
             Ok(0) | Err(_) => break,
@@ -169,8 +186,11 @@ fn serve(mut file: File, pipe: &OwnedFd) -> ! {
             if missing > 0 {
                 let (now, later) = rest.split_at(missing.min(rest.len()));
                 // An entry that the disk refuses is lost; the next may not be.
-                let _ = file.write(now);
+                whole &= file.write(now).is_ok();
                 missing -= now.len();
+                if missing == 0 && !std::mem::replace(&mut whole, true) {
+                    let _ = rustix::io::write(refused, &1_u64.to_ne_bytes());
+                }
                 rest = later;
             }
             let Some((head, after)) = rest.split_first_chunk::<HEAD>().filter(|_| missing == 0)

@@ -203,6 +203,17 @@ fn lost_chunks_are_counted() {
 }
 
 #[test]
+fn what_the_writer_in_non_blocking_mode_loses_is_counted() {
+    let mut c = config(&tempfile::tempdir().unwrap());
+    (c.path, c.buffer) = ("/dev/full".into(), Some(1 << 20));
+    let mut l = Log::open(Some(&c)).unwrap();
+    l.write(0, b"x\ny\n", 1);
+    l.write(0, b"z\n", 1);
+    l.finish(2);
+    assert_eq!(l.errors, 3);
+}
+
+#[test]
 fn a_disk_that_stalls_costs_entries_but_no_time() {
     let dir = tempfile::tempdir().unwrap();
     let mut c = config(&dir);
