@@ -94,11 +94,11 @@ fn a_full_disk_is_told_and_nothing_of_it_stays() {
     engine.docker(&["pull", "-q", &name]).ok();
     let script = "head -c 4000000 /dev/urandom >/mine";
     engine
-        .docker(&["run", "--name", "c", &name, "sh", "-c", script])
+        .docker(&["run", "--name", "box", &name, "sh", "-c", script])
         .ok();
     let filler = disk.0.path().join("filler");
     fill(&filler, 1 << 20);
-    let said = engine.docker(&["commit", "c", "mine:1"]);
+    let said = engine.docker(&["commit", "box", "mine:1"]);
     said.fails(1, FULL);
     assert!(!has(&engine, "mine:1"));
     let imported = engine.docker(&["import", busybox_tar(), "box:1"]);
@@ -109,12 +109,12 @@ fn a_full_disk_is_told_and_nothing_of_it_stays() {
         &name,
         "sh",
         "-c",
-        "head -c 9000000 /dev/zero >/x",
+        "dd if=/dev/zero of=/x bs=1M count=9",
     ]);
     assert!(run_out.err.to_lowercase().contains(FULL), "{run_out:?}");
     std::fs::remove_file(filler).unwrap();
     in_order(&engine, "work on a full disk");
-    engine.docker(&["commit", "c", "mine:1"]).ok();
+    engine.docker(&["commit", "box", "mine:1"]).ok();
     runs(&engine, "mine:1");
     engine.finish();
 }

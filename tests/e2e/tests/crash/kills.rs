@@ -103,7 +103,7 @@ fn a_load_or_commit_killed_anywhere_is_whole_or_not_at_all() {
         .docker(&[
             "run",
             "--name",
-            "c",
+            "box",
             "busybox",
             "sh",
             "-c",
@@ -111,17 +111,17 @@ fn a_load_or_commit_killed_anywhere_is_whole_or_not_at_all() {
         ])
         .ok();
     for nth in EVENTS {
-        let committed = kill_at(&mut engine, nth, &["commit", "c", "new:1"]);
+        let committed = kill_at(&mut engine, nth, &["commit", "box", "new:1"]);
         assert!(has(&engine, "new:1") || !committed.success(), "event {nth}");
         in_order(&engine, &format!("a commit killed at event {nth}"));
         assert_eq!(usage(&fsck(&engine, &["--quick"]), "downloads"), (0, 0));
-        engine.docker(&["commit", "c", "new:1"]).ok();
+        engine.docker(&["commit", "box", "new:1"]).ok();
         let size = engine.docker(&["run", "--rm", "new:1", "stat", "-c", "%s", "/new"]);
         assert_eq!(size.ok(), "2000000");
         engine.docker(&["rmi", "new:1"]).ok();
     }
-    engine.docker(&["commit", "c", "new:1"]).ok();
-    engine.docker(&["rm", "c"]).ok();
+    engine.docker(&["commit", "box", "new:1"]).ok();
+    engine.docker(&["rm", "box"]).ok();
 
     let archive = engine.dir().join("image.tar").display().to_string();
     engine

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::tools::push_image;
 
-/// One system call that ended well: its name, and what it was called with, descriptors as paths.
+/// One system call: its name, and what it was called with, descriptors as paths.
 struct Called {
     name: String,
     line: String,
@@ -26,7 +26,7 @@ impl Trace {
     fn start(engine: &Engine) -> Self {
         let file = engine.dir().join("trace");
         let mut child = Command::new("strace")
-            .args(["-f", "-y", "-z", "-s", "65536", "-o"])
+            .args(["-f", "-y", "-s", "65536", "-o"])
             .arg(&file)
             .args([
                 "-e",
@@ -161,12 +161,12 @@ fn data_then_names_then_records() {
     let archive = engine.dir().join("image.tar").display().to_string();
     engine.docker(&["save", "-o", &archive, &name]).ok();
     engine
-        .docker(&["run", "--name", "c", &name, "sh", "-c", "echo new >/new"])
+        .docker(&["run", "--name", "box", &name, "sh", "-c", "echo new >/new"])
         .ok();
     traced("commit", &|| {
-        drop(engine.docker(&["commit", "c", "new:1"]).ok())
+        drop(engine.docker(&["commit", "box", "new:1"]).ok())
     });
-    engine.docker(&["rm", "c"]).ok();
+    engine.docker(&["rm", "box"]).ok();
     engine.docker(&["rmi", "new:1", &name]).ok();
     traced("load", &|| {
         drop(engine.docker(&["load", "-i", &archive]).ok())

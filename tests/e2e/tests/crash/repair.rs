@@ -88,17 +88,17 @@ fn what_rots_is_found_and_mended() {
     in_order(&engine, "lost blobs");
 
     // A snapshot that is lost, under a container that does not run.
-    engine.docker(&["create", "--name", "c", &name]).ok();
+    engine.docker(&["create", "--name", "box", &name]).ok();
     engine.terminate();
     fs::remove_dir_all(snapshot_with(&engine, "two")).unwrap();
     engine.boot();
     assert_eq!(kinds(&fsck(&engine, &[]))[..1], ["layer-missing"]);
     assert_eq!(fsck(&engine, &["--repair"])["Clean"], true);
-    engine.docker(&["start", "-a", "c"]).ok();
+    engine.docker(&["start", "-a", "box"]).ok();
     in_order(&engine, "a lost layer");
 
     // The container's own, and its directory.
-    let id = engine.docker(&["inspect", "-f", "{{.Id}}", "c"]).ok();
+    let id = engine.docker(&["inspect", "-f", "{{.Id}}", "box"]).ok();
     engine.docker(&["volume", "create", "data"]).ok();
     engine.terminate();
     let own = snapshots(engine.data())
@@ -124,7 +124,7 @@ fn what_rots_is_found_and_mended() {
         "{report:#}"
     );
     assert_eq!(report["Clean"], true);
-    engine.docker(&["start", "-a", "c"]).ok();
+    engine.docker(&["start", "-a", "box"]).ok();
     assert_eq!(engine.docker(&["volume", "ls", "-q"]).ok(), "data\nfound");
     in_order(&engine, "lost containers and volumes");
     engine.finish();
@@ -220,7 +220,7 @@ fn the_sum_of_what_is_known_is_what_the_data_root_holds() {
         .docker(&[
             "run",
             "--name",
-            "c",
+            "box",
             "-v",
             "data:/data",
             &name,
@@ -229,7 +229,7 @@ fn the_sum_of_what_is_known_is_what_the_data_root_holds() {
             "echo hi | tee /data/f >/g",
         ])
         .ok();
-    engine.docker(&["commit", "c", "mine:1"]).ok();
+    engine.docker(&["commit", "box", "mine:1"]).ok();
     trash_is_empty(&engine);
     // Records of events may come in between.
     let report = eventually("the sums agree", 60, || {
@@ -248,7 +248,7 @@ fn the_sum_of_what_is_known_is_what_the_data_root_holds() {
     let df: Value = serde_json::from_str(&df).unwrap();
     assert_eq!(df["LayersSize"], usage(&report, "layers").1, "{report:#}");
     // Nothing is kept of images that are gone.
-    engine.docker(&["rm", "-v", "c"]).ok();
+    engine.docker(&["rm", "-v", "box"]).ok();
     engine.docker(&["volume", "rm", "data"]).ok();
     engine.docker(&["system", "prune", "-a", "-f"]).ok();
     trash_is_empty(&engine);

@@ -18,7 +18,7 @@ fn kills_at_random_moments() {
         .docker(&[
             "run",
             "--name",
-            "c",
+            "box",
             "busybox",
             "sh",
             "-c",
@@ -31,7 +31,7 @@ fn kills_at_random_moments() {
     let operations: [&[&str]; 6] = [
         &["pull", &name],
         &["load", "-i", &archive],
-        &["commit", "c", "new:1"],
+        &["commit", "box", "new:1"],
         &["rmi", "-f", &name],
         &["image", "prune", "-a", "-f"],
         &["create", &name],
