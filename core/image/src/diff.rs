@@ -174,7 +174,10 @@ impl Comparison {
                 if !opaque && self.is_same_directory(&opened, &stat, below, old, path)? => {}
             _ => self.note(path, ChangeKind::Modified),
         }
-        self.noted.insert(path.to_vec());
+        // Of one that only got the engine's own files is told when something else in it is.
+        if !self.skip.contains(&path[1..]) {
+            self.noted.insert(path.to_vec());
+        }
         let below = below.map(|(below, _)| below);
         let present = names(&opened)?;
         if let Some(below) = below.as_ref().filter(|_| opaque || self.whole.is_some()) {
@@ -249,7 +252,11 @@ impl Comparison {
             .iter()
             .rposition(|b| *b == b'/')
             .map_or(&b""[..], |at| &path[..at]);
-        if kind != ChangeKind::Modified && !above.is_empty() && self.noted.insert(above.to_vec()) {
+        let told = kind != ChangeKind::Modified
+            || above
+                .strip_prefix(b"/")
+                .is_some_and(|above| self.skip.contains(above));
+        if told && !above.is_empty() && self.noted.insert(above.to_vec()) {
             self.push(above, ChangeKind::Modified);
         }
         self.push(path, kind);

@@ -27,8 +27,8 @@ use gantry_plugin_sdk::snapshots::{
     Number, Record, Snapshots, check_key, doing, make_dir, not_mountable,
 };
 use gantry_plugin_sdk::storage::{
-    Commit, FindGarbage, Prepare, Replace, SnapshotInfo, SnapshotKey, SnapshotState, StorageInfo, Usage,
-    WhiteoutStyle,
+    Commit, FindGarbage, Prepare, Replace, SnapshotInfo, SnapshotKey, SnapshotState, StorageInfo,
+    Usage, WhiteoutStyle,
 };
 use gantry_plugin_sdk::sys::copy;
 use gantry_plugin_sdk::{

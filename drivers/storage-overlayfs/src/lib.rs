@@ -24,7 +24,8 @@ use gantry_plugin_sdk::snapshots::{
     Number, Record, Snapshots, check_key, doing, make_dir, not_mountable,
 };
 use gantry_plugin_sdk::storage::{
-    Commit, FindGarbage, Prepare, Replace, SnapshotInfo, SnapshotKey, SnapshotState, StorageInfo, Usage, WhiteoutStyle,
+    Commit, FindGarbage, Prepare, Replace, SnapshotInfo, SnapshotKey, SnapshotState, StorageInfo,
+    Usage, WhiteoutStyle,
 };
 use gantry_plugin_sdk::{
     Call, Driver, DriverConfig, DriverError, DriverResult, ErrorCode, Health, Log, Mount,

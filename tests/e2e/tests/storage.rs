@@ -107,7 +107,7 @@ fn containers_live_on_plain_copies() {
         "-c",
         "touch /f; stat -c %u:%g /f /bin",
     ];
-    assert_eq!(engine.docker(&private).ok(), "0:0\n0:0");
+    assert_eq!(engine.gantry(&private).ok(), "0:0\n0:0");
     engine.docker(&["rm", "box"]).ok();
     engine.docker(&["rmi", "made"]).ok();
     eventually("the trees of what was removed are gone", 60, || {

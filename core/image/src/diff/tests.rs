@@ -138,3 +138,11 @@ fn a_change_that_hides_its_traces_is_found_in_a_copy() {
         assert_eq!(copied(dir.path(), script, known), ["C /g", "C /h"]);
     }
 }
+
+#[test]
+fn a_directory_with_files_of_the_engine_is_told_of_with_others() {
+    let before = "mkdir etc; echo 1 >etc/passwd; touch -d @1 etc/passwd";
+    assert_eq!(after(before, "touch etc/hosts"), Vec::<String>::new());
+    let told = after(before, "touch etc/hosts; echo 2 >>etc/passwd");
+    assert_eq!(told, ["C /etc", "C /etc/passwd"]);
+}
