@@ -68,7 +68,8 @@ impl Fetcher<'_> {
     ) -> Result<bool> {
         let mut tee = Tee::new(tee);
         let mut at = 0;
-        let mut failure = Error::Malformed("no registry to ask".into());
+        // The first server is the one that knew the image: its failure tells more than those of the others.
+        let mut failure: Option<Error> = None;
         while let Some(endpoint) = self.endpoints.get(at) {
             let Some(mut ingest) = self.begin(blob)? else {
                 tee.spoil();
@@ -81,19 +82,19 @@ impl Fetcher<'_> {
                 Ok(()) => return Ok(tee.is_whole()),
                 Err(Stop::Here(error)) => return Err(error),
                 Err(Stop::Driver(error)) => {
-                    failure = error.into();
+                    failure.get_or_insert(error.into());
                     at += 1;
                 }
                 Err(Stop::Wrong(error)) => {
                     tracing::warn!(server = endpoint.url, %error, "a server sends other bytes than those asked for");
                     tee.spoil();
-                    failure = error;
+                    failure.get_or_insert(error);
                     // It may have been another's beginning that was gone on with.
                     at += usize::from(!resumed);
                 }
             }
         }
-        Err(failure)
+        Err(failure.unwrap_or_else(|| Error::Malformed("no registry to ask".into())))
     }
 
     fn verify(&self, ingest: Ingest, id: Option<&str>) -> std::result::Result<(), Stop> {
