@@ -12,7 +12,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme,
+};
 
 /// A configuration that trusts the system's authorities and those in `ca_files`; with `skip_verify`, anybody. Shows one
 /// of `pairs` where that is asked for.
@@ -86,8 +88,10 @@ impl Shown {
 fn suits(key: &CertifiedKey, authorities: &[&[u8]]) -> bool {
     authorities.is_empty()
         || key.cert.iter().any(|certificate| {
-            webpki::EndEntityCert::try_from(certificate)
-                .is_ok_and(|certificate| authorities.contains(&certificate.issuer()))
+            webpki::EndEntityCert::try_from(certificate).is_ok_and(|certificate| {
+                let issuer = DistinguishedName::in_sequence(certificate.issuer());
+                authorities.contains(&issuer.as_ref())
+            })
         })
 }
 
