@@ -11,11 +11,11 @@ use crate::{Error, Result};
 impl Shared {
     /// Whether an image has everything that it needs. Looks at names and directories only.
     pub(crate) fn is_whole(&self, id: &ImageId, record: &ImageRecord) -> Result<bool> {
-        Ok(self.lacks(id, record)?.is_none())
+        Ok(self.lacks(id, record, true)?.is_none())
     }
 
-    /// The first thing that an image lacks.
-    fn lacks(&self, id: &ImageId, record: &ImageRecord) -> Result<Option<String>> {
+    /// The first thing that an image lacks; `snapshots` says whether those count, which can be made of the rest.
+    fn lacks(&self, id: &ImageId, record: &ImageRecord, snapshots: bool) -> Result<Option<String>> {
         if !self.content.contains(id) {
             return Ok(Some("its configuration is missing".into()));
         }
@@ -26,8 +26,8 @@ impl Shared {
         }
         // A driver that is away has not lost anything.
         let layers = match self.drivers.storage(&record.driver) {
-            Ok(_) => Some(Layers::open(self, record.driver.clone())?),
-            Err(_) => None,
+            Ok(_) if snapshots => Some(Layers::open(self, record.driver.clone())?),
+            _ => None,
         };
         for chain in &record.chain {
             let Some(layer) = self.layers.get(&layer_key(&record.driver, chain))? else {
@@ -76,7 +76,7 @@ impl Check<'_> {
             let Ok(id) = id.parse::<ImageId>() else {
                 continue;
             };
-            let Some(lacks) = shared.lacks(&id, &record)? else {
+            let Some(lacks) = shared.lacks(&id, &record, self.options.repair)? else {
                 continue;
             };
             let names = shared.names_of(&id)?;

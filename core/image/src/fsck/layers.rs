@@ -36,7 +36,8 @@ impl Check<'_> {
     /// Layers of images whose snapshot is lost or, as far as contents are read, damaged.
     pub(super) fn lost_layers(&mut self) -> Result<()> {
         let shared = self.shared;
-        let mut compared: HashSet<String> = HashSet::new();
+        // Images share layers.
+        let (mut missing, mut compared) = (HashSet::new(), HashSet::new());
         for (id, record) in shared.images.list()? {
             let Ok(id) = id.parse::<ImageId>() else {
                 continue;
@@ -52,7 +53,7 @@ impl Check<'_> {
             for plan in &plans {
                 let key = layer_key(&layers.name, &plan.chain);
                 let known = shared.layers.contains(&key)?;
-                if known && layers.contains(&plan.chain)? {
+                if (known && layers.contains(&plan.chain)?) || !missing.insert(key.clone()) {
                     continue;
                 }
                 let detail = match known {

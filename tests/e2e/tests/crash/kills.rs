@@ -8,7 +8,7 @@ use crate::tools::{
 };
 
 /// Events on the disk at which the daemon is killed. A kill that finds the work done is one of a daemon at rest.
-const EVENTS: [usize; 4] = [1, 3, 8, 20];
+const EVENTS: [usize; 3] = [1, 5, 16];
 
 /// What is asked of a registry besides blobs.
 const DOCUMENTS: u64 = MB / 8;
