@@ -210,8 +210,8 @@ fn check_name(repository: &str) -> DriverResult<()> {
     let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let component = |part: &str| {
         let bytes = part.as_bytes();
-        bytes.first().is_some_and(|b| alphanumeric(b))
-            && bytes.last().is_some_and(|b| alphanumeric(b))
+        bytes.first().is_some_and(alphanumeric)
+            && bytes.last().is_some_and(alphanumeric)
             && bytes.iter().all(|b| alphanumeric(b) || b"._-".contains(b))
             && !RESERVED.contains(&part)
     };
