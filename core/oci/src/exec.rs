@@ -1,5 +1,6 @@
 //! `exec`: another process in a container.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use gantry_monitor::direct::{self, Target};
@@ -37,7 +38,8 @@ pub(crate) fn exec(root: &Path, args: &ExecArgs, log: &Log) -> Result<u8> {
     direct::protect().map_err(|e| Error::refused(format!("protect the runtime's program: {e}")))?;
     direct::become_parent();
     let spec = container.spec()?;
-    let mut process = wanted(&spec, args, log)?;
+    let (mut process, unknown) = wanted(&spec, args)?;
+    bundle::warn_unknown(&unknown, log);
     check_process(&process)?;
     let tty = process.terminal() == Some(true);
     console::check(tty, args.console_socket.as_deref(), args.detach)?;
@@ -87,18 +89,19 @@ fn plan(spec: &oci::Spec, process: &oci::Process) -> Result<ExecPlan> {
     })
 }
 
-/// The process of a file, or the container's own with another command and what else was said.
-fn wanted(spec: &oci::Spec, args: &ExecArgs, log: &Log) -> Result<oci::Process> {
+/// The process of a file, or the container's own with another command and what else was said; and the capabilities that it
+/// names and that are not known here.
+fn wanted(spec: &oci::Spec, args: &ExecArgs) -> Result<(oci::Process, BTreeSet<String>)> {
     if let Some(path) = &args.process {
         let text = bundle::read(path).context(|| format!("read {}", path.display()))?;
         let invalid = |e: serde_json::Error| Error::refused(format!("invalid process: {e}"));
         let mut value: serde_json::Value = serde_json::from_str(&text).map_err(invalid)?;
-        bundle::warn_unknown(&drop_unknown(&mut value), log);
+        let unknown = drop_unknown(&mut value);
         let mut process: oci::Process = serde_json::from_value(value).map_err(invalid)?;
         if args.tty {
             process.set_terminal(Some(true));
         }
-        return Ok(process);
+        return Ok((process, unknown));
     }
     if args.command.is_empty() {
         return Err(Error::refused("exec args cannot be empty"));
@@ -146,7 +149,7 @@ fn wanted(spec: &oci::Spec, args: &ExecArgs, log: &Log) -> Result<oci::Process> 
         process.set_selinux_label(args.process_label.clone());
     }
     add_capabilities(&mut process, &args.cap)?;
-    Ok(process)
+    Ok((process, BTreeSet::new()))
 }
 
 /// Further capabilities, in every set but the ambient one for a user that is not root, as with runc.
@@ -189,7 +192,7 @@ mod tests {
             panic!("not an exec")
         };
         let spec = serde_json::from_value(crate::spec::default()).unwrap();
-        wanted(&spec, &args)
+        wanted(&spec, &args).map(|(process, _)| process)
     }
 
     #[test]
