@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -54,7 +55,12 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        // A daemon's helper that takes its time leaves an empty group behind, which costs nothing.
-        let _ = fs::remove_dir(&self.dir);
+        // The daemon's helpers end a moment after it.
+        for _ in 0..100 {
+            if fs::remove_dir(&self.dir).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
