@@ -110,7 +110,7 @@ pub(crate) fn insecure(config: &Config) -> Result<Vec<String>, ConfigError> {
 fn host_and_port(name: &str) -> Result<String, ConfigError> {
     let invalid = |why: &str| fail(format!("insecure registry {name} is not valid: {why}"));
     let (host, port) = match name.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') && !host.contains("::") => (host, Some(port)),
+        Some((host, port)) if host.ends_with(']') || !host.contains(':') => (host, Some(port)),
         _ => (name, None),
     };
     let bare = host.trim_start_matches('[').trim_end_matches(']');

@@ -47,8 +47,8 @@ pub use filters::{FilterError, Filters};
 pub use fsck::{FsckFinding, FsckReport, FsckUsage};
 pub use image::{
     Descriptor, DriverData, HistoryItem, ImageConfig, ImageDeleteItem, ImageInspect, ImageMetadata,
-    ImagePlatform, ImageSearchResult, ImageSummary, RootFs, ManifestAttestation,
-    ManifestImage, ManifestImageSize, ManifestSize, ManifestSummary,
+    ImagePlatform, ImageSearchResult, ImageSummary, ManifestAttestation, ManifestImage,
+    ManifestImageSize, ManifestSize, ManifestSummary, RootFs,
 };
 pub use network::{
     ConfigReference, Ipam, IpamConfig, Network, NetworkConnectRequest, NetworkContainer,
