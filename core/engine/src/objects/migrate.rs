@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use gantry_driver_api::Kind;
-use gantry_driver_registry::DriverRegistry;
+use gantry_driver_registry::{DriverRegistry, RegistryError};
 use gantry_image::{Image, Message, Progress};
 use gantry_model::ImageId;
 use gantry_wire::driver::{DriverMigrate, Migrated, MigrationOutcome as Outcome};
@@ -70,7 +70,10 @@ impl Engine {
             )));
         }
         for name in from.iter().chain([&to]) {
-            drivers.storage(name).map_err(gantry_image::Error::from)?;
+            drivers.storage(name).map_err(|error| match error {
+                RegistryError::Unknown { .. } => EngineError::not_found(error.to_string()),
+                RegistryError::Unavailable { .. } => gantry_image::Error::from(error).into(),
+            })?;
         }
         Ok(Plan {
             from,

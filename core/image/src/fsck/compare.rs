@@ -115,7 +115,8 @@ mod tests {
         let whole = tree(|_| {});
         let same = tree(|_| {});
         assert_eq!(first_difference(whole.path(), same.path()).unwrap(), None);
-        let changes: [(&str, &dyn Fn(&Path)); 6] = [
+        type Change<'c> = (&'c str, &'c dyn Fn(&Path));
+        let changes: [Change<'_>; 6] = [
             ("d/f", &|root| fs::write(root.join("d/f"), "tent").unwrap()),
             ("d/f", &|root| fs::write(root.join("d/f"), "tex").unwrap()),
             ("d/f", &|root| {

@@ -291,7 +291,8 @@ fn servers_must_prove_themselves_unless_told_otherwise() {
     };
     let url = format!("https://127.0.0.1:{}", tls.port);
     let error = get(url.clone(), false, false).unwrap_err();
-    assert_eq!(error.code, ErrorCode::Unavailable);
+    // It is not asked again.
+    assert_eq!(error.code, ErrorCode::Internal);
     assert_eq!(
         error.message,
         format!(
