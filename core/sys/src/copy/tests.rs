@@ -47,7 +47,7 @@ fn sample(root: &Path) {
             last_access: time,
             last_modification: time,
         };
-        fs::utimensat(CWD, &at(name), &times, AtFlags::empty()).unwrap();
+        fs::utimensat(CWD, at(name), &times, AtFlags::empty()).unwrap();
     }
 }
 
