@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, Read};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use gantry_driver_api::{
@@ -43,6 +43,8 @@ struct Shared {
 struct State {
     phase: Phase,
     restarts: u64,
+    /// The child that died last, and why: its calls may ask when the next one is up already.
+    dead: Option<(Weak<Connection>, String)>,
 }
 
 enum Phase {
@@ -81,6 +83,7 @@ impl Isolated {
             state: Mutex::new(State {
                 phase: Phase::Up(live.connection.clone()),
                 restarts: 0,
+                dead: None,
             }),
             change: Condvar::new(),
         });
@@ -177,17 +180,17 @@ impl Shared {
         let limit = Instant::now() + Duration::from_secs(1);
         let mut state = self.state.lock();
         loop {
-            match &state.phase {
-                Phase::Down(reason, _) => return reason.clone(),
-                Phase::Up(current) if Arc::ptr_eq(current, connection) => {
-                    if self.change.wait_until(&mut state, limit).timed_out() {
-                        break;
-                    }
-                }
-                _ => break,
+            if let Some((dead, reason)) = &state.dead
+                && Weak::ptr_eq(dead, &Arc::downgrade(connection))
+            {
+                return reason.clone();
+            }
+            if matches!(state.phase, Phase::Stopped)
+                || self.change.wait_until(&mut state, limit).timed_out()
+            {
+                return "its process died".to_owned();
             }
         }
-        "its process died".to_owned()
     }
 
     /// The watcher's thread: ends with the driver.
@@ -196,7 +199,12 @@ impl Shared {
         let mut live = Some(first);
         loop {
             let (reason, lived) = match live.take() {
-                Some(live) => self.accompany(live),
+                Some(live) => {
+                    let connection = Arc::downgrade(&live.connection);
+                    let (reason, lived) = self.accompany(live);
+                    self.state.lock().dead = Some((connection, reason.clone()));
+                    (reason, lived)
+                }
                 None => (String::new(), Duration::ZERO),
             };
             if lived >= HEALTHY {
