@@ -11,13 +11,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::contract;
 
+mod shared;
+
+pub use shared::{
+    Member, Members, SharedEndpoint, SharedNetwork, SharedNetworks, SharedPool, Watch,
+};
+
 /// Where the network's objects are visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// This machine.
     Local,
-    /// Every machine that shares the driver's store.
+    /// Every machine that shares the driver's store. The driver chooses pools and addresses, and has the methods
+    /// [`Network::share`], [`Network::unshare`], [`Network::shared`], [`Network::allocate`] and [`Network::members`].
     Global,
 }
 
@@ -242,5 +249,17 @@ contract! {
         required fn leave(EndpointRef) -> ();
         /// Says what the firewall must do for these ports.
         required fn set_external(SetExternal) -> Vec<FirewallIntent>;
+        /// Tells every host of a new network, before `create_network` is called here; the reply has the pools that were
+        /// left open. `AlreadyExists` when another network has the name. Repeated under its ID, it answers the same.
+        optional fn share(SharedNetwork) -> SharedNetwork;
+        /// Takes a network back, after `delete_network` here. `FailedPrecondition` while any host has an endpoint on it.
+        optional fn unshare(NetworkRef) -> ();
+        /// All shared networks, once they are other than at the given revision or the call's time is up.
+        optional fn shared(Watch) -> SharedNetworks;
+        /// The addresses of an endpoint, before `create_endpoint`; nobody else has them until `delete_endpoint`, or until
+        /// this host is taken for lost. Wished ones are given or refused (`Conflict`). Idempotent by endpoint.
+        optional fn allocate(SharedEndpoint) -> Vec<IpNet>;
+        /// The endpoints on *other* hosts, once they are other than at the given revision or the call's time is up.
+        optional fn members(Watch) -> Members;
     }
 }

@@ -24,7 +24,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use gantry_plugin_sdk::snapshots::{
-    Number, Record, Snapshots, check_key, doing, make_dir, not_mountable,
+    Deletion, Draft, Number, Record, Snapshots, check_key, doing, make_dir, not_mountable,
 };
 use gantry_plugin_sdk::storage::{
     Commit, FindGarbage, Prepare, Replace, SnapshotInfo, SnapshotKey, SnapshotState, StorageInfo,
@@ -58,7 +58,7 @@ impl Native {
                 "native: Unknown option {option}"
             )));
         }
-        let snapshots = Snapshots::open(&config.root, log.clone())?;
+        let snapshots = Snapshots::open(&config.root, Deletion::Later, log.clone())?;
         let root = snapshots.root();
         let flusher = Flusher::new(root.to_owned(), log)
             .map_err(|e| doing("asking for the boot of", root, &e))?;
@@ -87,7 +87,7 @@ impl Native {
             let mut all = all.into_iter();
             if let Some((number, record)) = all.find(|(n, _)| self.snapshots.dir(*n) == dir) {
                 self.snapshots.index.forget(&record.key);
-                self.snapshots.bury_later(number);
+                self.snapshots.bury(number);
             }
         }
         Ok(())
@@ -102,22 +102,14 @@ impl Native {
                 "Filesystem does not support, or has not enabled quotas",
             ));
         }
-        let record = Record {
-            key: request.key.clone(),
-            parent: request.parent,
-            state,
-        };
-        if let Some((number, _)) = self.snapshots.index.insert(&record)?
-            && let Err(error) = self.make_dirs(number, &record)
-        {
-            self.snapshots.index.forget(&record.key);
-            self.snapshots.bury_later(number);
-            return Err(error);
-        }
-        self.plan(&request.key)
+        let key = request.key.clone();
+        self.snapshots
+            .create(request, state, |draft| self.fill(draft))?;
+        self.plan(&key)
     }
 
-    fn make_dirs(&self, number: Number, record: &Record) -> DriverResult<()> {
+    fn fill(&self, draft: &Draft) -> DriverResult<()> {
+        let (number, record) = (draft.number, &draft.record);
         let (dir, fs) = (self.snapshots.dir(number), self.snapshots.fs(number));
         let parent = record.parent.as_ref();
         let parent = parent.and_then(|key| self.snapshots.index.number(key));
@@ -183,11 +175,9 @@ impl Driver for Native {
         })
     }
 
-    fn reconcile(&self, call: &Call<'_>, request: Reconcile) -> DriverResult<()> {
-        self.snapshots.keep_only(&request.live, |key| {
-            self.remove(call, SnapshotKey { key: key.into() })
-        });
-        self.cleanup(call, ())
+    fn reconcile(&self, _: &Call<'_>, request: Reconcile) -> DriverResult<()> {
+        self.snapshots.keep_only(&request.live);
+        self.snapshots.cleanup()
     }
 }
 
@@ -212,41 +202,20 @@ impl Storage for Native {
         self.plan(&request.key)
     }
 
-    fn commit(&self, call: &Call<'_>, request: Commit) -> DriverResult<()> {
+    fn commit(&self, _: &Call<'_>, request: Commit) -> DriverResult<()> {
         check_key(&request.name)?;
-        let index = &self.snapshots.index;
-        if index.is_committed(&request.name) {
-            // Either this very call came before, or another has unpacked the same layer meanwhile.
-            if request.name == request.key {
-                return Ok(());
+        if !self.snapshots.index.is_committed(&request.name) {
+            let (_, present, _) = self.snapshots.index.chain(&request.key)?;
+            if request.parent.is_some() && request.parent != present.parent {
+                let text = "native: a layer cannot get another parent after it was unpacked";
+                return Err(DriverError::new(ErrorCode::FailedPrecondition, text));
             }
-            let key = request.key;
-            return self.remove(call, SnapshotKey { key });
         }
-        let (_, present, _) = index.chain(&request.key)?;
-        if request.parent.is_some() && request.parent != present.parent {
-            let text = "native: a layer cannot get another parent after it was unpacked";
-            return Err(DriverError::new(ErrorCode::FailedPrecondition, text));
-        }
-        let (number, record) = index.committable(&request)?;
-        let dir = self.snapshots.dir(number);
-        let write = || {
-            rustix::fs::syncfs(File::open(&dir)?)?;
-            record.write(&dir, true)?;
-            torn::unmark(&dir)
-        };
-        write().map_err(|error| doing("committing", &dir, &error))?;
-        if !index.replace(&request.key, number, record) {
-            self.snapshots.bury_later(number);
-        }
-        Ok(())
+        self.snapshots.commit(&request, torn::unmark).map(drop)
     }
 
     fn remove(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<()> {
-        if let Some(number) = self.snapshots.index.remove(&request.key)? {
-            self.snapshots.bury_later(number);
-        }
-        Ok(())
+        self.snapshots.remove(&request.key)
     }
 
     fn stat(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<SnapshotInfo> {

@@ -16,12 +16,12 @@ mod kernel;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 
 use gantry_plugin_sdk::snapshots::{
-    Number, Record, Snapshots, check_key, doing, make_dir, not_mountable,
+    Deletion, Draft, Number, Record, Snapshots, check_key, doing, make_dir, not_mountable,
 };
 use gantry_plugin_sdk::storage::{
     Commit, FindGarbage, Prepare, Replace, SnapshotInfo, SnapshotKey, SnapshotState, StorageInfo,
@@ -55,7 +55,7 @@ impl Overlayfs {
                 "overlayfs: Unknown option {option}"
             )));
         }
-        let snapshots = Snapshots::open(&config.root, log.clone())?;
+        let snapshots = Snapshots::open(&config.root, Deletion::AtOnce, log.clone())?;
         let root = snapshots.root();
         let backing = tree::file_system(root).map_err(|e| doing("looking at", root, &e))?;
         if !kernel::carries_overlay(backing) {
@@ -79,32 +79,24 @@ impl Overlayfs {
                 "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
             ));
         }
-        let record = Record {
-            key: request.key.clone(),
-            parent: request.parent,
-            state,
-        };
-        if let Some((number, depth)) = self.snapshots.index.insert(&record)? {
-            let made = if depth > MAX_DEPTH {
-                Err(DriverError::new(
-                    ErrorCode::FailedPrecondition,
-                    "max depth exceeded",
-                ))
-            } else {
-                self.make_dirs(number, &record)
-            };
-            if let Err(error) = made {
-                self.snapshots.index.forget(&record.key);
-                self.snapshots.bury(number);
-                return Err(error);
-            }
-        }
-        self.plan(&request.key)
+        let key = request.key.clone();
+        self.snapshots
+            .create(request, state, |draft| self.fill(draft))?;
+        self.plan(&key)
     }
 
-    fn make_dirs(&self, number: Number, record: &Record) -> DriverResult<()> {
-        let dir = self.snapshots.dir(number);
-        let fs = dir.join("fs");
+    fn fill(&self, draft: &Draft) -> DriverResult<()> {
+        if draft.depth > MAX_DEPTH {
+            return Err(DriverError::new(
+                ErrorCode::FailedPrecondition,
+                "max depth exceeded",
+            ));
+        }
+        let record = &draft.record;
+        let (dir, fs) = (
+            self.snapshots.dir(draft.number),
+            self.snapshots.fs(draft.number),
+        );
         let make = || {
             make_dir(&dir, 0o700, false)?;
             make_dir(&fs, 0o755, false)?;
@@ -187,11 +179,9 @@ impl Driver for Overlayfs {
         })
     }
 
-    fn reconcile(&self, call: &Call<'_>, request: Reconcile) -> DriverResult<()> {
-        self.snapshots.keep_only(&request.live, |key| {
-            self.remove(call, SnapshotKey { key: key.into() })
-        });
-        self.cleanup(call, ())
+    fn reconcile(&self, _: &Call<'_>, request: Reconcile) -> DriverResult<()> {
+        self.snapshots.keep_only(&request.live);
+        self.snapshots.cleanup()
     }
 }
 
@@ -216,33 +206,14 @@ impl Storage for Overlayfs {
         self.plan(&request.key)
     }
 
-    fn commit(&self, call: &Call<'_>, request: Commit) -> DriverResult<()> {
+    fn commit(&self, _: &Call<'_>, request: Commit) -> DriverResult<()> {
         check_key(&request.name)?;
-        let key = SnapshotKey {
-            key: request.key.clone(),
-        };
-        if self.snapshots.index.is_committed(&request.name) {
-            // Either this very call came before, or another has unpacked the same layer meanwhile.
-            if request.name == request.key {
-                return Ok(());
-            }
-            return self.remove(call, key);
-        }
-        let (number, record) = self.snapshots.index.committable(&request)?;
-        let dir = self.snapshots.dir(number);
-        let write = || {
-            rustix::fs::syncfs(File::open(&dir)?)?;
-            record.write(&dir, true)
-        };
-        if let Err(error) = write() {
-            self.snapshots.index.disown(&request);
-            return Err(doing("committing", &dir, &error));
-        }
-        if !self.snapshots.index.replace(&request.key, number, record) {
-            self.snapshots.bury(number);
+        let committed = self.snapshots.commit(&request, |_| Ok(()))?;
+        let Some(number) = committed else {
             return Ok(());
-        }
+        };
         // What is never mounted as an upper directory again needs none.
+        let dir = self.snapshots.dir(number);
         if let Err(error) = fs::remove_dir_all(dir.join("work")) {
             self.log
                 .debug(format!("deleting {}/work: {error}", dir.display()));
@@ -251,10 +222,7 @@ impl Storage for Overlayfs {
     }
 
     fn remove(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<()> {
-        if let Some(number) = self.snapshots.index.remove(&request.key)? {
-            self.snapshots.bury(number);
-        }
-        Ok(())
+        self.snapshots.remove(&request.key)
     }
 
     fn stat(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<SnapshotInfo> {

@@ -14,7 +14,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use gantry_driver_api::storage::{Replace, SnapshotState};
+use gantry_driver_api::storage::{Commit, Prepare, Replace, SnapshotState};
 use gantry_driver_api::{DriverError, DriverResult, ErrorCode};
 use rustix::fs::{CWD, RenameFlags};
 
@@ -27,6 +27,26 @@ pub use record::Record;
 /// A snapshot's directory name. Short, because the kernel takes all lower directories of an overlay as one string.
 pub type Number = u64;
 
+/// When a removed snapshot's tree is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// Before the call returns: for trees that are small.
+    AtOnce,
+    /// In the background.
+    Later,
+}
+
+/// A snapshot that is being made.
+#[derive(Debug)]
+pub struct Draft {
+    /// The name of its directory.
+    pub number: Number,
+    /// How many parents it has.
+    pub depth: usize,
+    /// What will be written of it.
+    pub record: Record,
+}
+
 /// The directories of a driver's snapshots, and what is known of them.
 #[derive(Debug)]
 pub struct Snapshots {
@@ -35,6 +55,7 @@ pub struct Snapshots {
     /// Which there are.
     pub index: Index,
     graveyard: Graveyard,
+    deletion: Deletion,
 }
 
 impl Snapshots {
@@ -42,7 +63,7 @@ impl Snapshots {
     ///
     /// # Errors
     /// When directories cannot be made or read.
-    pub fn open(root: &Path, log: Log) -> DriverResult<Self> {
+    pub fn open(root: &Path, deletion: Deletion, log: Log) -> DriverResult<Self> {
         let (snapshots, graves) = (root.join("s"), root.join("d"));
         for dir in [&snapshots, &graves] {
             make_dir(dir, 0o700, true).map_err(|e| doing("making", dir, &e))?;
@@ -52,6 +73,7 @@ impl Snapshots {
         Ok(Self {
             index,
             graveyard: Graveyard::new(graves, log),
+            deletion,
             root: snapshots,
         })
     }
@@ -74,27 +96,101 @@ impl Snapshots {
         self.dir(number).join("fs")
     }
 
-    /// Deletes a snapshot's directory before it returns. What cannot be deleted now is left to [`Self::cleanup`].
+    /// Takes a snapshot's directory away. What cannot be deleted now is left to [`Self::cleanup`].
     pub fn bury(&self, number: Number) {
-        if let Some(grave) = self.graveyard.take(&self.dir(number), number) {
-            self.graveyard.delete(&grave);
+        match (
+            self.graveyard.take(&self.dir(number), number),
+            self.deletion,
+        ) {
+            (Some(grave), Deletion::AtOnce) => self.graveyard.delete(&grave),
+            (Some(_), Deletion::Later) => self.graveyard.delete_later(),
+            (None, _) => {}
         }
     }
 
-    /// Deletes a snapshot's directory in the background.
-    pub fn bury_later(&self, number: Number) {
-        if self.graveyard.take(&self.dir(number), number).is_some() {
-            self.graveyard.delete_later();
-        }
+    /// Makes an active snapshot or a view, unless it is there. `fill` makes its directory with everything in it, the
+    /// record last; when it fails, nothing is left.
+    ///
+    /// # Errors
+    /// Those of the key and of the parents, as in the contract, and those of `fill`.
+    pub fn create(
+        &self,
+        request: Prepare,
+        state: SnapshotState,
+        fill: impl FnOnce(&Draft) -> DriverResult<()>,
+    ) -> DriverResult<()> {
+        let record = Record {
+            key: request.key,
+            parent: request.parent,
+            state,
+        };
+        let Some((number, depth)) = self.index.insert(&record)? else {
+            return Ok(());
+        };
+        let draft = Draft {
+            number,
+            depth,
+            record,
+        };
+        fill(&draft).inspect_err(|_| {
+            self.index.forget(&draft.record.key);
+            self.bury(number);
+        })
     }
 
-    /// Removes every snapshot that is not in `live` with `remove`, children before parents.
-    pub fn keep_only(&self, live: &[String], mut remove: impl FnMut(&str) -> DriverResult<()>) {
+    /// Commits a snapshot: its file system is flushed, its record written, durably, and `seal` run in its directory. Returns
+    /// its number; none when there is one of that name already, and the active one is gone.
+    ///
+    /// # Errors
+    /// As `commit` in the contract; the snapshot then stays as it was.
+    pub fn commit(
+        &self,
+        request: &Commit,
+        seal: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> DriverResult<Option<Number>> {
+        if self.index.is_committed(&request.name) {
+            // Either this very call came before, or another has unpacked the same layer meanwhile.
+            if request.name != request.key {
+                self.remove(&request.key)?;
+            }
+            return Ok(None);
+        }
+        let (number, record, had) = self.index.committable(request)?;
+        let dir = self.dir(number);
+        let write = || {
+            rustix::fs::syncfs(File::open(&dir)?)?;
+            record.write(&dir, true)?;
+            seal(&dir)
+        };
+        if let Err(error) = write() {
+            self.index.disown(&request.key, had);
+            return Err(doing("committing", &dir, &error));
+        }
+        if self.index.replace(&request.key, number, record) {
+            return Ok(Some(number));
+        }
+        self.bury(number);
+        Ok(None)
+    }
+
+    /// Removes a snapshot; an absent one is no error.
+    ///
+    /// # Errors
+    /// `Conflict` when it has children.
+    pub fn remove(&self, key: &str) -> DriverResult<()> {
+        if let Some(number) = self.index.remove(key)? {
+            self.bury(number);
+        }
+        Ok(())
+    }
+
+    /// Removes every snapshot that is not in `live`, children before parents.
+    pub fn keep_only(&self, live: &[String]) {
         // Each round removes what has no children left.
         let mut garbage = self.index.except(live);
         loop {
             let before = garbage.len();
-            garbage.retain(|key| remove(key).is_err());
+            garbage.retain(|key| self.remove(key).is_err());
             if garbage.is_empty() || garbage.len() == before {
                 return;
             }
@@ -131,10 +227,7 @@ impl Snapshots {
             File::open(&dir)?.sync_all()
         };
         exchange().map_err(|e| doing("replacing", &dir, &e))?;
-        if let Some(number) = self.index.remove(&request.key)? {
-            self.bury_later(number);
-        }
-        Ok(())
+        self.remove(&request.key)
     }
 
     /// Takes away what belongs to no snapshot, and has everything deleted that was, in the background.

@@ -102,12 +102,12 @@ impl Index {
         Ok(all.take(key).map(|(number, _)| number))
     }
 
-    /// The active snapshot that `request` commits, with the record that it gets. A late parent is held from now on;
-    /// [`disown`](Self::disown) lets it go again.
+    /// The active snapshot that `request` commits, with the record that it gets and the parent that it has had. A late
+    /// parent is held from now on; [`disown`](Self::disown) lets it go again.
     ///
     /// # Errors
     /// As `commit` in the contract.
-    pub fn committable(&self, request: &Commit) -> DriverResult<(Number, Record)> {
+    pub fn committable(&self, request: &Commit) -> DriverResult<(Number, Record, Option<String>)> {
         let mut all = self.lock();
         let (number, present) = all.get(&request.key)?;
         let number = *number;
@@ -119,7 +119,8 @@ impl Index {
             let text = format!("snapshot {} already exists", request.name);
             return Err(DriverError::new(ErrorCode::AlreadyExists, text));
         }
-        let parent = match (&present.parent, &request.parent) {
+        let had = present.parent.clone();
+        let parent = match (&had, &request.parent) {
             (Some(had), Some(wanted)) if had != wanted => {
                 return Err(failed(format!("snapshot {} has parent {had}", request.key)));
             }
@@ -135,14 +136,12 @@ impl Index {
             parent,
             state: SnapshotState::Committed,
         };
-        Ok((number, record))
+        Ok((number, record, had))
     }
 
-    /// Takes the late parent of a failed commit back.
-    pub fn disown(&self, request: &Commit) {
-        if request.parent.is_some() {
-            self.lock().set_parent(&request.key, None);
-        }
+    /// Gives the snapshot of a failed commit the parent back that it has had.
+    pub fn disown(&self, key: &str, had: Option<String>) {
+        self.lock().set_parent(key, had);
     }
 
     /// Puts the committed snapshot in the place of the active one; false when another was committed under its name
