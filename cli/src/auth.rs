@@ -10,6 +10,8 @@ use docker_credential::{CredentialRetrievalError, DockerCredential, get_credenti
 use gantry_wire::Reference;
 use serde_json::{Map, Value, json};
 
+use crate::app::App;
+use crate::client::Request;
 use crate::config::Config;
 
 /// The key of Docker Hub's credentials.
@@ -53,6 +55,16 @@ pub(crate) fn lookup(config: &Config, key: &str) -> Value {
 /// The value of `X-Registry-Auth`.
 pub(crate) fn header(credentials: &Value) -> String {
     URL_SAFE.encode(credentials.to_string())
+}
+
+/// Adds the credentials that the user keeps for an image's registry.
+pub(crate) fn with_credentials<'c>(
+    app: &App,
+    name: &Reference,
+    request: Request<'c>,
+) -> Request<'c> {
+    let credentials = lookup(app.config(), key_of(name));
+    request.header("X-Registry-Auth", header(&credentials))
 }
 
 /// The credential helper that keeps `key`, if the configuration names one.

@@ -125,15 +125,14 @@ impl Images {
                 bail!("--{flag} is not yet supported with --tree");
             }
         }
-        let images = app
+        let mut images: Vec<ImageSummary> = app
             .client()?
             .get("/images/json")
             .flag("all", self.all)
             .flag("manifests", true)
             .maybe("filters", Some(filters_json(&self.filter)))
-            .value()
+            .fetch()
             .await?;
-        let mut images: Vec<ImageSummary> = serde_json::from_value(images)?;
         images.retain(|image| self.all || !image.repo_tags.is_empty());
         let width = terminal::size().map_or(80, |(_, columns)| columns.into());
         put(&image_tree::render(&images, width))

@@ -3,7 +3,7 @@ use clap::Args;
 use gantry_wire::Reference;
 
 use crate::app::App;
-use crate::auth;
+use crate::auth::with_credentials;
 use crate::format::outln;
 use crate::progress::{Target, show};
 
@@ -56,8 +56,7 @@ pub(crate) async fn pull(
     platform: Option<&str>,
     target: Target,
 ) -> Result<()> {
-    let credentials = auth::lookup(app.config(), auth::key_of(reference));
-    let reply = app
+    let request = app
         .client()?
         .post("/images/create")
         .query("fromImage", reference.name())
@@ -68,9 +67,7 @@ pub(crate) async fn pull(
                 .map(|digest| digest.as_str())
                 .or(reference.tag()),
         )
-        .maybe("platform", platform)
-        .header("X-Registry-Auth", auth::header(&credentials))
-        .send()
-        .await?;
+        .maybe("platform", platform);
+    let reply = with_credentials(app, reference, request).send().await?;
     show(reply, target).await
 }

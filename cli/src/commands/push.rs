@@ -5,7 +5,7 @@ use clap::Args;
 use gantry_wire::Reference;
 
 use crate::app::App;
-use crate::auth;
+use crate::auth::with_credentials;
 use crate::format::outln;
 use crate::progress::{Target, show};
 
@@ -42,16 +42,13 @@ impl Push {
             }
         }
         let platform = self.platform.as_deref().map(platform_json).transpose()?;
-        let credentials = auth::lookup(app.config(), auth::key_of(&reference));
         // Slashes in the name are part of the path here.
-        let reply = app
+        let request = app
             .client()?
             .post(format!("/images/{}/push", reference.name()))
             .maybe("tag", reference.tag())
-            .maybe("platform", platform)
-            .header("X-Registry-Auth", auth::header(&credentials))
-            .send()
-            .await?;
+            .maybe("platform", platform);
+        let reply = with_credentials(app, &reference, request).send().await?;
         let target = if self.quiet {
             Target::Nowhere
         } else {

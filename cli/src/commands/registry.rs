@@ -8,8 +8,8 @@ use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::auth;
-use crate::client::{Client, Request, name_path};
+use crate::auth::with_credentials;
+use crate::client::{Client, name_path};
 use crate::format::outln;
 
 /// Flags of `manifest inspect`.
@@ -52,12 +52,6 @@ fn print(value: &Value) -> Result<()> {
     let tabs = PrettyFormatter::with_indent(b"\t");
     value.serialize(&mut Serializer::with_formatter(&mut text, tabs))?;
     outln!("{}", String::from_utf8_lossy(&text))
-}
-
-/// Adds the credentials that the user keeps for an image's registry.
-fn with_credentials<'c>(app: &App, name: &Reference, request: Request<'c>) -> Request<'c> {
-    let credentials = auth::lookup(app.config(), auth::key_of(name));
-    request.header("X-Registry-Auth", auth::header(&credentials))
 }
 
 fn path(name: &str, what: &str) -> String {

@@ -40,8 +40,9 @@ const LAYOUT: Layout = Layout {
 
 impl Search {
     pub(crate) async fn execute(self, app: &App) -> Result<()> {
-        // The registry to search is the term's first part, if it looks like one.
-        let registry = Reference::parse(&self.term).map_or_else(
+        // The registry to search is the term's first part, if it looks like one; the rest need not be a name.
+        let first = self.term.split_once('/').map_or("", |(first, _)| first);
+        let registry = Reference::parse(&format!("{first}/x")).map_or_else(
             |_| auth::HUB_KEY.into(),
             |name| auth::key_of(&name).to_owned(),
         );

@@ -115,6 +115,7 @@ pub struct LeaseInfo {
 pub struct Lease {
     content: ContentStore,
     name: String,
+    released: bool,
 }
 
 /// Protects every blob that comes in, or is claimed, while it lives. Who drops it asks
@@ -187,6 +188,7 @@ impl ContentStore {
             let lease = Lease {
                 content: self.clone(),
                 name: name.into(),
+                released: false,
             };
             (lease, commit)
         };
@@ -229,25 +231,22 @@ impl ContentStore {
 
 impl Lease {
     /// Ends the lease. Its removal need not be durable: at worst it expires.
-    pub fn release(self) {
-        let shared = &self.content.shared;
-        let mut protection = shared.protection.lock();
-        if protection
-            .leases
-            .get(&self.name)
-            .is_some_and(|held| held.holders == 1)
-        {
-            protection.leases.remove(&self.name);
-            shared.leases.delete(&self.name).detach();
-        }
+    pub fn release(mut self) {
+        self.released = true;
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut protection = self.content.shared.protection.lock();
-        if let Some(held) = protection.leases.get_mut(&self.name) {
-            held.holders = held.holders.saturating_sub(1);
+        let shared = &self.content.shared;
+        let mut protection = shared.protection.lock();
+        let Some(held) = protection.leases.get_mut(&self.name) else {
+            return;
+        };
+        held.holders = held.holders.saturating_sub(1);
+        if self.released && held.holders == 0 {
+            protection.leases.remove(&self.name);
+            shared.leases.delete(&self.name).detach();
         }
     }
 }

@@ -171,12 +171,21 @@ impl ContentStore {
         let mut hasher = Hasher::sha256();
         hasher.update(bytes);
         let digest = hasher.finish();
-        if !self.claim(&digest) {
+        self.write_as(bytes, &digest)?;
+        Ok(digest)
+    }
+
+    /// Stores bytes under the digest that they have, unless they are there.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`], [`Error::Io`].
+    pub fn write_as(&self, bytes: &[u8], digest: &Digest) -> Result<()> {
+        if !self.claim(digest) {
             let mut ingest = self.begin_unnamed()?;
             ingest.write(bytes)?;
-            ingest.finish_as(&digest)?;
+            ingest.finish_as(digest)?;
         }
-        Ok(digest)
+        Ok(())
     }
 
     /// Deletes a blob; an absent one is no error.

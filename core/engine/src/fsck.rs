@@ -151,11 +151,7 @@ fn shown_volume(flaw: VolumeFlaw) -> FsckFinding {
         true => ("volume-missing", "recreate", "its data is lost"),
         false => ("volume-unknown", "adopt", "it has data, and no record"),
     };
-    let (outcome, reason) = match flaw.repaired {
-        None => ("found", String::new()),
-        Some(Ok(())) => ("repaired", String::new()),
-        Some(Err(error)) => ("left", error.to_string()),
-    };
+    let (outcome, reason) = outcome(flaw.repaired);
     FsckFinding {
         kind: kind.into(),
         object: flaw.name,
@@ -163,6 +159,17 @@ fn shown_volume(flaw: VolumeFlaw) -> FsckFinding {
         remedy: remedy.into(),
         outcome: outcome.into(),
         reason,
+    }
+}
+
+/// What became of a finding, with the reason where it was left.
+fn outcome<E: std::fmt::Display>(
+    repaired: Option<std::result::Result<(), E>>,
+) -> (&'static str, String) {
+    match repaired {
+        None => ("found", String::new()),
+        Some(Ok(())) => ("repaired", String::new()),
+        Some(Err(error)) => ("left", error.to_string()),
     }
 }
 

@@ -214,11 +214,8 @@ impl Comparison {
         let Some(whole) = self.whole else {
             return Ok(false);
         };
-        if !copy::same_attributes(stat, old) {
-            return Ok(false);
-        }
         if whole.is_untouched(stat) {
-            return Ok(true);
+            return Ok(copy::same_attributes(stat, old));
         }
         copy::same_file((upper, stat), (lower, old), name)
     }
@@ -281,7 +278,7 @@ impl Whole {
     }
 }
 
-fn is_directory(stat: &Stat) -> bool {
+pub(crate) fn is_directory(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 

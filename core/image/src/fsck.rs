@@ -171,6 +171,15 @@ impl Check<'_> {
     }
 }
 
+/// For findings that one call mends together; one that fails is tried again.
+fn once(done: &mut bool, mend: impl FnOnce() -> Result<()>) -> Result<()> {
+    if !*done {
+        mend()?;
+        *done = true;
+    }
+    Ok(())
+}
+
 impl ImageService {
     /// Looks for what does not fit together, and mends it if `options` say so. Records must be readable: see
     /// [`unreadable`].

@@ -22,6 +22,15 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Removes what is nobody's, on the way out of an operation that has its own result.
+    pub(crate) fn sweep(&self) {
+        if let Err(error) = self.collect_blobs() {
+            tracing::warn!(%error, "unreferenced content is left behind");
+        }
+    }
+}
+
 impl Held<'_> {
     /// Everything that has come is recorded or leased now.
     pub(crate) fn settle(mut self) {
@@ -33,8 +42,8 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.hold = None;
         let garbage = !self.settled | self.shared.content.take_deferred();
-        if garbage && let Err(error) = self.shared.collect_blobs() {
-            tracing::warn!(%error, "unreferenced content is left behind");
+        if garbage {
+            self.shared.sweep();
         }
     }
 }

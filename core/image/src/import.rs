@@ -9,10 +9,10 @@ use gantry_model::{Digest, ImageId, Platform, Timestamp};
 use crate::changes;
 use crate::chunks::CHUNK;
 use crate::config::{ContainerDefaults, History, ImageConfig, RootFs};
-use crate::inflate::{Compression, inflate};
+use crate::inflate::inflate;
 use crate::install::Install;
 use crate::load::Local;
-use crate::manifest::{OCI_LAYER_GZIP, OCI_LAYER_TAR, OCI_LAYER_ZSTD};
+use crate::manifest::OCI_LAYER_TAR;
 use crate::record::Descriptor;
 use crate::service::Shared;
 use crate::{Error, ImportOptions, Message, Progress, Result};
@@ -103,15 +103,9 @@ fn as_layer(
 ) -> Result<(Digest, u64, Digest, &'static str)> {
     let bad = |error: io::Error| Error::Malformed(format!("invalid archive: {error}"));
     let (mut plain, compression) = inflate(shared.content.open_blob(&archive)?).map_err(bad)?;
-    let kept = match compression {
-        Compression::None => Some(OCI_LAYER_TAR),
-        Compression::Gzip => Some(OCI_LAYER_GZIP),
-        Compression::Zstd => Some(OCI_LAYER_ZSTD),
-        Compression::Bzip2 | Compression::Xz => None,
-    };
-    let mut ingest = match kept {
-        None => Some(shared.content.begin_unnamed()?),
-        Some(_) => None,
+    let (mut ingest, media_type) = match compression.media_type() {
+        Some(kept) => (None, kept),
+        None => (Some(shared.content.begin_unnamed()?), OCI_LAYER_TAR),
     };
     let mut hasher = Hasher::sha256();
     let mut buffer = vec![0; CHUNK];
@@ -127,10 +121,10 @@ fn as_layer(
     }
     let diff_id = hasher.finish();
     let Some(ingest) = ingest else {
-        return Ok((archive, size, diff_id, kept.unwrap_or(OCI_LAYER_TAR)));
+        return Ok((archive, size, diff_id, media_type));
     };
     let size = ingest.offset();
-    Ok((ingest.finish()?, size, diff_id, OCI_LAYER_TAR))
+    Ok((ingest.finish()?, size, diff_id, media_type))
 }
 
 fn configuration(

@@ -3,6 +3,7 @@
 use std::io::{self, BufReader, Read};
 
 use crate::gunzip::Gunzip;
+use crate::manifest::{OCI_LAYER_GZIP, OCI_LAYER_TAR, OCI_LAYER_ZSTD};
 
 /// Bytes read at once.
 const CHUNK: usize = 128 << 10;
@@ -28,6 +29,16 @@ impl Compression {
             [b'B', b'Z', b'h', ..] => Self::Bzip2,
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
             _ => Self::None,
+        }
+    }
+
+    /// OCI's media type of layers that are compressed so; none where there is none.
+    pub(crate) fn media_type(self) -> Option<&'static str> {
+        match self {
+            Self::None => Some(OCI_LAYER_TAR),
+            Self::Gzip => Some(OCI_LAYER_GZIP),
+            Self::Zstd => Some(OCI_LAYER_ZSTD),
+            Self::Bzip2 | Self::Xz => None,
         }
     }
 }

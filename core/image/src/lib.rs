@@ -74,7 +74,7 @@ pub use pack::{PackOptions, Packer, Selection, Sink};
 pub use place::{PlaceOptions, place};
 pub use progress::{Detail, Message, Progress, Silent};
 pub use pull::RateLimit;
-pub use remote::{Referrers, RemoteImage, RemotePlatform};
+pub use remote::{RemoteImage, RemotePlatform};
 pub use rootfs::ParentView;
 pub use service::{EventEncoder, ImageService};
 pub use settle::MountRoot;

@@ -91,8 +91,11 @@ impl Shared {
     ) -> Result<()> {
         let mut target = None;
         for name in summary.repo_tags.iter().chain(&summary.repo_digests) {
-            if let Ok(name) = Reference::parse(name) {
-                target = target.or(self.lookup(&name)?.and_then(|record| record.target));
+            if let Ok(name) = Reference::parse(name)
+                && let Some(found) = self.lookup(&name)?.and_then(|record| record.target)
+            {
+                target = Some(found);
+                break;
             }
         }
         if !query.manifests {

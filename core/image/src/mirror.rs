@@ -5,9 +5,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use gantry_sys::copy::{self, Copier};
-use rustix::fs::{self, AtFlags, FileType, Stat};
+use rustix::fs::{self, AtFlags};
 use rustix::io::Errno;
 
+use crate::diff::is_directory;
 use crate::extract::tree::remove;
 
 /// Makes the tree `to` like `from`. What is alike already, contents included, is left alone.
@@ -63,8 +64,7 @@ impl Mirror<'_> {
             Err(Errno::NOENT) => return self.copier.entry(from, to, name, place),
             Err(error) => return Err(error.into()),
         };
-        let directory = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if directory(&stat) && directory(&there) {
+        if is_directory(&stat) && is_directory(&there) {
             let (from, to) = (
                 copy::open_directory(from, name)?,
                 copy::open_directory(to, name)?,

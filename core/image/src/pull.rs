@@ -28,6 +28,7 @@ use crate::config::{ImageConfig, MAX_CONFIG};
 use crate::hold::Held;
 use crate::install::{BlobSource, Install, LayerPlan, Phase};
 use crate::manifest::{self, Document, MAX_MANIFEST, Manifest};
+use crate::query::wrong_platform;
 use crate::record::Descriptor;
 use crate::service::Shared;
 use crate::{Error, Message, Progress, PullOptions, Pulled, Result};
@@ -196,45 +197,25 @@ fn conclude(reference: &Reference, pulled: &Pulled, progress: &dyn Progress) {
 
 /// Fetches what the reference names and, where that is an index, the manifest for the platform.
 fn find(resolver: &mut Resolver<'_>, wanted: &Platform) -> Result<Found> {
-    let content = &resolver.shared.content;
     let (reply, target) = resolver.fetch(&tag_or_digest(resolver.reference))?;
     let mut documents = vec![target.clone()];
-    let keep = |bytes: &[u8], digest: &Digest| -> Result<()> {
-        if !content.claim(digest) {
-            let mut ingest = content.begin_unnamed()?;
-            ingest.write(bytes)?;
-            ingest.finish_as(digest)?;
-        }
-        Ok(())
-    };
-    match manifest::parse(&reply.bytes, &reply.media_type)? {
-        Document::Manifest(manifest) => {
-            keep(&reply.bytes, &target)?;
-            Ok(Found {
-                manifest_digest: target.clone(),
-                target,
-                manifest,
-                documents,
-                chosen: false,
-                attached: Vec::new(),
-            })
-        }
+    let document = manifest::parse(&reply.bytes, &reply.media_type)?;
+    resolver.shared.content.write_as(&reply.bytes, &target)?;
+    match document {
+        Document::Manifest(manifest) => Ok(Found {
+            manifest_digest: target.clone(),
+            target,
+            manifest,
+            documents,
+            chosen: false,
+            attached: Vec::new(),
+        }),
         Document::Index(entries) => {
-            keep(&reply.bytes, &target)?;
             let entry = manifest::choose(&entries, wanted)?;
             if entry.size > MAX_MANIFEST {
                 return Err(Error::Malformed("the image manifest is too large".into()));
             }
-            let (bytes, media_type) = if content.claim(&entry.digest) {
-                (
-                    content.read(&entry.digest, MAX_MANIFEST)?,
-                    entry.media_type.clone(),
-                )
-            } else {
-                let (reply, _) = resolver.fetch(entry.digest.as_str())?;
-                keep(&reply.bytes, &entry.digest)?;
-                (reply.bytes, reply.media_type)
-            };
+            let (bytes, media_type) = resolver.document(entry)?;
             documents.push(entry.digest.clone());
             match manifest::parse(&bytes, &media_type)? {
                 Document::Manifest(manifest) => Ok(Found {
@@ -275,7 +256,7 @@ fn bring(
         // It would only keep the disk full.
         Err(error) if error.is_disk_full() => {
             lease.release();
-            fetcher.shared.collect_blobs()?;
+            fetcher.shared.sweep();
         }
         // Kept for the next attempt.
         Err(_) => drop(lease),
@@ -346,10 +327,7 @@ fn check_platform(
     if let Some(wanted) = options.platform.as_ref().filter(|_| !chosen)
         && !manifest::provides(&platform, wanted)
     {
-        return Err(Error::WrongPlatform(format!(
-            "image with reference {} was found but does not provide the specified platform ({wanted})",
-            reference.familiar()
-        )));
+        return Err(wrong_platform(&reference.familiar(), wanted));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Finding images.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use gantry_model::{ImageId, Platform, Reference};
 
@@ -12,6 +12,13 @@ use crate::{Error, Image, ImageConfig, Result};
 
 /// Names of images, by image.
 pub(crate) type Names = HashMap<ImageId, Vec<Reference>>;
+
+/// That an image is here, and is another platform's.
+pub(crate) fn wrong_platform(name: &str, wanted: &Platform) -> Error {
+    Error::WrongPlatform(format!(
+        "image with reference {name} was found but does not provide the specified platform ({wanted})"
+    ))
+}
 
 impl Shared {
     /// The image that `name` means: an identifier, a reference, or the beginning of an identifier, in this order.
@@ -78,9 +85,7 @@ impl Shared {
         if let Some(sibling) = self.sibling(name, &id, wanted, true)? {
             return Ok(sibling.image);
         }
-        Err(Error::WrongPlatform(format!(
-            "image with reference {name} was found but does not provide the specified platform ({wanted})"
-        )))
+        Err(wrong_platform(name, wanted))
     }
 
     pub(crate) fn get(&self, name: &str, platform: Option<&Platform>) -> Result<Image> {
@@ -100,6 +105,23 @@ impl Shared {
             driver: record.driver,
             id,
         })
+    }
+
+    /// These images, and those that were made of them here.
+    pub(crate) fn descendants(&self, mut pending: Vec<ImageId>) -> Result<HashSet<ImageId>> {
+        let mut children: HashMap<ImageId, Vec<ImageId>> = HashMap::new();
+        self.images.for_each("", |id, record| {
+            if let (Some(parent), Ok(id)) = (record.parent, id.parse::<ImageId>()) {
+                children.entry(parent).or_default().push(id);
+            }
+            true
+        })?;
+        let mut found = HashSet::new();
+        while let Some(id) = pending.pop() {
+            pending.extend(children.remove(&id).into_iter().flatten());
+            found.insert(id);
+        }
+        Ok(found)
     }
 
     pub(crate) fn all_names(&self) -> Result<Names> {

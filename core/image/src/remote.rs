@@ -28,7 +28,7 @@ pub struct RemoteImage {
     pub digest: Digest,
     /// The document, byte for byte.
     pub document: Vec<u8>,
-    /// The platforms that it is for; empty where nobody says.
+    /// The platforms that it is for; empty where nobody says, or has asked.
     pub platforms: Vec<RemotePlatform>,
 }
 
@@ -50,19 +50,11 @@ pub struct RemotePlatform {
     pub variant: String,
 }
 
-/// What refers to a manifest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Referrers {
-    /// The manifest.
-    pub subject: Digest,
-    /// An OCI index of the manifests that refer to it.
-    pub index: Vec<u8>,
-}
-
 pub(crate) fn inspect(
     shared: &Shared,
     reference: &Reference,
     credentials: &Credentials,
+    platforms: bool,
 ) -> Result<RemoteImage> {
     let registry = shared
         .drivers
@@ -80,6 +72,7 @@ pub(crate) fn inspect(
         None => reply.media_type.clone(),
     };
     let platforms = match manifest::parse(&reply.bytes, &reply.media_type) {
+        _ if !platforms => Vec::new(),
         Ok(Document::Index(_)) => of_index(&reply.bytes),
         Ok(Document::Manifest(manifest)) => of_config(resolver, &manifest.config),
         // Something that is no image has no platform.
@@ -167,7 +160,7 @@ pub(crate) fn referrers(
     shared: &Shared,
     reference: &Reference,
     credentials: &Credentials,
-) -> Result<Referrers> {
+) -> Result<Vec<u8>> {
     let registry = shared
         .drivers
         .registry_for(reference.domain(), reference.path())?;
@@ -186,7 +179,7 @@ pub(crate) fn referrers(
     });
     let ManifestReply { bytes: index, .. } = reply.map_err(|error| translate(error, reference))?;
     match manifest::parse(&index, manifest::OCI_INDEX)? {
-        Document::Index(_) => Ok(Referrers { subject, index }),
+        Document::Index(_) => Ok(index),
         Document::Manifest(_) => Err(Error::Malformed(
             "the registry's list of referrers is no index".into(),
         )),

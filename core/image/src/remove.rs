@@ -6,6 +6,7 @@ use gantry_model::{ImageId, Reference, Timestamp};
 use gantry_store::Batch;
 
 use crate::manifest;
+use crate::query::wrong_platform;
 use crate::record::ReferenceRecord;
 use crate::service::Shared;
 use crate::{Error, ImageUse, ListQuery, RemoveOptions, Removed, Result};
@@ -71,6 +72,20 @@ pub(crate) fn remove(
     options: &RemoveOptions,
     uses: &[ImageUse],
 ) -> Result<Vec<Removed>> {
+    let (records, deleted) = take(shared, name, options, uses)?;
+    if deleted {
+        shared.collect_blobs()?;
+    }
+    Ok(records)
+}
+
+/// As [`remove`], but for the blobs; tells whether some may be nobody's now.
+fn take(
+    shared: &Shared,
+    name: &str,
+    options: &RemoveOptions,
+    uses: &[ImageUse],
+) -> Result<(Vec<Removed>, bool)> {
     let id = shared.find(name)?;
     if let [first, ..] = &options.platforms[..] {
         let have = shared.platform_of(&id)?;
@@ -79,7 +94,7 @@ pub(crate) fn remove(
             .iter()
             .any(|p| manifest::provides(&have, p))
         {
-            shared.find_for(name, Some(first))?;
+            return Err(wrong_platform(name, first));
         }
     }
     let force = options.force;
@@ -97,10 +112,7 @@ pub(crate) fn remove(
         done = step(shared, uses, |removal| removal.delete(&parent, false, true))?;
         records.append(&mut done.records);
     }
-    if deleted {
-        shared.collect_blobs()?;
-    }
-    Ok(records)
+    Ok((records, deleted))
 }
 
 /// What one step of a removal did.
@@ -154,7 +166,7 @@ pub(crate) fn prune(
     uses: &[ImageUse],
 ) -> Result<(Vec<Removed>, u64)> {
     let used: HashSet<&ImageId> = uses.iter().map(|u| &u.image).collect();
-    let mut records = Vec::new();
+    let (mut records, mut deleted) = (Vec::new(), false);
     let before = shared.unpacked_bytes()?;
     for summary in shared.list(query)? {
         let tagged = !summary.repo_tags.is_empty();
@@ -167,13 +179,24 @@ pub(crate) fn prune(
             vec![summary.id.to_string()]
         };
         for name in names {
-            match remove(shared, &name, &RemoveOptions::default(), uses) {
-                Ok(removed) => records.extend(removed),
+            match take(shared, &name, &RemoveOptions::default(), uses) {
+                Ok((removed, gone)) => {
+                    records.extend(removed);
+                    deleted |= gone;
+                }
                 // Another removal came first, or a child stands on it.
                 Err(Error::Conflict(_) | Error::NoSuchImage(_)) => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if deleted {
+                        shared.sweep();
+                    }
+                    return Err(error);
+                }
             }
         }
+    }
+    if deleted {
+        shared.collect_blobs()?;
     }
     let after = shared.unpacked_bytes()?;
     Ok((records, before.saturating_sub(after)))

@@ -12,14 +12,12 @@ use std::io::Write;
 use gantry_model::{Digest, ImageId, Platform, Reference};
 use serde_json::{Value, json};
 
-use crate::config::MAX_CONFIG;
+use crate::config::ImageConfig;
 use crate::inflate::Compression;
-use crate::manifest::{
-    OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_LAYER_TAR, OCI_LAYER_ZSTD, OCI_MANIFEST,
-};
-use crate::record::{Descriptor, ImageRecord, layer_key};
+use crate::manifest::{OCI_CONFIG, OCI_INDEX, OCI_LAYER_TAR, OCI_MANIFEST};
+use crate::record::{Descriptor, ImageRecord};
 use crate::service::Shared;
-use crate::tree::Tree;
+use crate::tree::{Node, Tree};
 use crate::{Error, Result};
 use choose::Chosen;
 pub(crate) use choose::choose;
@@ -56,7 +54,7 @@ pub(crate) fn save(
 ) -> Result<()> {
     let chosen = choose(shared, names, platforms)?;
     // What is being written stays, whatever happens to its image.
-    let _hold = shared.content.hold();
+    let hold = shared.hold();
     let mut documents = Documents::default();
     let mut batch = gantry_store::Batch::new();
     for image in &chosen {
@@ -76,6 +74,7 @@ pub(crate) fn save(
     }
     writer.finish()?;
     shared.store.commit(batch).wait()?;
+    hold.settle();
     Ok(())
 }
 
@@ -97,13 +96,12 @@ impl Documents {
         }
         for (tag, target) in targets {
             let exported = match shared.tree_of(target.as_ref(), &image.id)? {
-                Some(tree) if one_platform => self.one(shared, &tree, &image.id),
-                Some(tree) => self.whole(shared, &tree, &image.id),
+                Some(tree) => self.came(shared, &tree, &image.id, one_platform),
                 None => None,
             };
             let exported = match exported {
                 Some(exported) => exported,
-                None => self.made(shared, &image.id)?,
+                None => self.made(shared, &image.id, &config)?,
             };
             let mut entry = exported.descriptor;
             let layers = layers.get_or_insert(exported.layers);
@@ -128,48 +126,48 @@ impl Documents {
         Ok(())
     }
 
-    /// All of a document that is here.
-    fn whole(&mut self, shared: &Shared, tree: &Tree, id: &ImageId) -> Option<Exported> {
-        self.blob(shared, &tree.descriptor.digest, tree.descriptor.size);
-        for node in tree.nodes.iter().filter(|node| node.available) {
-            for (digest, size) in node.blobs() {
-                self.blob(shared, digest, size);
-            }
+    /// A document that an image came as: all of it that is here, or the image alone, with what is attested of it left out.
+    fn came(
+        &mut self,
+        shared: &Shared,
+        tree: &Tree,
+        id: &ImageId,
+        alone: bool,
+    ) -> Option<Exported> {
+        let image = tree.node_of(id)?;
+        let layers = &image.manifest.as_ref()?.layers;
+        if !alone {
+            self.blob(shared, &tree.descriptor.digest, tree.descriptor.size);
         }
-        self.exported(json!(tree.descriptor), tree, id)
-    }
-
-    /// One image of a document, with what is attested of it left out: the manifest alone is what was asked for.
-    fn one(&mut self, shared: &Shared, tree: &Tree, id: &ImageId) -> Option<Exported> {
-        let node = tree.node_of(id)?;
-        for (digest, size) in node.blobs() {
+        let wanted = |node: &&Node| match alone {
+            true => std::ptr::eq(*node, image),
+            false => node.available,
+        };
+        for (digest, size) in tree.nodes.iter().filter(wanted).flat_map(Node::blobs) {
             self.blob(shared, digest, size);
         }
-        self.exported(node.described.clone(), tree, id)
-    }
-
-    fn exported(&self, descriptor: Value, tree: &Tree, id: &ImageId) -> Option<Exported> {
-        let manifest = tree.node_of(id)?.manifest.as_ref()?;
-        let layers = manifest.layers.iter().map(|layer| layer.digest.clone());
         Some(Exported {
-            descriptor,
-            layers: layers.collect(),
+            descriptor: match alone {
+                true => image.described.clone(),
+                false => json!(tree.descriptor),
+            },
+            layers: layers.iter().map(|layer| layer.digest.clone()).collect(),
         })
     }
 
     /// An image without a manifest: one is made of the layers that are here.
-    fn made(&mut self, shared: &Shared, id: &ImageId) -> Result<Exported> {
+    fn made(&mut self, shared: &Shared, id: &ImageId, config: &ImageConfig) -> Result<Exported> {
         let record = shared.image(id)?;
-        let config = shared.content.read(id, MAX_CONFIG)?;
         let layers = layers(shared, &record)?;
-        self.blob(shared, id, config.len() as u64);
+        let length = shared.content.size(id).unwrap_or(0);
+        self.blob(shared, id, length);
         for layer in &layers {
             self.blob(shared, &layer.digest, layer.size);
         }
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
-            "config": {"mediaType": OCI_CONFIG, "digest": id, "size": config.len()},
+            "config": {"mediaType": OCI_CONFIG, "digest": id, "size": length},
             "layers": layers,
         })
         .to_string()
@@ -181,7 +179,7 @@ impl Documents {
             "mediaType": OCI_MANIFEST,
             "digest": digest,
             "size": manifest.len(),
-            "platform": shared.platform_of(id)?,
+            "platform": config.platform(),
         });
         if self.seen.insert(digest.clone()) {
             self.made.push((digest, manifest));
@@ -206,24 +204,17 @@ impl Documents {
 
 /// The layers of an image as they lie here, with types that tell how they are compressed.
 fn layers(shared: &Shared, record: &ImageRecord) -> Result<Vec<Descriptor>> {
-    let layer = |chain: &Digest| {
-        let layer = shared
-            .layers
-            .get(&layer_key(&record.driver, chain))?
-            .ok_or_else(|| Error::Layer(format!("layer {chain} is missing")))?;
+    let layer = |blob: Descriptor| {
         let mut start = Vec::new();
-        let file = shared.content.open_blob(&layer.blob.digest)?;
+        let file = shared.content.open_blob(&blob.digest)?;
         std::io::Read::read_to_end(&mut std::io::Read::take(file, 8), &mut start)
             .map_err(|error| Error::io("reading a layer", error))?;
-        let media_type = match Compression::of(&start) {
-            Compression::Gzip => OCI_LAYER_GZIP,
-            Compression::Zstd => OCI_LAYER_ZSTD,
-            _ => OCI_LAYER_TAR,
-        };
+        let media_type = Compression::of(&start).media_type();
         Ok(Descriptor {
-            media_type: media_type.into(),
-            ..layer.blob
+            media_type: media_type.unwrap_or(OCI_LAYER_TAR).into(),
+            ..blob
         })
     };
-    record.chain.iter().map(layer).collect()
+    let blobs = shared.descriptors(record)?;
+    blobs.into_iter().map(layer).collect()
 }

@@ -51,6 +51,11 @@ pub(crate) fn search(
     Ok(reply?.results.into_iter().filter(accept).collect())
 }
 
+/// The registry that is asked for a term; Docker Hub for one that is refused.
+pub(crate) fn domain(term: &str) -> String {
+    split(term).map_or_else(|_| DEFAULT_DOMAIN.into(), |(domain, _)| domain)
+}
+
 /// The registry that a term names before its first slash, if any, and what to ask it.
 fn split(term: &str) -> Result<(String, String)> {
     if term.contains("://") {
@@ -124,6 +129,8 @@ mod tests {
             assert_eq!(split(term).unwrap(), (domain.into(), rest.into()), "{term}");
         }
         assert!(split("https://hub/x").is_err());
+        assert_eq!(domain("localhost:5000/No-Reference"), "localhost:5000");
+        assert_eq!(domain("https://hub/x"), DEFAULT_DOMAIN);
     }
 
     #[test]

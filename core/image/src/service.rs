@@ -23,8 +23,8 @@ use crate::turns::Turns;
 use crate::{
     ContainerRoot, GraphDriver, HistoryEntry, Image, ImageEvent, ImageInspect, ImageSummary,
     ImageUse, ImportOptions, InspectQuery, ListQuery, LoadOptions, Loaded, ParentView, Progress,
-    PullOptions, Pulled, PushOptions, RateLimit, Referrers, RemoteImage, RemoveOptions, Removed,
-    Result, Settings,
+    PullOptions, Pulled, PushOptions, RateLimit, RemoteImage, RemoveOptions, Removed, Result,
+    Settings,
 };
 
 /// Turns an event into the engine's stored form; it is committed with the change it tells of.
@@ -176,6 +176,12 @@ impl ImageService {
         crate::search::search(&self.shared, term, limit, filters, credentials)
     }
 
+    /// The registry that [`ImageService::search`] asks for `term`, to which its credentials go.
+    #[must_use]
+    pub fn search_domain(&self, term: &str) -> String {
+        crate::search::domain(term)
+    }
+
     /// Checks credentials against the registry `domain` (`docker.io`, `127.0.0.1:5000`).
     ///
     /// # Errors
@@ -184,12 +190,18 @@ impl ImageService {
         crate::pull::authenticate(&self.shared, domain, credentials)
     }
 
-    /// What a registry holds under `reference`, without fetching the image.
+    /// What a registry holds under `reference`, without fetching the image; what it is for only with `platforms`, since that
+    /// may take another request.
     ///
     /// # Errors
     /// [`crate::Error::Driver`] with the registry's words.
-    pub fn remote(&self, reference: &Reference, credentials: &Credentials) -> Result<RemoteImage> {
-        crate::remote::inspect(&self.shared, reference, credentials)
+    pub fn remote(
+        &self,
+        reference: &Reference,
+        credentials: &Credentials,
+        platforms: bool,
+    ) -> Result<RemoteImage> {
+        crate::remote::inspect(&self.shared, reference, credentials, platforms)
     }
 
     /// The tags that a registry has of a repository.
@@ -204,7 +216,7 @@ impl ImageService {
         crate::pull::tags(&self.shared, repository, credentials, || false)
     }
 
-    /// The manifests in a registry that refer to what `reference` names: signatures, attestations.
+    /// The manifests in a registry that refer to what `reference` names: signatures, attestations. They come as an OCI index.
     ///
     /// # Errors
     /// As [`ImageService::remote`].
@@ -212,7 +224,7 @@ impl ImageService {
         &self,
         reference: &Reference,
         credentials: &Credentials,
-    ) -> Result<Referrers> {
+    ) -> Result<Vec<u8>> {
         crate::remote::referrers(&self.shared, reference, credentials)
     }
 
@@ -305,6 +317,14 @@ impl ImageService {
     /// [`crate::Error::NoSuchImage`] (also when a short identifier is ambiguous), [`crate::Error::Reference`].
     pub fn find(&self, name: &str) -> Result<ImageId> {
         self.shared.find(name)
+    }
+
+    /// These images, and those that were made of them here.
+    ///
+    /// # Errors
+    /// [`crate::Error::Store`].
+    pub fn descendants(&self, images: Vec<ImageId>) -> Result<HashSet<ImageId>> {
+        self.shared.descendants(images)
     }
 
     /// As [`ImageService::find`]; where the name stands for an index, the image of it for `platform`.

@@ -37,9 +37,10 @@ impl Shared {
     /// The record of an image that is with the default driver from now on, so that what is made of it is. Where that driver is
     /// not available, the image stays where it is.
     pub(crate) fn settle(&self, id: &ImageId) -> Result<ImageRecord> {
+        let record = self.image(id)?;
         let default = self.drivers.default_name(Kind::Storage);
-        if self.drivers.storage(&default).is_err() {
-            return self.image(id);
+        if record.driver == default || self.drivers.storage(&default).is_err() {
+            return Ok(record);
         }
         self.settle_with(id, &Silent)
     }
@@ -67,7 +68,11 @@ impl Shared {
         driver: String,
         progress: &dyn Progress,
     ) -> Result<()> {
-        let _hold = self.content.hold();
+        let hold = self.hold();
+        for digest in record.blobs.iter().chain([id]) {
+            // What is missing shows when it is needed.
+            let _ = self.content.claim(digest);
+        }
         let install = Install {
             shared: self,
             id: id.clone(),
@@ -82,7 +87,9 @@ impl Shared {
                 quiet: false,
             },
         };
-        install.run_with(driver, &[], Vec::new()).map(drop)
+        install.run_with(driver, &[], Vec::new())?;
+        hold.settle();
+        Ok(())
     }
 
     /// The blobs of an image's layers.

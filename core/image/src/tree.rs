@@ -5,7 +5,6 @@ use gantry_model::{Digest, ImageId, Platform};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::config::{ImageConfig, MAX_CONFIG};
 use crate::manifest::{
     self, DOCKER_CONFIG, DOCKER_LIST, DOCKER_MANIFEST, Document, IndexEntry, MAX_MANIFEST,
     Manifest, OCI_INDEX, OCI_MANIFEST,
@@ -150,7 +149,7 @@ impl Shared {
 
     /// The platform that an image's configuration names.
     pub(crate) fn platform_of(&self, image: &ImageId) -> Result<Platform> {
-        Ok(ImageConfig::parse(&self.content.read(image, MAX_CONFIG)?)?.platform())
+        Ok(self.config(image)?.platform())
     }
 
     /// The document that an image came as under one of its names, or by itself.
@@ -168,7 +167,7 @@ impl Shared {
 }
 
 /// The descriptor of a document; a type that it does not name itself is told by its form.
-fn describe(digest: &Digest, bytes: &[u8], document: &Document) -> Descriptor {
+pub(crate) fn describe(digest: &Digest, bytes: &[u8], document: &Document) -> Descriptor {
     let implied = match document {
         Document::Index(_) => OCI_INDEX,
         Document::Manifest(found) if found.config.media_type == DOCKER_CONFIG => DOCKER_MANIFEST,

@@ -241,11 +241,10 @@ fn imports() {
         image.config.config.cmd.as_deref(),
         Some(&["/bin/x".to_owned()][..])
     );
-    let inspect =
-        serde_json::to_value(service.images.inspect("fs", &Default::default()).unwrap()).unwrap();
-    assert_eq!(inspect["Comment"], "from a test");
+    let shown = inspect(&service, "fs");
+    assert_eq!(shown["Comment"], "from a test");
     assert_eq!(
-        inspect["Config"]["ExposedPorts"]["80/tcp"],
+        shown["Config"]["ExposedPorts"]["80/tcp"],
         serde_json::json!({})
     );
     let history = service.images.history("fs", None).unwrap();

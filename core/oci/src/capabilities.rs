@@ -2,16 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use gantry_sys::caps::CapSet;
+use gantry_sys::caps::bit;
 use serde_json::Value;
 
 /// Takes unknown capabilities out of a process of a specification, and names them.
 pub(crate) fn drop_unknown(process: &mut Value) -> BTreeSet<String> {
-    let known: BTreeSet<String> = CapSet::ALL.names().collect();
-    let is_known = |name: &str| {
-        let name = name.to_ascii_uppercase();
-        known.contains(&name) || known.contains(&format!("CAP_{name}"))
-    };
     let mut unknown = BTreeSet::new();
     let sets = process
         .get_mut("capabilities")
@@ -19,7 +14,7 @@ pub(crate) fn drop_unknown(process: &mut Value) -> BTreeSet<String> {
     for set in sets.into_iter().flat_map(|sets| sets.values_mut()) {
         if let Some(names) = set.as_array_mut() {
             names.retain(|name| match name.as_str() {
-                Some(name) if !is_known(name) => {
+                Some(name) if bit(name).is_none() => {
                     unknown.insert(name.to_owned());
                     false
                 }

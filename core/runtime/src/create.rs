@@ -51,7 +51,7 @@ pub(crate) async fn create(
 ) -> Result<Arc<Process>, RuntimeError> {
     let id = request.id.clone();
     let worker = Arc::clone(shared);
-    let (prepared, launched) = blocking(move || {
+    let (mut prepared, launched) = blocking(move || {
         let prepared = prepare(&worker, request)?;
         let launched = set_up(&worker, &prepared).and_then(|()| launch(&worker, &prepared));
         match launched {
@@ -66,10 +66,7 @@ pub(crate) async fn create(
     let zygote = launched.zygote;
     let mut outcome = created(launched.socket).await;
     if matches!(outcome, Err(RuntimeError::MonitorLost)) && shared.zygotes.has_died(zygote) {
-        outcome = match launch(shared, &prepared) {
-            Ok(launched) => created(launched.socket).await,
-            Err(e) => Err(e),
-        };
+        (prepared, outcome) = relaunch(shared, prepared).await?;
     }
     let Prepared { group, dir, .. } = prepared;
     match outcome {
@@ -92,6 +89,24 @@ pub(crate) async fn create(
             Err(e)
         }
     }
+}
+
+/// Once more, by another zygote.
+async fn relaunch(
+    shared: &Arc<Shared>,
+    prepared: Prepared,
+) -> Result<(Prepared, Result<(i32, Control), RuntimeError>), RuntimeError> {
+    let worker = Arc::clone(shared);
+    let again = blocking(move || {
+        let launched = launch(&worker, &prepared);
+        Ok((prepared, launched))
+    });
+    let (prepared, launched) = again.await?;
+    let outcome = match launched {
+        Ok(launched) => created(launched.socket).await,
+        Err(e) => Err(e),
+    };
+    Ok((prepared, outcome))
 }
 
 /// Waits for the monitor's word.

@@ -68,18 +68,6 @@ impl<'a> Copier<'a> {
         self.one(from, to, name, place, 0)
     }
 
-    /// Notes that `place` holds what `stat` tells of in the original, for the other names that it has.
-    ///
-    /// # Errors
-    /// A place that is no path.
-    pub fn note(&mut self, stat: &Stat, place: &[u8]) -> io::Result<()> {
-        if stat.st_nlink > 1 {
-            let identity = (stat.st_dev, stat.st_ino);
-            self.links.insert(identity, CString::new(place)?);
-        }
-        Ok(())
-    }
-
     fn children(
         &mut self,
         from: BorrowedFd<'_>,
@@ -118,7 +106,8 @@ impl<'a> Copier<'a> {
                 fs::linkat(self.top, first, to, name, AtFlags::empty())?;
                 return Ok(());
             }
-            self.note(&stat, place)?;
+            let identity = (stat.st_dev, stat.st_ino);
+            self.links.insert(identity, CString::new(place)?);
         }
         match kind {
             FileType::RegularFile => self.file(from, to, name, &stat),

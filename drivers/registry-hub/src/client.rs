@@ -15,17 +15,32 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
 
 use crate::proxy::{Connector, Routes};
 
 /// What a request carries: bytes at hand, or those of a descriptor as they are read.
 pub(crate) type Body = BoxBody<Bytes, std::io::Error>;
 
-/// One pool, and the proxies on its ways.
+/// Connections that are kept for further requests.
+type Connections = Client<HttpsConnector<Connector>, Body>;
+
+/// One way of trusting a server: its connections for each use, and the proxies on their ways.
 #[derive(Clone)]
 pub(crate) struct Pool {
-    pub(crate) client: Client<HttpsConnector<Connector>, Body>,
+    talk: Connections,
+    blobs: Connections,
     pub(crate) routes: Routes,
+}
+
+impl Pool {
+    /// The connections for what a request is for.
+    pub(crate) fn client(&self, purpose: Purpose) -> &Connections {
+        match purpose.shares() {
+            true => &self.talk,
+            false => &self.blobs,
+        }
+    }
 }
 
 /// How long a server may think before it answers, and between two pieces of a body.
@@ -64,8 +79,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection with streams that is silent for so long is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
-/// Pools are made again rather than kept in any number.
-const MAX_CLIENTS: usize = 32;
+/// Pools are made again rather than kept in any number. Each holds connections of up to two kinds.
+const MAX_CLIENTS: usize = 16;
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Trust {
@@ -73,8 +88,6 @@ enum Trust {
     Plain,
     Tls {
         skip_verify: bool,
-        /// Whether to offer HTTP/2.
-        http2: bool,
         ca_files: Vec<PathBuf>,
         client_certificates: Vec<ClientCertificate>,
         /// Of all those files: they may be replaced, as certificates expire.
@@ -102,15 +115,10 @@ pub(crate) struct Clients(Mutex<HashMap<(Trust, Proxies), Pool>>);
 
 impl Clients {
     /// The pool for a request to `uri` on behalf of `endpoint`.
-    pub(crate) fn get(
-        &self,
-        uri: &Uri,
-        endpoint: &Endpoint,
-        purpose: Purpose,
-    ) -> DriverResult<Pool> {
+    pub(crate) fn get(&self, uri: &Uri, endpoint: &Endpoint) -> DriverResult<Pool> {
         let trust = match uri.scheme_str() {
             Some("http") => Trust::Plain,
-            _ => tls(endpoint, purpose),
+            _ => tls(endpoint),
         };
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (trust, endpoint.proxies.clone());
@@ -126,7 +134,7 @@ impl Clients {
     }
 }
 
-fn tls(endpoint: &Endpoint, purpose: Purpose) -> Trust {
+fn tls(endpoint: &Endpoint) -> Trust {
     let ca_files = endpoint.ca_files.iter();
     let pairs = endpoint.client_certificates.iter();
     let stamps = ca_files
@@ -135,7 +143,6 @@ fn tls(endpoint: &Endpoint, purpose: Purpose) -> Trust {
         .collect();
     Trust::Tls {
         skip_verify: endpoint.skip_verify,
-        http2: purpose.shares(),
         ca_files: endpoint.ca_files.clone(),
         client_certificates: endpoint.client_certificates.clone(),
         stamps,
@@ -143,20 +150,33 @@ fn tls(endpoint: &Endpoint, purpose: Purpose) -> Trust {
 }
 
 fn make(trust: &Trust, proxies: &Proxies) -> DriverResult<Pool> {
-    let (config, http2) = match trust {
-        Trust::Plain => (crate::tls::config(true, &[], &[])?, false),
+    let routes = Routes::new(proxies);
+    let (talk, blobs) = match trust {
+        // Nothing offers HTTP/2 there: all requests share the same connections.
+        Trust::Plain => {
+            let all = connections(crate::tls::config(true, &[], &[])?, &routes, false);
+            (all.clone(), all)
+        }
         Trust::Tls {
             skip_verify,
-            http2,
             ca_files,
             client_certificates,
             ..
-        } => (
-            crate::tls::config(*skip_verify, ca_files, client_certificates)?,
-            *http2,
-        ),
+        } => {
+            let config = crate::tls::config(*skip_verify, ca_files, client_certificates)?;
+            let talk = connections(config.clone(), &routes, true);
+            (talk, connections(config, &routes, false))
+        }
     };
-    let routes = Routes::new(proxies);
+    Ok(Pool {
+        talk,
+        blobs,
+        routes,
+    })
+}
+
+/// Connections that are made as they are needed; with `http2`, that is offered.
+fn connections(config: ClientConfig, routes: &Routes, http2: bool) -> Connections {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -173,13 +193,12 @@ fn make(trust: &Trust, proxies: &Proxies) -> DriverResult<Pool> {
         true => connector.enable_http2().wrap_connector(way),
         false => connector.wrap_connector(way),
     };
-    let client = Client::builder(TokioExecutor::new())
+    Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(4)
         .http2_keep_alive_interval(PING_INTERVAL)
         .http2_keep_alive_timeout(PING_INTERVAL)
-        .build(connector);
-    Ok(Pool { client, routes })
+        .build(connector)
 }

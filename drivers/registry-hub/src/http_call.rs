@@ -187,7 +187,7 @@ impl Hub {
             .parse()
             .map_err(|e| DriverError::invalid(format!("invalid URL {url}: {e}")))?;
         let method = request.method().clone();
-        let pool = self.clients.get(&uri, endpoint, purpose)?;
+        let pool = self.clients.get(&uri, endpoint)?;
         let headers = request.headers_mut();
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         if is_own(endpoint, url) {
@@ -197,7 +197,8 @@ impl Hub {
             headers.insert(PROXY_AUTHORIZATION, authorization);
         }
         *request.uri_mut() = uri.clone();
-        let response = tokio::time::timeout(purpose.patience(), pool.client.request(request))
+        let asked = pool.client(purpose).request(request);
+        let response = tokio::time::timeout(purpose.patience(), asked)
             .await
             .map_err(|elapsed| unsent(&method, &uri, &elapsed))?
             .map_err(|error| unsent(&method, &uri, &error))?;

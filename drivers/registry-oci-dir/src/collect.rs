@@ -1,18 +1,17 @@
 //! Removing blobs that nothing names any more.
 
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
+use std::ffi::CStr;
 use std::time::SystemTime;
 
 use gantry_plugin_sdk::DriverResult;
-use rustix::fs::{self, AtFlags, Dir, Mode, OFlags};
 use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::index::{Entry, Index};
 use crate::layout::Layout;
 use crate::manifest::{self, MAX_DEPTH};
-use crate::upload::{clear, is_old};
+use crate::upload::{clear, remove_old};
 
 /// Removes what `index` does not lead to, unless it is so new that a push may be about to name it. The lock is held.
 /// Where anything cannot be read, nothing is removed: the next deletion tries again.
@@ -23,7 +22,13 @@ pub(crate) fn collect(layout: &Layout, index: &Index, now: SystemTime) {
         return;
     }
     for algorithm in ["sha256", "sha512"] {
-        sweep(layout, algorithm, &live, now);
+        // What has no digest's name is somebody else's.
+        let unwanted = |name: &CStr| {
+            let hex = name.to_str().ok();
+            let digest = hex.and_then(|hex| format!("{algorithm}:{hex}").parse::<Digest>().ok());
+            digest.is_some_and(|digest| !live.contains(&digest))
+        };
+        remove_old(layout, &format!("blobs/{algorithm}"), now, unwanted);
     }
 }
 
@@ -40,39 +45,16 @@ fn mark(
         }
         let bytes = manifest::read(layout, &digest)?.unwrap_or_default();
         let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        match Index::parse(&bytes) {
-            Ok(inner) if depth > 0 && !inner.entries.is_empty() => {
-                mark(layout, &inner.entries, live, depth - 1)?;
-            }
-            _ => live.extend(
+        let inner = Entry::listed(document["manifests"].clone());
+        if depth > 0 && !inner.is_empty() {
+            mark(layout, &inner, live, depth - 1)?;
+        } else {
+            live.extend(
                 manifest::names(&document)
                     .iter()
                     .filter_map(|digest| digest.parse().ok()),
-            ),
+            );
         }
     }
     Ok(())
-}
-
-fn sweep(layout: &Layout, algorithm: &str, live: &BTreeSet<Digest>, now: SystemTime) {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let path = format!("blobs/{algorithm}");
-    let Ok(blobs) = fs::openat(layout.dir(), path, flags, Mode::empty()) else {
-        return;
-    };
-    let Ok(entries) = Dir::read_from(&blobs) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let digest = name
-            .to_str()
-            .ok()
-            .and_then(|hex| format!("{algorithm}:{hex}").parse::<Digest>().ok());
-        // What has no digest's name is somebody else's.
-        if digest.is_some_and(|digest| !live.contains(&digest)) && is_old(blobs.as_fd(), name, now)
-        {
-            let _ = fs::unlinkat(&blobs, name, AtFlags::empty());
-        }
-    }
 }

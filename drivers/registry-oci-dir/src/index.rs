@@ -47,6 +47,18 @@ impl Entry {
         }
     }
 
+    /// Those of a document's member `manifests`.
+    pub(crate) fn listed(manifests: Value) -> Vec<Self> {
+        let Value::Array(entries) = manifests else {
+            return Vec::new();
+        };
+        let entries = entries.into_iter().filter_map(|entry| match entry {
+            Value::Object(members) => Some(Self(members)),
+            _ => None,
+        });
+        entries.collect()
+    }
+
     pub(crate) fn text(&self, member: &str) -> &str {
         self.0
             .get(member)
@@ -90,18 +102,8 @@ impl Index {
     /// Reads the text of an index or of a manifest list.
     pub(crate) fn parse(bytes: &[u8]) -> serde_json::Result<Self> {
         let mut document: Map<String, Value> = serde_json::from_slice(bytes)?;
-        let entries = match document.remove("manifests") {
-            Some(Value::Array(entries)) => entries,
-            _ => Vec::new(),
-        };
-        let entries = entries.into_iter().filter_map(|entry| match entry {
-            Value::Object(members) => Some(Entry(members)),
-            _ => None,
-        });
-        Ok(Self {
-            entries: entries.collect(),
-            document,
-        })
+        let entries = Entry::listed(document.remove("manifests").unwrap_or_default());
+        Ok(Self { document, entries })
     }
 
     fn text(&self) -> DriverResult<Vec<u8>> {

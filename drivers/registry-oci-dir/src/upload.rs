@@ -1,5 +1,6 @@
 //! Blobs on their way in: a file below `.gantry/uploads` that becomes the blob when its digest is right.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -101,28 +102,36 @@ pub(crate) fn finish(
     layout.place(&path, &digest.path())
 }
 
-/// Removes uploads that nobody goes on with. What cannot be removed is tried again the next time.
+/// Removes uploads that nobody goes on with.
 pub(crate) fn clear(layout: &Layout, now: SystemTime) {
-    let Ok(uploads) = fs::openat(
-        layout.dir(),
-        UPLOADS,
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        fs::Mode::empty(),
-    ) else {
+    remove_old(layout, UPLOADS, now, |_| true);
+}
+
+/// Removes the unwanted files of a directory that have not been touched for [`UNFINISHED`]. What cannot be removed is
+/// tried again the next time.
+pub(crate) fn remove_old(
+    layout: &Layout,
+    path: &str,
+    now: SystemTime,
+    unwanted: impl Fn(&CStr) -> bool,
+) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(directory) = fs::openat(layout.dir(), path, flags, fs::Mode::empty()) else {
         return;
     };
-    let Ok(entries) = Dir::read_from(&uploads) else {
+    let Ok(entries) = Dir::read_from(&directory) else {
         return;
     };
     for entry in entries.flatten() {
-        if is_old(uploads.as_fd(), entry.file_name(), now) {
-            let _ = fs::unlinkat(&uploads, entry.file_name(), AtFlags::empty());
+        let name = entry.file_name();
+        if unwanted(name) && is_old(directory.as_fd(), name, now) {
+            let _ = fs::unlinkat(&directory, name, AtFlags::empty());
         }
     }
 }
 
 /// Whether a file has not been touched for [`UNFINISHED`].
-pub(crate) fn is_old(directory: BorrowedFd<'_>, name: &std::ffi::CStr, now: SystemTime) -> bool {
+fn is_old(directory: BorrowedFd<'_>, name: &CStr, now: SystemTime) -> bool {
     let Ok(stat) = fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else {
         return false;
     };

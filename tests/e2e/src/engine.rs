@@ -292,6 +292,22 @@ impl Engine {
     }
     /// A raw API request by curl: status code and body.
     pub fn api(&self, method: &str, path: &str, body: Option<&str>) -> (u16, String) {
+        match body {
+            Some(body) => {
+                let more = ["-H", "Content-Type: application/json", "-d", body];
+                self.curl(method, path, &more)
+            }
+            None => self.curl(method, path, &[]),
+        }
+    }
+    /// As [`Engine::api`], with the bytes of an archive as the body.
+    pub fn send_tar(&self, method: &str, path: &str, file: &Path) -> (u16, String) {
+        let data = format!("@{}", file.display());
+        let kind = "Content-Type: application/x-tar";
+        self.curl(method, path, &["-H", kind, "--data-binary", &data])
+    }
+    /// As [`Engine::api`], with what else curl is told.
+    pub fn curl(&self, method: &str, path: &str, more: &[&str]) -> (u16, String) {
         let socket = self.socket().display().to_string();
         let url = format!("http://localhost{path}");
         let mut args = vec![
@@ -304,9 +320,7 @@ impl Engine {
             "\n%{http_code}",
             &url,
         ];
-        if let Some(body) = body {
-            args.extend(["-H", "Content-Type: application/json", "-d", body]);
-        }
+        args.extend(more);
         let out = crate::run("curl", &args).ok();
         let (body, code) = out.rsplit_once('\n').unwrap_or(("", &out));
         (

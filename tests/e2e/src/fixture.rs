@@ -1,4 +1,4 @@
-//! Things that tests need: root file systems, free ports.
+//! Things that tests need: root file systems, bytes, free ports.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -38,6 +38,18 @@ pub fn busybox_rootfs(dir: &Path) {
         )
     })
     .expect("a temporary directory is writable");
+}
+
+/// The same bytes each time, which do not compress.
+pub fn noise(seed: u64, length: u64) -> Vec<u8> {
+    let mut state = seed;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(length as usize).collect()
 }
 
 /// The path of a tar of [`busybox_rootfs`], made once a test process.

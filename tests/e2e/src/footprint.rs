@@ -15,8 +15,8 @@ pub(crate) fn of(dir: &Path, tag: &str) -> BTreeSet<String> {
     found
 }
 
-/// Ends the processes of an engine whose test failed, and takes its network down: the next test wants a quiet machine and
-/// addresses that are free.
+/// Ends the processes of an engine whose test failed, and takes its network and its cgroups down: the next test wants a quiet
+/// machine and addresses that are free.
 pub(crate) fn end(dir: &Path, tag: &str) {
     let mut found = BTreeSet::new();
     processes(dir, tag, &mut found);
@@ -31,6 +31,7 @@ pub(crate) fn end(dir: &Path, tag: &str) {
     let mut found = BTreeSet::new();
     links(tag, &mut found);
     tables(tag, &mut found);
+    cgroups(tag, &mut found);
     for line in found {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
@@ -38,8 +39,21 @@ pub(crate) fn end(dir: &Path, tag: &str) {
             ["nft", "table", family, name] => {
                 drop(crate::run("nft", &["delete", "table", family, name]));
             }
+            ["cgroup", path] => remove_cgroup(path),
             _ => {}
         }
+    }
+}
+
+/// Removes a cgroup and those in it, which are busy until the last of their processes is buried.
+fn remove_cgroup(path: &str) {
+    let args = [path, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"];
+    for _ in 0..20 {
+        let _ = crate::run("find", &args);
+        if !Path::new(path).exists() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
     }
 }
 

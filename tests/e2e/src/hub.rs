@@ -4,7 +4,7 @@
 //! trusts it by [`Hub::config_dir`]. Manifests and blobs are those of a docker-registry behind it.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -85,10 +85,6 @@ impl Hub {
     /// Sets how many pulls are left.
     pub fn allow(&self, pulls: u64) {
         self.left.store(pulls, Ordering::SeqCst);
-    }
-    /// Pushes a root file system directory as `library/NAME`.
-    pub fn publish(&self, root: &Path, name: &str) {
-        self.registry.push_rootfs(root, &format!("library/{name}"));
     }
 }
 

@@ -20,11 +20,11 @@ mod token;
 
 pub use authority::{Authority, Pair};
 pub use engine::{Engine, Options, bin_dir};
-pub use fixture::{busybox_rootfs, busybox_tar, debian_rootfs, free_port};
+pub use fixture::{busybox_rootfs, busybox_tar, debian_rootfs, free_port, noise};
 pub use http::{HttpServer, Request, Response, ask};
 pub use hub::Hub;
 pub use proxy::Proxy;
-pub use registry::{Registry, Serve};
+pub use registry::{Registry, Serve, skopeo_digest};
 pub use relay::{Direction, Relay};
 pub use run::{Done, eventually, run, run_env, run_stdin};
 pub use token::Realm;

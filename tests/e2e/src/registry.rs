@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::authority::Pair;
-use crate::fixture::{free_port, stack_layout};
+use crate::fixture::{busybox_rootfs, free_port, stack_layout};
 use crate::run::{eventually, run};
 use crate::token::Realm;
 
@@ -93,15 +93,27 @@ impl Registry {
         )
         .ok();
     }
+    /// Pushes busybox as an image of one layer.
+    pub fn push_busybox(&self, name: &str) {
+        let root = self.dir().join("root");
+        busybox_rootfs(&root);
+        self.push_rootfs(&root, name);
+    }
     /// Pushes a root file system directory as a one-layer image.
     pub fn push_rootfs(&self, root: &Path, name: &str) {
-        let archive = self.dir().join("layout");
-        let (archive, root) = (archive.display().to_string(), root.display().to_string());
+        self.push_layers(&[root], name);
+    }
+    /// Pushes an image of which each of these directories is a layer, the lowest first.
+    pub fn push_layers(&self, roots: &[&Path], name: &str) {
+        let archive = self.dir().join("layout").display().to_string();
         let _ = fs::remove_dir_all(&archive);
         run("umoci", &["init", "--layout", &archive]).ok();
         let image = format!("{archive}:new");
         run("umoci", &["new", "--image", &image]).ok();
-        run("umoci", &["insert", "--image", &image, &root, "/"]).ok();
+        for root in roots {
+            let root = root.display().to_string();
+            run("umoci", &["insert", "--image", &image, &root, "/"]).ok();
+        }
         run(
             "umoci",
             &["config", "--image", &image, "--config.cmd", "/bin/sh"],
@@ -120,6 +132,13 @@ impl Registry {
         )
         .ok();
     }
+}
+
+/// The digest that skopeo finds for an image, which is named with its transport.
+#[track_caller]
+pub fn skopeo_digest(source: &str, options: &[&str]) -> String {
+    let words = [&["inspect", "-f", "{{.Digest}}"], options, &[source]];
+    run("skopeo", &words.concat()).ok()
 }
 
 fn configuration(serve: &Serve<'_>, dir: &Path, port: u16) -> String {

@@ -150,31 +150,10 @@ fn volumes_binds_and_memory_are_part_of_what_is_copied() {
 
 /// The archive endpoint: status, and the words of the error.
 fn put(engine: &Engine, path: &str, tar: &Path) -> (u16, String) {
-    let socket = text(&engine.socket());
-    let url = format!("http://localhost/containers/{path}");
-    let data = format!("@{}", tar.display());
-    let args = [
-        "-s",
-        "-X",
-        "PUT",
-        "--unix-socket",
-        &socket,
-        "-w",
-        "\n%{http_code}",
-    ];
-    let mut args = args.to_vec();
-    args.extend([
-        "-H",
-        "Content-Type: application/x-tar",
-        "--data-binary",
-        &data,
-        &url,
-    ]);
-    let out = run("curl", &args).ok();
-    let (body, code) = out.rsplit_once('\n').unwrap_or(("", &out));
-    let body: Value = serde_json::from_str(body).unwrap_or_default();
+    let (code, body) = engine.send_tar("PUT", &format!("/containers/{path}"), tar);
+    let body: Value = serde_json::from_str(&body).unwrap_or_default();
     let message = body["message"].as_str().unwrap_or_default().to_owned();
-    (code.parse().unwrap(), message)
+    (code, message)
 }
 
 #[test]

@@ -15,7 +15,6 @@ fn shown(engine: &Engine, filters: &[&str]) -> String {
 #[test]
 fn filters_of_ps() {
     let engine = Engine::start();
-    engine.import_busybox("busybox:latest");
     let docker = |line: &str| engine.docker(&line.split(' ').collect::<Vec<_>>());
     docker("network create net1").ok();
     docker("create --name one --label k=v --label z busybox true").ok();
@@ -118,7 +117,6 @@ fn filters_of_ps() {
 #[test]
 fn starts_that_fail_and_names_that_are_none() {
     let engine = Engine::start();
-    engine.import_busybox("busybox:latest");
     let docker = |line: &str| engine.docker(&line.split(' ').collect::<Vec<_>>());
     let not_found = r#"exec: "nope": executable file not found in $PATH: unknown"#;
     for run in ["run --rm", "run --rm --detach"] {
@@ -168,7 +166,6 @@ fn starts_that_fail_and_names_that_are_none() {
 #[test]
 fn containers_have_their_sign_and_their_size() {
     let engine = Engine::start();
-    engine.import_busybox("busybox:latest");
     let docker = |line: &str| engine.docker(&line.split(' ').collect::<Vec<_>>());
     let sign = ["test", "-f", "/.dockerenv"];
     for options in [

@@ -1,7 +1,6 @@
 //! Hostile archives through the API: into a container, as images, and what is left afterwards.
 
 use std::fs;
-use std::path::Path;
 
 use gantry_e2e::{Engine, run};
 
@@ -57,30 +56,6 @@ const KINDS: [(&str, bool); 8] = [
     ("huge", true),
 ];
 
-fn send(engine: &Engine, method: &str, path: &str, file: &Path) -> (u16, String) {
-    let socket = engine.socket().display().to_string();
-    let out = run(
-        "curl",
-        &[
-            "-s",
-            "-X",
-            method,
-            "--unix-socket",
-            &socket,
-            "-w",
-            "\n%{http_code}",
-            "-H",
-            "Content-Type: application/x-tar",
-            "--data-binary",
-            &format!("@{}", file.display()),
-            &format!("http://localhost{path}"),
-        ],
-    )
-    .ok();
-    let (body, code) = out.rsplit_once('\n').unwrap_or(("", &out));
-    (code.parse().unwrap(), body.to_owned())
-}
-
 #[test]
 fn archives_cannot_leave_what_they_are_unpacked_into() {
     let engine = Engine::start();
@@ -105,16 +80,16 @@ fn archives_cannot_leave_what_they_are_unpacked_into() {
         let target = format!("/in-{kind}");
         engine.docker(&["exec", "victim", "mkdir", &target]).ok();
         let path = format!("/containers/victim/archive?path={target}");
-        let (code, body) = send(&engine, "PUT", &path, &file);
+        let (code, body) = engine.send_tar("PUT", &path, &file);
         assert_eq!(code != 200, refused, "{kind}: {code} {body}");
         assert!(!refused || body.contains("\"message\""), "{kind}: {body}");
-        let (code, body) = send(&engine, "POST", "/images/load", &file);
+        let (code, body) = engine.send_tar("POST", "/images/load", &file);
         assert!(
             code == 400 || body.contains("error"),
             "{kind}: {code} {body}"
         );
         if refused {
-            let (code, body) = send(&engine, "POST", "/images/create?fromSrc=-&repo=evil", &file);
+            let (code, body) = engine.send_tar("POST", "/images/create?fromSrc=-&repo=evil", &file);
             assert!(
                 code >= 400 || body.contains("\"error\""),
                 "{kind}: {code} {body}"

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use gantry_e2e::{Engine, Options, run};
+use gantry_e2e::{Engine, Options, run, skopeo_digest};
 use serde_json::json;
 
 /// An engine that serves `airgap.local` from a directory.
@@ -54,7 +54,7 @@ fn images_travel_in_a_directory() {
 
     let layout = images.join("team/app").display().to_string();
     let source = format!("oci:{layout}:1");
-    let said = run("skopeo", &["inspect", "-f", "{{.Digest}}", &source]).ok();
+    let said = skopeo_digest(&source, &[]);
     assert!(pushed.contains(&said), "{said}: {pushed}");
     sender.finish();
 

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use gantry_e2e::{Engine, Options, Registry, bin_dir, busybox_rootfs, eventually, run};
+use gantry_e2e::{Engine, Options, Registry, bin_dir, eventually, run};
 use serde_json::{Value, json};
 
 fn on(driver: &str) -> Value {
@@ -136,9 +136,7 @@ fn dockers_name_for_it_is_known() {
 /// An engine with an image of two layers from a registry that is gone.
 fn engine_with_image(driver: &str) -> (Engine, String) {
     let registry = Registry::start();
-    let root = registry.dir().join("root");
-    busybox_rootfs(&root);
-    registry.push_rootfs(&root, "tools/busybox:1");
+    registry.push_busybox("tools/busybox:1");
     let name = format!("{}/tools/busybox:1", registry.domain());
     let engine = Engine::with(Options {
         config: Some(on(driver)),

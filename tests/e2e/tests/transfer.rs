@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use gantry_e2e::{Engine, Options, Registry, Relay, busybox_rootfs, eventually, run};
+use gantry_e2e::{
+    Engine, Options, Registry, Relay, busybox_rootfs, eventually, noise, run, skopeo_digest,
+};
 use serde_json::{Value, json};
 
 /// Bytes of the image that cannot be compressed.
@@ -12,18 +14,6 @@ const NOISE: u64 = 12 << 20;
 const MB: u64 = 1 << 20;
 /// What is asked twice at a cut, and everything that is no layer.
 const SLACK: u64 = 3 * MB;
-
-/// The same bytes each time, which do not compress.
-fn noise(seed: u64, length: u64) -> Vec<u8> {
-    let mut state = seed;
-    let words = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(length as usize).collect()
-}
 
 /// A registry with the image `big:1`: busybox, and noise as `/noise`.
 fn registry() -> Registry {
@@ -35,11 +25,6 @@ fn registry() -> Registry {
     registry
 }
 
-fn port_of(registry: &Registry) -> u16 {
-    let domain = registry.domain();
-    domain.rsplit(':').next().unwrap().parse().unwrap()
-}
-
 /// An engine that tries again soon and often.
 fn engine() -> Engine {
     Engine::with(Options {
@@ -49,12 +34,7 @@ fn engine() -> Engine {
 }
 
 fn digest_there(name: &str) -> String {
-    let name = format!("docker://{name}");
-    run(
-        "skopeo",
-        &["inspect", "--tls-verify=false", "-f", "{{.Digest}}", &name],
-    )
-    .ok()
+    skopeo_digest(&format!("docker://{name}"), &["--tls-verify=false"])
 }
 
 fn checks_out(engine: &Engine, name: &str) {
@@ -78,7 +58,7 @@ fn large_files(dir: &Path, size: u64) -> Vec<PathBuf> {
 #[test]
 fn a_pull_goes_on_where_it_was_cut() {
     let registry = registry();
-    let relay = Relay::start(port_of(&registry));
+    let relay = Relay::start(registry.port());
     relay.down.cut_at(&[2 * MB, 5 * MB, 8 * MB, 11 * MB]);
     let engine = engine();
     let name = format!("{}/big:1", relay.domain());
@@ -102,7 +82,7 @@ fn a_pull_goes_on_where_it_was_cut() {
 #[test]
 fn a_killed_daemon_goes_on_with_what_it_has() {
     let registry = registry();
-    let relay = Relay::start(port_of(&registry));
+    let relay = Relay::start(registry.port());
     relay.down.hold_at(7 * MB);
     let mut engine = engine();
     let name = format!("{}/big:1", relay.domain());
@@ -134,7 +114,7 @@ fn a_killed_daemon_goes_on_with_what_it_has() {
 fn a_push_outlives_cuts_and_costs_nothing_the_second_time() {
     let source = registry();
     let target = Registry::start();
-    let relay = Relay::start(port_of(&target));
+    let relay = Relay::start(target.port());
     let engine = engine();
     let name = format!("{}/big:1", source.domain());
     let there = format!("{}/team/big:1", relay.domain());

@@ -90,7 +90,11 @@ pub(crate) fn goal(lines: &[Line], name: &str, peer: &str, what: fn(&Cost) -> f6
     let (Some(cost), Some(other)) = (find(name), find(peer)) else {
         return;
     };
-    let ratio = what(cost) / what(other);
+    ratio(name, peer, what(cost) / what(other), at_most);
+}
+
+/// Prints the ratio of two things, and whether it is at most the goal.
+pub(crate) fn ratio(name: &str, peer: &str, ratio: f64, at_most: f64) {
     let verdict = verdict(ratio <= at_most);
     println!("  {name} / {peer} = {ratio:.3}, goal {at_most:.3}: {verdict}");
 }

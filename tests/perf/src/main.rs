@@ -1,7 +1,7 @@
 //! Benchmarks against peers, side by side in one run: what counts are the ratios, not the walls.
 //!
-//! Everything runs in a network and mount namespace of its own, engines on private roots. Peers that are not
-//! installed are left out and named. Not a test: nothing here fails on time.
+//! Everything runs in a network and mount namespace of its own, engines on private roots. dockerd, runc and crun are left
+//! out where they are missing; `docs/benchmarks.md` names what else is needed. Not a test: nothing here fails on time.
 
 mod account;
 mod canned;

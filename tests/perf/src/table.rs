@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
-use crate::cost::verdict;
+use crate::cost;
 use crate::peers::Bench;
 
 /// One competitor: a name, its commands one after the other, its times in milliseconds.
@@ -36,12 +36,10 @@ impl Row {
                 .status()?;
             ensure!(status.success(), "{}: {status}", self.name);
         }
-        Ok(start.elapsed().as_secs_f64() * 1e3)
+        Ok(cost::milliseconds(start))
     }
     fn median(&self) -> f64 {
-        let mut times = self.times.clone();
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
+        cost::quantile(&mut self.times.clone(), 0.5)
     }
     fn min(&self) -> f64 {
         self.times.iter().copied().fold(f64::INFINITY, f64::min)
@@ -83,11 +81,7 @@ fn goal(rows: &[Row], name: &str, peer: &str, at_most: f64) {
     let find = |name: &str| rows.iter().find(|r| r.name == name);
     if let (Some(row), Some(peer)) = (find(name), find(peer)) {
         let ratio = row.median() / peer.median();
-        let verdict = verdict(ratio <= at_most);
-        println!(
-            "  {} / {} = {ratio:.3}, goal {at_most:.3}: {verdict}",
-            row.name, peer.name
-        );
+        cost::ratio(row.name, peer.name, ratio, at_most);
     }
 }
 

@@ -75,11 +75,9 @@ impl Query {
     }
     /// Every value of a parameter that names platforms, each as in [`Query::platform`].
     pub(crate) fn platforms(&self, name: &str) -> Result<Vec<String>, ApiError> {
-        let values = self
-            .0
-            .iter()
-            .filter(|(key, value)| key == name && !value.is_empty());
-        values.map(|(_, value)| platform(value)).collect()
+        let values = self.all(name);
+        let given = values.iter().filter(|value| !value.is_empty());
+        given.map(|value| platform(value)).collect()
     }
 }
 

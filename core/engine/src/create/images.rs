@@ -15,9 +15,14 @@ pub(crate) fn view_key(id: &ContainerId, point: &MountPoint) -> String {
 }
 
 /// The views of a container: storage driver and key.
-pub(crate) fn views(record: &Record) -> impl Iterator<Item = (String, String)> + '_ {
+fn views(record: &Record) -> impl Iterator<Item = (String, String)> + '_ {
     let images = record.mounts.iter().filter(|m| m.kind == MountKind::Image);
     images.map(|point| (point.driver.clone(), view_key(&record.id, point)))
+}
+
+/// All that storage drivers hold of a container, as [`views`]: its root and its views.
+pub(crate) fn roots(record: &Record) -> impl Iterator<Item = (String, String)> + '_ {
+    std::iter::once((record.storage_driver.clone(), record.id.to_string())).chain(views(record))
 }
 
 impl Engine {
@@ -43,13 +48,17 @@ impl Engine {
 
     /// Removes the views of a container.
     pub(crate) async fn drop_views(&self, record: &Record) -> Result<()> {
-        let views: Vec<_> = views(record).collect();
-        if views.is_empty() {
+        self.drop_snapshots(views(record).collect()).await
+    }
+
+    /// Removes some of what [`roots`] tells of.
+    pub(crate) async fn drop_snapshots(&self, doomed: Vec<(String, String)>) -> Result<()> {
+        if doomed.is_empty() {
             return Ok(());
         }
         let images = self.services.images.clone();
         blocking(move || {
-            for (driver, key) in views {
+            for (driver, key) in doomed {
                 images.remove_container(&driver, &key)?;
             }
             Ok(())

@@ -145,11 +145,7 @@ pub(super) fn directories(
                        detail: &str,
                        remedy: &str,
                        mend: &dyn Fn() -> io::Result<()>| {
-        let (outcome, reason) = match repair.then(mend) {
-            None => ("found", String::new()),
-            Some(Ok(())) => ("repaired", String::new()),
-            Some(Err(error)) => ("left", error.to_string()),
-        };
+        let (outcome, reason) = super::outcome(repair.then(mend));
         findings.push(FsckFinding {
             kind: kind.into(),
             object,

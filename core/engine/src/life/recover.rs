@@ -13,7 +13,7 @@ use crate::container::Container;
 use crate::container::persist::Loaded;
 use crate::container::record::{MountKind, Phase};
 use crate::container::restart::Backoff;
-use crate::create::images::views;
+use crate::create::images::roots;
 use crate::engine::blocking;
 use crate::{Engine, Result};
 
@@ -101,11 +101,8 @@ impl Engine {
 
     /// Removes what belongs to no container any more.
     async fn sweep(&self, known: &[(Arc<Container>, Loaded)]) -> Result<()> {
-        let roots: Vec<(String, String)> = known
-            .iter()
-            .map(|(c, l)| (l.record.storage_driver.clone(), c.id.to_string()))
-            .chain(known.iter().flat_map(|(_, l)| views(&l.record)))
-            .collect();
+        let roots: Vec<(String, String)> =
+            known.iter().flat_map(|(_, l)| roots(&l.record)).collect();
         let ids: HashSet<ContainerId> = known.iter().map(|(c, _)| c.id.clone()).collect();
         let had_process: HashSet<ContainerId> = known
             .iter()

@@ -3,7 +3,7 @@
 use gantry_image::ChangeKind;
 use gantry_wire::FilesystemChange;
 
-use super::{GENERATED, split};
+use super::{GENERATED, delta_of, split};
 use crate::container::record::Record;
 use crate::engine::blocking;
 use crate::{Engine, EngineError, Result};
@@ -39,18 +39,15 @@ impl Engine {
             record.storage_driver.clone(),
             record.id.clone(),
         );
-        let upper = blocking(move || {
+        blocking(move || {
             let plan = images.container_mounts(&driver, id.as_str())?;
-            match split(&plan) {
-                Some(_) => Ok(Some(images.container_usage(&driver, id.as_str())?.bytes)),
-                None => Ok::<_, EngineError>(None),
+            if split(&plan).is_some() {
+                return Ok(images.container_usage(&driver, id.as_str())?.bytes);
             }
-        });
-        if let Some(bytes) = upper.await?? {
-            return Ok(bytes);
-        }
-        let delta = self.delta(record).await?;
-        let bytes = blocking(move || delta.bytes(&GENERATED)).await?;
-        bytes.map_err(|e| EngineError::io("compare", &e))
+            let delta = delta_of(&images, &driver, id.as_str(), plan)?;
+            let bytes = delta.bytes(&GENERATED);
+            bytes.map_err(|e| EngineError::io("compare", &e))
+        })
+        .await?
     }
 }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gantry_driver_api::{Mount, MountPlan};
-use gantry_image::{Delta, OwnerRange, Owners};
+use gantry_image::{Delta, ImageService, OwnerRange, Owners};
 use gantry_runtime::IdMap;
 use gantry_sys::view::{self, Part};
 
@@ -213,19 +213,24 @@ impl Engine {
             record.id.clone(),
         );
         blocking(move || {
-            let failed = |e| EngineError::io("look at the container's changes", &e);
             let plan = images.container_mounts(&driver, id.as_str())?;
-            if let Some((upper, below)) = split(&plan) {
-                let upper = std::fs::File::open(upper).map_err(failed)?.into();
-                return Ok(Delta::overlay(upper, listed(&below).map_err(failed)?));
-            }
-            let parent = images.container_parent(&driver, id.as_str())?;
-            let tree = listed(&read_only(&plan).unwrap_or(plan)).map_err(failed)?;
-            let below = listed(&parent.plan).map_err(failed)?;
-            Ok(Delta::trees(tree, below, parent))
+            delta_of(&images, &driver, id.as_str(), plan)
         })
         .await?
     }
+}
+
+/// What the container `id` has changed, whose root is mounted by `plan`.
+fn delta_of(images: &ImageService, driver: &str, id: &str, plan: MountPlan) -> Result<Delta> {
+    let failed = |e| EngineError::io("look at the container's changes", &e);
+    if let Some((upper, below)) = split(&plan) {
+        let upper = std::fs::File::open(upper).map_err(failed)?.into();
+        return Ok(Delta::overlay(upper, listed(&below).map_err(failed)?));
+    }
+    let parent = images.container_parent(driver, id)?;
+    let tree = listed(&read_only(&plan).unwrap_or(plan)).map_err(failed)?;
+    let below = listed(&parent.plan).map_err(failed)?;
+    Ok(Delta::trees(tree, below, parent))
 }
 
 /// A tree mounted nowhere, as a directory that can be listed.

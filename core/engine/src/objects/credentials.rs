@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use gantry_driver_api::registry::Credentials;
+use gantry_model::reference::DEFAULT_DOMAIN;
 use gantry_wire as wire;
 
 use crate::{EngineError, Result};
@@ -23,7 +24,7 @@ pub(super) fn registry_domain(address: &str) -> String {
         .trim_start_matches("http://");
     let host = host.split('/').next().unwrap_or("");
     match host {
-        "" | "index.docker.io" | "registry-1.docker.io" => "docker.io".into(),
+        "" | "index.docker.io" | "registry-1.docker.io" => DEFAULT_DOMAIN.into(),
         host => host.into(),
     }
 }

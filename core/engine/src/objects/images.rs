@@ -239,6 +239,14 @@ pub(super) fn parse_platforms(texts: &[String]) -> Result<Vec<Platform>> {
     platforms.collect()
 }
 
+/// A name as requests have it; no tag is added.
+///
+/// # Errors
+/// What is no reference.
+pub(super) fn parse_reference(name: &str) -> Result<Reference> {
+    Reference::parse(name).map_err(|e| EngineError::bad_request(e.to_string()))
+}
+
 /// A name and a tag or digest, as requests have them.
 ///
 /// # Errors
@@ -249,7 +257,5 @@ pub(crate) fn reference(name: &str, tag: Option<&str>) -> Result<Reference> {
         Some(tag) => format!("{name}:{tag}"),
         None => name.to_owned(),
     };
-    Reference::parse(&text)
-        .map(Reference::with_default_tag)
-        .map_err(|e| EngineError::bad_request(e.to_string()))
+    parse_reference(&text).map(Reference::with_default_tag)
 }

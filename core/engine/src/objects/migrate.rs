@@ -6,16 +6,16 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use gantry_driver_api::Kind;
+use gantry_driver_api::{Kind, MountPlan};
 use gantry_driver_registry::{DriverRegistry, RegistryError};
-use gantry_image::{Image, Message, Progress};
+use gantry_image::{Image, ImageService, Message, Progress};
 use gantry_model::ImageId;
 use gantry_wire::driver::{DriverMigrate, Migrated, MigrationOutcome as Outcome};
 
 use super::transfer::{Reporter, reported};
 use crate::container::Container;
 use crate::container::record::{MountKind, Phase, Record};
-use crate::create::images::{view_key, views};
+use crate::create::images::{roots, view_key};
 use crate::engine::blocking;
 use crate::look::{listed, read_only};
 use crate::{Engine, EngineError, MessageStream, Result};
@@ -159,54 +159,41 @@ impl Engine {
         let root = self.root(record).await?;
         let images = self.services.images.clone();
         let mut moved = record.clone();
-        let moved = blocking(move || {
-            let failed = |e| EngineError::io("mount the container's file system", &e);
-            let from = listed(&read_only(&root).unwrap_or(root)).map_err(failed)?;
-            let (id, image) = (moved.id.clone(), moved.image.clone());
-            moved.storage_driver =
-                images.move_container(id.as_str(), &image, from.as_fd(), &listed)?;
-            let keys: Vec<_> = moved
-                .mounts
-                .iter()
-                .map(|point| view_key(&id, point))
-                .collect();
-            for (point, key) in moved.mounts.iter_mut().zip(keys) {
-                if point.kind == MountKind::Image {
-                    let image: ImageId = point.name.parse().map_err(|_| {
-                        EngineError::not_found(format!("No such image: {}", point.name))
-                    })?;
-                    point.driver = images.prepare_view(&key, &image)?.driver;
-                }
-            }
-            Ok::<_, EngineError>(moved)
+        let (moved, made) = blocking(move || {
+            let made = make_parts(&images, root, &mut moved);
+            (moved, made)
         })
-        .await??;
+        .await?;
+        // Where it failed half-way, what was made before is to be removed.
         *record = moved;
-        Ok(())
+        made
     }
 
     /// Removes what a container has by one record and not by another.
     async fn drop_roots(&self, record: &Record, other: &Record) -> Result<()> {
-        let all = |record: &Record| {
-            let root = (record.storage_driver.clone(), record.id.to_string());
-            std::iter::once(root)
-                .chain(views(record))
-                .collect::<Vec<_>>()
-        };
-        let kept = all(other);
-        let doomed: Vec<_> = all(record)
-            .into_iter()
-            .filter(|root| !kept.contains(root))
-            .collect();
-        let images = self.services.images.clone();
-        blocking(move || {
-            for (driver, key) in doomed {
-                images.remove_container(&driver, &key)?;
-            }
-            Ok(())
-        })
-        .await?
+        let kept: Vec<_> = roots(other).collect();
+        let doomed = roots(record).filter(|root| !kept.contains(root));
+        self.drop_snapshots(doomed.collect()).await
     }
+}
+
+/// The work of [`Engine::make_anew`] on what `root` mounts. A driver is in `record` once it has made what it is there for.
+fn make_parts(images: &ImageService, root: MountPlan, record: &mut Record) -> Result<()> {
+    let failed = |e| EngineError::io("mount the container's file system", &e);
+    let from = listed(&read_only(&root).unwrap_or(root)).map_err(failed)?;
+    record.storage_driver =
+        images.move_container(record.id.as_str(), &record.image, from.as_fd(), &listed)?;
+    for point in &mut record.mounts {
+        if point.kind == MountKind::Image {
+            let image: ImageId = point
+                .name
+                .parse()
+                .map_err(|_| EngineError::not_found(format!("No such image: {}", point.name)))?;
+            let key = view_key(&record.id, point);
+            point.driver = images.prepare_view(&key, &image)?.driver;
+        }
+    }
+    Ok(())
 }
 
 /// Only what nobody writes to can be moved.

@@ -1,11 +1,13 @@
 //! What registries hold, looked at without fetching it.
 
-use gantry_image::{RemoteImage, RemotePlatform};
+use gantry_driver_api::registry::Credentials;
+use gantry_image::{ImageService, RemoteImage, RemotePlatform};
 use gantry_model::{Digest, Reference};
 use gantry_wire as wire;
 use gantry_wire::image::{Descriptor, ImagePlatform};
 
 use super::credentials::credentials_for;
+use super::images::parse_reference;
 use crate::engine::blocking;
 use crate::{Engine, EngineError, Result};
 
@@ -19,7 +21,12 @@ impl Engine {
         name: &str,
         auth: &wire::RegistryAuth,
     ) -> Result<wire::DistributionInspect> {
-        let image = self.remote_manifest(name, auth).await?;
+        let reference = parse_reference(name)?.with_default_tag();
+        let image = self
+            .ask(reference, auth, |images, reference, credentials| {
+                images.remote(reference, credentials, true)
+            })
+            .await?;
         let platforms: Vec<ImagePlatform> = image.platforms.into_iter().map(platform).collect();
         Ok(wire::DistributionInspect {
             descriptor: Descriptor {
@@ -32,7 +39,7 @@ impl Engine {
         })
     }
 
-    /// The manifest or index that a registry holds under a name.
+    /// The manifest or index that a registry holds under a name, without the platforms that it is for.
     ///
     /// # Errors
     /// As [`Engine::distribution_inspect`].
@@ -41,10 +48,11 @@ impl Engine {
         name: &str,
         auth: &wire::RegistryAuth,
     ) -> Result<RemoteImage> {
-        let reference = parse(name)?.with_default_tag();
-        let credentials = credentials_for(auth, reference.domain())?;
-        let images = self.services.images.clone();
-        Ok(blocking(move || images.remote(&reference, &credentials)).await??)
+        let reference = parse_reference(name)?.with_default_tag();
+        self.ask(reference, auth, |images, reference, credentials| {
+            images.remote(reference, credentials, false)
+        })
+        .await
     }
 
     /// The tags that a registry has of a repository.
@@ -52,15 +60,13 @@ impl Engine {
     /// # Errors
     /// As [`Engine::distribution_inspect`].
     pub async fn remote_tags(&self, name: &str, auth: &wire::RegistryAuth) -> Result<Vec<String>> {
-        let reference = parse(name)?;
+        let reference = parse_reference(name)?;
         if reference.tag().is_some() || reference.digest().is_some() {
             return Err(EngineError::bad_request(format!(
                 "{name:?} names more than a repository"
             )));
         }
-        let credentials = credentials_for(auth, reference.domain())?;
-        let images = self.services.images.clone();
-        Ok(blocking(move || images.remote_tags(&reference, &credentials)).await??)
+        self.ask(reference, auth, ImageService::remote_tags).await
     }
 
     /// What refers to a manifest in a registry, as an OCI index.
@@ -68,11 +74,9 @@ impl Engine {
     /// # Errors
     /// As [`Engine::distribution_inspect`].
     pub async fn remote_referrers(&self, name: &str, auth: &wire::RegistryAuth) -> Result<Vec<u8>> {
-        let reference = parse(name)?.with_default_tag();
-        let credentials = credentials_for(auth, reference.domain())?;
-        let images = self.services.images.clone();
-        let found = blocking(move || images.remote_referrers(&reference, &credentials)).await??;
-        Ok(found.index)
+        let reference = parse_reference(name)?.with_default_tag();
+        self.ask(reference, auth, ImageService::remote_referrers)
+            .await
     }
 
     /// Deletes a manifest from a registry, and with it the tags that name it. Returns its digest.
@@ -80,20 +84,28 @@ impl Engine {
     /// # Errors
     /// As [`Engine::distribution_inspect`].
     pub async fn remote_delete(&self, name: &str, auth: &wire::RegistryAuth) -> Result<Digest> {
-        let reference = parse(name)?;
+        let reference = parse_reference(name)?;
         if reference.tag().is_none() && reference.digest().is_none() {
             return Err(EngineError::bad_request(format!(
                 "{name:?} names no manifest: a tag or digest is needed"
             )));
         }
+        self.ask(reference, auth, ImageService::remote_delete).await
+    }
+
+    /// Does the work of a request to the registry of `reference`, with what is to be shown to it.
+    async fn ask<T: Send + 'static>(
+        &self,
+        reference: Reference,
+        auth: &wire::RegistryAuth,
+        work: impl FnOnce(&ImageService, &Reference, &Credentials) -> gantry_image::Result<T>
+        + Send
+        + 'static,
+    ) -> Result<T> {
         let credentials = credentials_for(auth, reference.domain())?;
         let images = self.services.images.clone();
-        Ok(blocking(move || images.remote_delete(&reference, &credentials)).await??)
+        Ok(blocking(move || work(&images, &reference, &credentials)).await??)
     }
-}
-
-fn parse(name: &str) -> Result<Reference> {
-    Reference::parse(name).map_err(|error| EngineError::bad_request(error.to_string()))
 }
 
 fn platform(platform: RemotePlatform) -> ImagePlatform {

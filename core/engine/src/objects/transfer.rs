@@ -6,7 +6,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::io::SyncIoBridge;
 
 use super::credentials::{credentials, credentials_for, registry_domain};
-use super::images::{parse_platform, parse_platforms, reference};
+use super::images::{parse_platform, parse_platforms, parse_reference, reference};
 use crate::{ByteReader, Engine, EngineError, MessageStream, Result};
 
 /// Bytes of an archive on their way to a client.
@@ -115,10 +115,9 @@ impl Engine {
         platform: Option<&str>,
         auth: wire::RegistryAuth,
     ) -> Result<MessageStream> {
-        let bad = |error: gantry_model::ReferenceError| EngineError::bad_request(error.to_string());
         let reference = match tag {
             Some(_) => reference(from, tag)?,
-            None => gantry_model::Reference::parse(from).map_err(bad)?,
+            None => parse_reference(from)?,
         };
         let options = PullOptions {
             platform: parse_platform(platform)?,
@@ -144,9 +143,10 @@ impl Engine {
         platform: Option<&str>,
         auth: wire::RegistryAuth,
     ) -> Result<MessageStream> {
-        let bad = |error: gantry_model::ReferenceError| EngineError::bad_request(error.to_string());
-        let mut reference = gantry_model::Reference::parse(name).map_err(bad)?;
+        let mut reference = parse_reference(name)?;
         if let Some(tag) = tag {
+            let bad =
+                |error: gantry_model::ReferenceError| EngineError::bad_request(error.to_string());
             reference = reference.with_tag(tag).map_err(bad)?;
         }
         let options = PushOptions {
@@ -168,10 +168,8 @@ impl Engine {
         filters: &wire::Filters,
         auth: wire::RegistryAuth,
     ) -> Result<Vec<wire::ImageSearchResult>> {
-        // Terms that are no references are asked of Docker Hub.
-        let domain = gantry_model::Reference::parse(term);
-        let domain = domain.as_ref().map_or("docker.io", |name| name.domain());
-        let credentials = credentials_for(&auth, domain)?;
+        let domain = self.services.images.search_domain(term);
+        let credentials = credentials_for(&auth, &domain)?;
         let (images, term) = (self.services.images.clone(), term.to_owned());
         let filters = super::images::decoded(filters);
         let found =

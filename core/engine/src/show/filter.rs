@@ -1,9 +1,8 @@
 //! Which containers a client wants in a list.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use gantry_image::ListQuery;
-use gantry_model::Timestamp;
+use gantry_model::{ImageId, Timestamp};
 use gantry_wire::Filters;
 use regex::Regex;
 
@@ -37,7 +36,7 @@ pub(super) struct Selection<'a> {
     before: Option<Timestamp>,
     since: Option<Timestamp>,
     exited: Vec<i32>,
-    ancestors: Option<HashSet<String>>,
+    ancestors: Option<HashSet<ImageId>>,
     names: Patterns,
     ids: Patterns,
     networks: Vec<String>,
@@ -201,7 +200,7 @@ impl<'a> Selection<'a> {
             && self
                 .ancestors
                 .as_ref()
-                .is_none_or(|images| images.contains(record.image.as_str()))
+                .is_none_or(|images| images.contains(&record.image))
             && self.takes_network(engine, record)
             && self.takes_volume(record)
             && self.takes_port(engine, record)
@@ -248,34 +247,15 @@ impl<'a> Selection<'a> {
 }
 
 /// The images that `ancestor` names, and those that were made of them here.
-async fn ancestors(engine: &Engine, filters: &Filters) -> Result<Option<HashSet<String>>> {
+async fn ancestors(engine: &Engine, filters: &Filters) -> Result<Option<HashSet<ImageId>>> {
     if !filters.contains("ancestor") {
         return Ok(None);
     }
     let names = filters.get("ancestor").to_vec();
     let images = engine.services.images.clone();
     let found = blocking(move || {
-        let every = images.list(&ListQuery {
-            all: true,
-            ..ListQuery::default()
-        })?;
-        let mut children: HashMap<&str, Vec<&str>> = HashMap::new();
-        for image in &every {
-            children
-                .entry(&image.parent_id)
-                .or_default()
-                .push(image.id.as_str());
-        }
         let named = names.iter().filter_map(|name| images.find(name).ok());
-        let mut pending: Vec<String> = named.map(|id| id.to_string()).collect();
-        let mut found = HashSet::new();
-        while let Some(id) = pending.pop() {
-            let below = children.get(id.as_str()).into_iter().flatten();
-            if found.insert(id.clone()) {
-                pending.extend(below.map(|&id| id.to_owned()));
-            }
-        }
-        Ok::<_, EngineError>(found)
+        images.descendants(named.collect())
     })
     .await??;
     Ok(Some(found))

@@ -1,12 +1,13 @@
 //! Whether two trees are one.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::chunks::CHUNK;
+use gantry_sys::copy;
+
 use crate::extract::whiteout::is_opaque;
 use crate::pack;
 
@@ -63,22 +64,7 @@ fn same_inside(a: &Path, b: &Path, meta: &Metadata) -> io::Result<bool> {
     if meta.is_dir() {
         return Ok(is_opaque(a.as_fd())? == is_opaque(b.as_fd())?);
     }
-    same_bytes(a, b)
-}
-
-fn same_bytes(mut a: File, mut b: File) -> io::Result<bool> {
-    let (mut left, mut right) = (vec![0; CHUNK], vec![0; CHUNK]);
-    loop {
-        let count = a.read(&mut left)?;
-        if count == 0 {
-            return Ok(b.read(&mut right)? == 0);
-        }
-        match b.read_exact(&mut right[..count]) {
-            Ok(()) if left[..count] == right[..count] => {}
-            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
-            _ => return Ok(false),
-        }
-    }
+    copy::same_data(a.as_fd(), b.as_fd())
 }
 
 #[cfg(test)]

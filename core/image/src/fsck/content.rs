@@ -5,7 +5,7 @@ use std::io::Read;
 use gantry_content::Hasher;
 use gantry_model::{Digest, ImageId};
 
-use super::{Check, Flaw};
+use super::{Check, Flaw, once};
 use crate::chunks::CHUNK;
 use crate::{Error, Result};
 
@@ -36,10 +36,11 @@ impl Check<'_> {
         self.stale_leases()?;
         let shared = self.shared;
         let content = &shared.content;
+        let mut collected = false;
         for digest in content.garbage(|| shared.wanted_blobs())? {
             let detail = format!("{} bytes", content.size(&digest).unwrap_or(0));
             self.found(Flaw::BlobUnreferenced, digest.as_str(), detail, || {
-                shared.collect_blobs()
+                once(&mut collected, || shared.collect_blobs())
             });
         }
         for path in content.abandoned()? {
@@ -48,7 +49,7 @@ impl Check<'_> {
                 Flaw::DownloadAbandoned,
                 path.display().to_string(),
                 detail,
-                || shared.collect_blobs(),
+                || once(&mut collected, || shared.collect_blobs()),
             );
         }
         Ok(())

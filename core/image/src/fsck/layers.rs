@@ -1,16 +1,16 @@
 //! Layers, their snapshots, and those of containers.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use gantry_driver_api::storage::{FindGarbage, SnapshotInfo, SnapshotKey};
-use gantry_driver_api::{Call, ErrorCode, Kind};
+use gantry_driver_api::storage::{FindGarbage, SnapshotKey};
+use gantry_driver_api::{Call, ErrorCode, Kind, Storage};
 use gantry_model::{Digest, ImageId};
 
-use super::{Check, Flaw, SnapshotUse, compare};
+use super::{Check, Flaw, SnapshotUse, compare, once};
 use crate::chunks::ChunkSender;
 use crate::install::{BlobSource, Install, LayerPlan, Phase};
 use crate::layers::Layers;
-use crate::manifest::{self, Document, MAX_MANIFEST};
 use crate::record::{Descriptor, ImageRecord, layer_key};
 use crate::service::Shared;
 use crate::{Error, Result};
@@ -137,8 +137,8 @@ impl Check<'_> {
     pub(super) fn unreferenced_layers(&mut self) -> Result<()> {
         let shared = self.shared;
         let mut standing = HashSet::new();
-        for driver in self.storage_drivers() {
-            let list = self.list(&driver)?;
+        for (driver, storage) in shared.storage_drivers() {
+            let list = storage.list(&Call::new("fsck"), ())?;
             let parents: HashMap<&str, &str> = list
                 .iter()
                 .filter_map(|info| Some((info.key.as_str(), info.parent.as_deref()?)))
@@ -154,13 +154,14 @@ impl Check<'_> {
                 }
             }
         }
+        let mut collected = false;
         for key in shared.unneeded_layers()? {
             if standing.contains(&key) || shared.pins.is_pinned(&key) {
                 continue;
             }
             let detail = "no image and no container has it";
             self.found(Flaw::LayerUnreferenced, key, detail, || {
-                shared.collect_layers().map(drop)
+                once(&mut collected, || shared.collect_layers().map(drop))
             });
         }
         Ok(())
@@ -168,14 +169,21 @@ impl Check<'_> {
 
     /// Snapshots that nobody knows, what drivers have left, and containers without a snapshot.
     pub(super) fn snapshots(&mut self) -> Result<()> {
-        for driver in self.storage_drivers() {
-            let mut list = self.list(&driver)?;
+        for (driver, storage) in self.shared.storage_drivers() {
+            let mut list = storage.list(&Call::new("fsck"), ())?;
             list.retain(|info| !self.is_known(&driver, &info.key));
             // Children before parents, as they can be removed.
-            let parents: HashSet<String> =
-                list.iter().filter_map(|info| info.parent.clone()).collect();
-            list.sort_by_key(|info| parents.contains(&info.key));
-            let storage = self.shared.drivers.storage(&driver)?;
+            let parents: HashMap<String, String> = list
+                .iter()
+                .filter_map(|info| Some((info.key.clone(), info.parent.clone()?)))
+                .collect();
+            let above = |key: &String| parents.get(key).cloned();
+            // A circle is damage, too.
+            let depth = |key: &str| {
+                let chain = std::iter::successors(parents.get(key).cloned(), above);
+                chain.take(parents.len()).count()
+            };
+            list.sort_by_key(|info| std::cmp::Reverse(depth(&info.key)));
             for info in list {
                 let object = format!("{driver}/{}", info.key);
                 let detail = format!("{:?}, and nobody's", info.state).to_lowercase();
@@ -188,13 +196,18 @@ impl Check<'_> {
                 Err(error) if error.code == ErrorCode::NotImplemented => Vec::new(),
                 other => other?,
             };
+            let mut cleaned = false;
             for path in leftovers {
                 let detail = "it belongs to no snapshot";
                 self.found(
                     Flaw::SnapshotLeftover,
                     path.display().to_string(),
                     detail,
-                    || Ok(storage.cleanup(&Call::new("repair"), ())?),
+                    || {
+                        once(&mut cleaned, || {
+                            Ok(storage.cleanup(&Call::new("repair"), ())?)
+                        })
+                    },
                 );
             }
         }
@@ -241,37 +254,27 @@ impl Check<'_> {
             // What cannot be read is not garbage.
             || shared.layers.contains(&layer).unwrap_or(true)
     }
+}
 
-    fn list(&self, driver: &str) -> Result<Vec<SnapshotInfo>> {
-        let storage = self.shared.drivers.storage(driver)?;
-        Ok(storage.list(&Call::new("fsck"), ())?)
-    }
-
+impl Shared {
     /// The storage drivers that answer.
-    fn storage_drivers(&self) -> Vec<String> {
-        let drivers = &self.shared.drivers;
-        let mut names: Vec<String> = drivers
-            .list()
-            .into_iter()
-            .filter(|driver| driver.kind == Kind::Storage)
-            .map(|driver| driver.name)
-            .collect();
-        names.dedup();
-        names.retain(|name| drivers.storage(name).is_ok());
-        names
+    pub(super) fn storage_drivers(&self) -> Vec<(String, Arc<dyn Storage>)> {
+        let all = self.drivers.list().into_iter();
+        all.filter(|driver| driver.kind == Kind::Storage)
+            .filter_map(|driver| {
+                let storage = self.drivers.storage(&driver.name).ok()?;
+                Some((driver.name, storage))
+            })
+            .collect()
     }
 }
 
 /// What installs an image once more from what is here; `None` when it is not known what that would be.
 fn anew<'a>(shared: &'a Shared, id: &ImageId, record: &ImageRecord) -> Option<Install<'a>> {
     let config = shared.config(id).ok()?;
-    let named = record.manifest.as_ref().and_then(|digest| {
-        let bytes = shared.content.read(digest, MAX_MANIFEST).ok()?;
-        match manifest::parse(&bytes, "").ok()? {
-            Document::Manifest(manifest) => Some(manifest.layers),
-            Document::Index(_) => None,
-        }
-    });
+    let manifest = record.manifest.as_ref();
+    let named = manifest.and_then(|digest| shared.manifest_here(digest));
+    let named = named.map(|manifest| manifest.layers);
     let blob = |(at, chain): (usize, &Digest)| -> Option<Descriptor> {
         match shared.layers.get(&layer_key(&record.driver, chain)).ok()? {
             Some(layer) => Some(layer.blob),

@@ -1,10 +1,9 @@
 //! What lies where, for those who add up a data-root.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use gantry_driver_api::Call;
-use gantry_driver_api::Kind;
 
 use crate::{ImageService, Result};
 
@@ -33,6 +32,7 @@ impl ImageService {
         let content = &shared.content;
         let wanted = shared.wanted_blobs()?;
         let garbage = content.garbage(|| shared.wanted_blobs())?;
+        let garbage: HashSet<_> = garbage.into_iter().collect();
         let mut places = HashMap::new();
         for digest in content.list()? {
             let place = match wanted.contains(&digest) {
@@ -44,15 +44,9 @@ impl ImageService {
         }
         places.insert(content.root().join("ingest"), Place::Download);
         places.insert(content.root().join("trash"), Place::Trash);
-        for driver in shared.drivers.list() {
-            let (Kind::Storage, Ok(storage)) = (driver.kind, shared.drivers.storage(&driver.name))
-            else {
-                continue;
-            };
+        for (name, storage) in shared.storage_drivers() {
             for info in storage.list(&Call::new("fsck"), ())? {
-                let layer = shared
-                    .layers
-                    .contains(&format!("{}/{}", driver.name, info.key))?;
+                let layer = shared.layers.contains(&format!("{name}/{}", info.key))?;
                 let place = if layer { Place::Layer } else { Place::Root };
                 places.extend(info.upper.map(|path| (path, place)));
             }

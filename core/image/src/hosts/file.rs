@@ -13,7 +13,7 @@
 //! Keys that are not known here are passed over, as in containerd.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gantry_driver_api::registry::{ClientCertificate, Headers};
 use serde::Deserialize;
@@ -215,9 +215,8 @@ fn pairs(
     match clients {
         None => Ok(Vec::new()),
         Some(Clients::Files(files)) => {
-            let files: Vec<PathBuf> = files.into_vec().iter().map(PathBuf::from).collect();
-            let both = |file: &PathBuf| pair(&file.to_string_lossy(), &file.to_string_lossy());
-            Ok(files.iter().map(both).collect())
+            let files = files.into_vec();
+            Ok(files.iter().map(|file| pair(file, file)).collect())
         }
         Some(Clients::Pairs(pairs)) => pairs
             .iter()

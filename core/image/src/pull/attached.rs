@@ -24,20 +24,13 @@ pub(super) fn find(
     if statements.len() + 1 != entries.len() {
         return Ok(Vec::new());
     }
-    let content = &resolver.shared.content;
     let mut blobs = Vec::new();
     for entry in statements {
         if entry.size > MAX_MANIFEST {
             return Ok(Vec::new());
         }
-        if !content.claim(&entry.digest) {
-            let (reply, _) = resolver.fetch(entry.digest.as_str())?;
-            let mut ingest = content.begin_unnamed()?;
-            ingest.write(&reply.bytes)?;
-            ingest.finish_as(&entry.digest)?;
-        }
+        let (bytes, _) = resolver.document(entry)?;
         documents.push(entry.digest.clone());
-        let bytes = content.read(&entry.digest, MAX_MANIFEST)?;
         if let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) {
             blobs.push(manifest.config);
             blobs.extend(manifest.layers);

@@ -10,7 +10,7 @@ use gantry_driver_api::{Call, DriverError, DriverResult, ErrorCode, Registry};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::retry;
+use super::retry::{self, Failures};
 use super::tee::Tee;
 use crate::chunks::ChunkSender;
 use crate::record::Descriptor;
@@ -124,7 +124,7 @@ impl Fetcher<'_> {
         ingest: &mut Ingest,
         tee: &mut Tee<'_>,
     ) -> std::result::Result<(), Stop> {
-        let mut failures = 0;
+        let mut failures = Failures::default();
         while ingest.offset() < blob.size {
             let before = ingest.offset();
             let error = match self.attempt(endpoint, blob, id, ingest, tee) {
@@ -133,16 +133,12 @@ impl Fetcher<'_> {
                 Err(Stop::Driver(error)) => error,
                 Err(stop) => return Err(stop),
             };
-            if ingest.offset() > before {
-                failures = 0;
-            }
-            failures += 1;
+            let got_on = ingest.offset() > before;
             let settings = self.shared.settings();
-            if !retry::is_transient(&error) || failures >= settings.max_attempts {
+            let Some(wait) = failures.after(&error, got_on, &settings) else {
                 return Err(Stop::Driver(error));
-            }
+            };
             tracing::debug!(digest = %blob.digest, %error, offset = ingest.offset(), "a download is tried again");
-            let wait = retry::wait(failures, settings.retry_base, &error);
             if let Some(id) = id {
                 self.progress.report(Message::retrying(id, wait));
             }

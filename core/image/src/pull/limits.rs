@@ -1,8 +1,9 @@
 //! How many pulls registries still allow. Source: Docker Hub's *Pull usage and limits*.
 
-use gantry_driver_api::registry::{Endpoint, ManifestReply};
+use gantry_driver_api::registry::ManifestReply;
 use gantry_model::Timestamp;
 
+use super::endpoint::Server;
 use crate::service::Shared;
 use crate::{Message, Progress};
 
@@ -59,11 +60,12 @@ fn numbers(value: &str) -> Option<(u64, u64)> {
 
 impl Shared {
     /// Remembers what a registry tells with its answer. Mirrors' limits are not the registry's.
-    pub(crate) fn note_limit(&self, endpoint: &Endpoint, reply: &ManifestReply) {
+    pub(crate) fn note_limit(&self, server: &Server, reply: &ManifestReply) {
         if let Some(limit) = RateLimit::of(reply)
-            && !endpoint.namespaced
+            && server.own
         {
-            self.limits.lock().insert(endpoint.domain.clone(), limit);
+            let domain = server.endpoint.domain.clone();
+            self.limits.lock().insert(domain, limit);
         }
     }
 }

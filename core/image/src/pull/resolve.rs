@@ -7,6 +7,7 @@ use gantry_model::{Digest, Reference};
 
 use super::endpoint::Server;
 use super::retry;
+use crate::manifest::{IndexEntry, MAX_MANIFEST};
 use crate::service::Shared;
 use crate::{Error, Progress, Result};
 
@@ -31,7 +32,7 @@ impl Resolver<'_> {
             let request = self.request(&server.endpoint, reference);
             match self.registry.resolve(&Call::new("pull"), request) {
                 Ok(reply) => {
-                    self.shared.note_limit(&server.endpoint, &reply);
+                    self.shared.note_limit(&server, &reply);
                     return reply.digest.parse().ok();
                 }
                 Err(error) if server.own => {
@@ -78,6 +79,18 @@ impl Resolver<'_> {
         })
     }
 
+    /// A document of an index and its media type: from here, or fetched and kept.
+    pub(super) fn document(&mut self, entry: &IndexEntry) -> Result<(Vec<u8>, String)> {
+        let content = &self.shared.content;
+        if content.claim(&entry.digest) {
+            let bytes = content.read(&entry.digest, MAX_MANIFEST)?;
+            return Ok((bytes, entry.media_type.clone()));
+        }
+        let (reply, _) = self.fetch(entry.digest.as_str())?;
+        content.write_as(&reply.bytes, &entry.digest)?;
+        Ok((reply.bytes, reply.media_type))
+    }
+
     fn fetch_from(
         &self,
         server: &Server,
@@ -94,7 +107,7 @@ impl Resolver<'_> {
         let attempts = if others { 1 } else { ATTEMPTS };
         let base = self.shared.settings().retry_base;
         let reply = retry::persist(attempts, base, || self.progress.cancelled(), fetch)?;
-        self.shared.note_limit(endpoint, &reply);
+        self.shared.note_limit(server, &reply);
         let digest = verify(&reply, reference)?;
         Ok((reply, digest))
     }

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use gantry_driver_api::{DriverError, DriverResult, ErrorCode};
 
+use crate::Settings;
+
 /// The longest wait between two attempts. Who is sent away for longer has to come back by himself.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
@@ -43,6 +45,24 @@ pub(crate) fn persist<T>(
         if unwanted() {
             return Err(error);
         }
+    }
+}
+
+/// Failures in a row at something that gets on bit by bit; getting on begins the count anew.
+#[derive(Debug, Default)]
+pub(crate) struct Failures(u32);
+
+impl Failures {
+    /// How long to wait after a failure before which it `got_on` or did not; none where another attempt is of no use.
+    pub(crate) fn after(
+        &mut self,
+        error: &DriverError,
+        got_on: bool,
+        settings: &Settings,
+    ) -> Option<Duration> {
+        self.0 = if got_on { 1 } else { self.0 + 1 };
+        let again = is_transient(error) && self.0 < settings.max_attempts;
+        again.then(|| wait(self.0, settings.retry_base, error))
     }
 }
 

@@ -17,8 +17,9 @@ use crate::manifest::{
     self, DOCKER_CONFIG, DOCKER_LAYER_GZIP, DOCKER_MANIFEST, MAX_MANIFEST, OCI_CONFIG,
     OCI_LAYER_ZSTD, OCI_MANIFEST,
 };
-use crate::record::{Descriptor, ImageRecord, layer_key};
+use crate::record::{Descriptor, ImageRecord};
 use crate::service::Shared;
+use crate::tree;
 use crate::{Error, Result};
 
 /// What is pushed.
@@ -97,13 +98,10 @@ pub(super) fn of(
         });
     }
     let mut layers = Vec::new();
-    for (chain, diff_id) in record.chain.iter().zip(&config.rootfs.diff_ids) {
-        let layer = shared
-            .layers
-            .get(&layer_key(&record.driver, chain))?
-            .ok_or_else(|| Error::Layer(format!("layer {chain} is missing")))?;
+    let blobs = shared.descriptors(&record)?.into_iter();
+    for (blob, diff_id) in blobs.zip(&config.rootfs.diff_ids) {
         layers.push(Layer {
-            blob: compressed(shared, layer.blob, diff_id)?,
+            blob: compressed(shared, blob, diff_id)?,
             diff_id: diff_id.clone(),
         });
     }
@@ -124,7 +122,9 @@ fn as_it_came(
         return Ok(None);
     };
     let bytes = shared.content.read(&digest, MAX_MANIFEST)?;
-    let manifest::Document::Manifest(found) = manifest::parse(&bytes, "")? else {
+    let document = manifest::parse(&bytes, "")?;
+    let media_type = tree::describe(&digest, &bytes, &document).media_type;
+    let manifest::Document::Manifest(found) = document else {
         return Ok(None);
     };
     let whole = found.layers.len() == config.rootfs.diff_ids.len()
@@ -135,17 +135,8 @@ fn as_it_came(
     if !whole {
         return Ok(None);
     }
-    let docker = found.config.media_type == DOCKER_CONFIG;
-    let own = manifest::media_type(&bytes);
     Ok(Some(Document {
-        media_type: own.unwrap_or_else(|| {
-            if docker {
-                DOCKER_MANIFEST
-            } else {
-                OCI_MANIFEST
-            }
-            .into()
-        }),
+        media_type,
         digest,
         bytes,
         config: found.config,

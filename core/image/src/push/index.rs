@@ -1,6 +1,6 @@
 //! An image that came in an index is pushed with it, when all of it is here.
 
-use gantry_model::{Digest, ImageId, Reference};
+use gantry_model::{ImageId, Reference};
 use serde_json::{Value, json};
 
 use super::document::{Document, Layer, Part};
@@ -29,20 +29,20 @@ pub(super) fn origin(shared: &Shared, name: &Reference, id: &ImageId) -> Result<
     let Some(tree) = tree.filter(|tree| tree.is_index) else {
         return Ok(Origin::Image);
     };
-    if tree.node_of(id).is_none() {
+    let own = tree.node_of(id).and_then(|node| node.manifest.as_ref());
+    let Some(config) = own.map(|manifest| manifest.config.clone()) else {
         return Ok(Origin::Image);
-    }
+    };
     if !tree.nodes.iter().all(|node| node.available) {
         return Ok(Origin::Part(json!(tree.descriptor)));
     }
-    whole(shared, tree, id).map(Origin::Whole)
+    whole(shared, tree, id, config).map(Origin::Whole)
 }
 
-fn whole(shared: &Shared, tree: Tree, id: &ImageId) -> Result<Document> {
+fn whole(shared: &Shared, tree: Tree, id: &ImageId, config: Descriptor) -> Result<Document> {
     let diff_ids = shared.config(id)?.rootfs.diff_ids;
     let mut parts = Vec::new();
     let mut layers = Vec::new();
-    let mut config = None;
     for node in &tree.nodes {
         let Some(manifest) = &node.manifest else {
             continue;
@@ -61,19 +61,11 @@ fn whole(shared: &Shared, tree: Tree, id: &ImageId) -> Result<Document> {
         };
         let blobs = manifest.layers.iter().enumerate();
         layers.extend(blobs.map(|(at, blob)| Layer::new(blob.clone(), shown(at, blob))));
-        match own {
-            true => config = Some(manifest.config.clone()),
-            false => {
-                let digest: Digest = manifest.config.digest.clone();
-                layers.push(Layer::new(manifest.config.clone(), digest));
-            }
+        if !own {
+            let digest = manifest.config.digest.clone();
+            layers.push(Layer::new(manifest.config.clone(), digest));
         }
     }
-    let config = config.unwrap_or_else(|| Descriptor {
-        media_type: String::new(),
-        digest: id.clone(),
-        size: 0,
-    });
     Ok(Document {
         bytes: tree.bytes,
         media_type: tree.descriptor.media_type,

@@ -8,7 +8,7 @@ use gantry_driver_api::{Call, DriverError, DriverResult, ErrorCode};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 
 use super::{Pusher, refused};
-use crate::pull::retry;
+use crate::pull::retry::{self, Failures};
 use crate::record::Descriptor;
 use crate::{Error, Message, Result};
 
@@ -21,7 +21,7 @@ impl Pusher<'_> {
     /// Sends a blob. What may pass is tried again, as long as the server gets on or attempts are left.
     pub(super) fn upload(&self, blob: &Descriptor, id: Option<&str>) -> Result<()> {
         let mut upload = None;
-        let mut failures = 0;
+        let mut failures = Failures::default();
         loop {
             let before = offset(upload.as_ref());
             let Err(error) = self.attempt(&mut upload, blob, id) else {
@@ -30,15 +30,11 @@ impl Pusher<'_> {
             if self.gone() {
                 return Err(Error::Cancelled);
             }
-            if offset(upload.as_ref()) > before {
-                failures = 0;
-            }
-            failures += 1;
+            let got_on = offset(upload.as_ref()) > before;
             let settings = self.shared.settings();
-            if !retry::is_transient(&error) || failures >= settings.max_attempts {
+            let Some(wait) = failures.after(&error, got_on, &settings) else {
                 return Err(refused(error));
-            }
-            let wait = retry::wait(failures, settings.retry_base, &error);
+            };
             tracing::debug!(digest = %blob.digest, %error, "an upload is tried again");
             if let Some(id) = id {
                 self.progress.report(Message::retrying(id, wait));

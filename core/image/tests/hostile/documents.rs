@@ -20,7 +20,6 @@ pub(super) fn configurations() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         change(&mut document);
         document.to_string().into_bytes()
     };
-    let ids = |id: &str| changed_ids(id);
     vec![
         (
             "no configuration",
@@ -70,22 +69,22 @@ pub(super) fn configurations() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ),
         (
             "a diff ID that is a path",
-            ids("sha256:../../../x"),
+            changed_ids("sha256:../../../x"),
             "invalid image configuration",
         ),
         (
             "a diff ID of an unknown algorithm",
-            ids("crc32:00000000"),
+            changed_ids("crc32:00000000"),
             "invalid image configuration",
         ),
         (
             "a diff ID of no algorithm",
-            ids(&"a".repeat(64)),
+            changed_ids(&"a".repeat(64)),
             "invalid image configuration",
         ),
         (
             "a diff ID that is empty",
-            ids(""),
+            changed_ids(""),
             "invalid image configuration",
         ),
         (

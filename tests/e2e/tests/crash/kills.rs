@@ -3,8 +3,7 @@
 use gantry_e2e::{Engine, Registry, Relay};
 
 use crate::tools::{
-    LAYER, MB, begin, fsck, has, in_order, kill_at, port_of, push_image, runs, trash_is_empty,
-    usage,
+    LAYER, MB, begin, fsck, has, in_order, kill_at, push_image, runs, trash_is_empty, usage,
 };
 
 /// Events on the disk at which the daemon is killed. A kill that finds the work done is one of a daemon at rest.
@@ -23,7 +22,7 @@ fn fetched(engine: &Engine) -> u64 {
 fn a_pull_killed_anywhere_fetches_nothing_twice() {
     let registry = Registry::start();
     push_image(&registry, "big:1");
-    let relay = Relay::start(port_of(&registry));
+    let relay = Relay::start(registry.port());
     let mut engine = Engine::with(Default::default());
     let name = format!("{}/big:1", relay.domain());
     engine.docker(&["pull", &name]).ok();
@@ -71,7 +70,7 @@ fn a_push_killed_anywhere_is_gone_on_with() {
     let registry = Registry::start();
     push_image(&registry, "big:1");
     let target = Registry::start();
-    let relay = Relay::start(port_of(&target));
+    let relay = Relay::start(target.port());
     let mut engine = Engine::with(Default::default());
     let (name, there) = (
         format!("{}/big:1", registry.domain()),

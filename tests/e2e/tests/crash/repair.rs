@@ -9,7 +9,7 @@ use gantry_e2e::{Engine, Registry, Relay, bin_dir, eventually, run};
 use serde_json::Value;
 
 use crate::tools::{
-    LAYER, MB, fsck, in_order, kinds, port_of, push_image, runs, snapshots, trash_is_empty, usage,
+    LAYER, MB, fsck, in_order, kinds, push_image, runs, snapshots, trash_is_empty, usage,
 };
 
 /// Blobs of more than `size` bytes.
@@ -43,7 +43,7 @@ fn flip_last_byte(path: &Path) {
 fn what_rots_is_found_and_mended() {
     let registry = Registry::start();
     push_image(&registry, "big:1");
-    let relay = Relay::start(port_of(&registry));
+    let relay = Relay::start(registry.port());
     let mut engine = Engine::with(Default::default());
     let name = format!("{}/big:1", relay.domain());
     engine.docker(&["pull", "-q", &name]).ok();

@@ -11,9 +11,8 @@ use crate::tools::{begin, fsck, has, in_order, push_image, runs};
 fn kills_at_random_moments() {
     let registry = Registry::start();
     push_image(&registry, "big:1");
-    let mut engine = Engine::with(Default::default());
+    let mut engine = Engine::start();
     let name = format!("{}/big:1", registry.domain());
-    engine.import_busybox("busybox:latest");
     engine
         .docker(&[
             "run",

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use gantry_e2e::{Engine, Registry, busybox_rootfs, eventually, run};
+use gantry_e2e::{Engine, Registry, busybox_rootfs, eventually, noise};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init};
 use serde_json::Value;
@@ -15,23 +15,9 @@ pub(crate) const MB: u64 = 1 << 20;
 /// Bytes of each of the two layers on busybox, which do not compress.
 pub(crate) const LAYER: u64 = 3 * MB;
 
-/// Bytes that do not compress.
-pub(crate) fn noise(seed: u64, length: u64) -> Vec<u8> {
-    let mut state = seed;
-    let words = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(length as usize).collect()
-}
-
 /// Pushes an image of three layers: busybox, `/one` and `/two`.
 pub(crate) fn push_image(registry: &Registry, name: &str) {
     let dir = registry.dir().join("make");
-    let layout = dir.join("layout").display().to_string();
-    let image = format!("{layout}:new");
     let layer = |name: &str, seed: u64| {
         let root = dir.join(name);
         fs::create_dir_all(&root).unwrap();
@@ -40,34 +26,7 @@ pub(crate) fn push_image(registry: &Registry, name: &str) {
     };
     let base = dir.join("base");
     busybox_rootfs(&base);
-    run("umoci", &["init", "--layout", &layout]).ok();
-    run("umoci", &["new", "--image", &image]).ok();
-    for root in [base, layer("one", 7), layer("two", 11)] {
-        let root = root.display().to_string();
-        run("umoci", &["insert", "--image", &image, &root, "/"]).ok();
-    }
-    run(
-        "umoci",
-        &["config", "--image", &image, "--config.cmd", "/bin/sh"],
-    )
-    .ok();
-    let target = format!("docker://{}/{name}", registry.domain());
-    let source = format!("oci:{image}");
-    run(
-        "skopeo",
-        &["copy", "-q", "--dest-tls-verify=false", &source, &target],
-    )
-    .ok();
-}
-
-pub(crate) fn port_of(registry: &Registry) -> u16 {
-    registry
-        .domain()
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap()
+    registry.push_layers(&[&base, &layer("one", 7), &layer("two", 11)], name);
 }
 
 /// Whether the image runs and has what it came with.

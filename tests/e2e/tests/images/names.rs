@@ -1,6 +1,6 @@
 //! Names and identifiers: giving, taking away, and what goes with the last one.
 
-use gantry_e2e::{Engine, Registry, busybox_rootfs};
+use gantry_e2e::{Engine, Registry};
 use serde_json::Value;
 
 fn id(engine: &Engine, name: &str) -> String {
@@ -28,9 +28,7 @@ fn child(engine: &Engine, of: &str, name: &str) -> String {
 #[test]
 fn removal_tells_what_went_in_order() {
     let registry = Registry::start();
-    let root = registry.dir().join("root");
-    busybox_rootfs(&root);
-    registry.push_rootfs(&root, "box:1");
+    registry.push_busybox("box:1");
     let engine = Engine::with(Default::default());
     let name = format!("{}/box:1", registry.domain());
     engine.docker(&["pull", "-q", &name]).ok();

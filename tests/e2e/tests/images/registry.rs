@@ -1,13 +1,11 @@
 //! Images from and to a real registry.
 
-use gantry_e2e::{Engine, Registry, busybox_rootfs, run};
+use gantry_e2e::{Engine, Registry, skopeo_digest};
 
 #[test]
 fn pull_run_and_remove() {
     let registry = Registry::start();
-    let root = registry.dir().join("root");
-    busybox_rootfs(&root);
-    registry.push_rootfs(&root, "tools/busybox:1");
+    registry.push_busybox("tools/busybox:1");
     let name = format!("{}/tools/busybox:1", registry.domain());
     let engine = Engine::with(Default::default());
     let pulled = engine.docker(&["pull", &name]).ok();
@@ -25,17 +23,7 @@ fn pull_run_and_remove() {
             .ok()
             .contains("Image is up to date")
     );
-    let skopeo = run(
-        "skopeo",
-        &[
-            "inspect",
-            "--tls-verify=false",
-            "-f",
-            "{{.Digest}}",
-            &format!("docker://{name}"),
-        ],
-    )
-    .ok();
+    let skopeo = skopeo_digest(&format!("docker://{name}"), &["--tls-verify=false"]);
     let digests = engine
         .docker(&["inspect", "-f", "{{index .RepoDigests 0}}", &name])
         .ok();
@@ -91,18 +79,13 @@ fn run_pulls_what_is_missing_and_login_is_checked() {
 #[test]
 fn push_through_both_clients() {
     let (from, to) = (Registry::start(), Registry::with_password());
-    let root = from.dir().join("root");
-    busybox_rootfs(&root);
-    from.push_rootfs(&root, "busybox:1");
+    from.push_busybox("busybox:1");
     let engine = Engine::with(Default::default());
     let name = format!("{}/busybox:1", from.domain());
     engine.docker(&["pull", "-q", &name]).ok();
     let digest = |name: &str, credentials: &[&str]| {
-        let mut args = vec!["inspect", "--tls-verify=false", "--format", "{{.Digest}}"];
-        args.extend(credentials);
-        let name = format!("docker://{name}");
-        args.push(&name);
-        run("skopeo", &args).ok()
+        let options = [&["--tls-verify=false"], credentials].concat();
+        skopeo_digest(&format!("docker://{name}"), &options)
     };
     let there = format!("{}/team/busybox", to.domain());
     let (first, second) = (format!("{there}:1"), format!("{there}:2"));

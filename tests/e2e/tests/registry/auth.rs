@@ -1,9 +1,9 @@
 //! Debian's docker-registry without access control, with passwords, and with tokens.
 
-use gantry_e2e::{Authority, Engine, Realm, Registry, Serve};
+use gantry_e2e::{Authority, Engine, Realm, Registry, Serve, skopeo_digest};
 use serde_json::json;
 
-use crate::{digest_in, engine, forget, push, skopeo_digest};
+use crate::{digest_in, engine, forget, push};
 
 #[test]
 fn without_access_control() {
@@ -11,7 +11,10 @@ fn without_access_control() {
     let engine = engine(json!({}));
     let name = format!("{}/open/box:1", registry.domain());
     let pushed = push(&engine, &name);
-    assert_eq!(pushed, skopeo_digest(&name, &["--tls-verify=false"]));
+    assert_eq!(
+        pushed,
+        skopeo_digest(&format!("docker://{name}"), &["--tls-verify=false"])
+    );
     forget(&engine, &name).ok();
     assert_eq!(digest_in(&engine.docker(&["pull", &name]).ok()), pushed);
     forget(&engine, &name).ok();
@@ -35,7 +38,7 @@ fn passwords() {
     assert!(login("secret").ok().contains("Login Succeeded"));
     let pushed = push(&engine, &name);
     let options = ["--tls-verify=false", "--creds", "alice:secret"];
-    assert_eq!(pushed, skopeo_digest(&name, &options));
+    assert_eq!(pushed, skopeo_digest(&format!("docker://{name}"), &options));
     forget(&engine, &name).ok();
     assert_eq!(digest_in(&engine.gantry(&["pull", &name]).ok()), pushed);
     engine.docker(&["logout", &domain]).ok();
@@ -79,7 +82,10 @@ fn tokens() {
     let pushed = push(&engine, &private);
     assert_eq!(push(&engine, &public), pushed);
     let options = ["--tls-verify=false", "--creds", "alice:secret"];
-    assert_eq!(pushed, skopeo_digest(&private, &options));
+    assert_eq!(
+        pushed,
+        skopeo_digest(&format!("docker://{private}"), &options)
+    );
     let posted = |seen: &gantry_e2e::Request| {
         seen.method == "POST"
             && String::from_utf8_lossy(&seen.body).contains("grant_type=refresh_token")

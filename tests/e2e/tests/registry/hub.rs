@@ -1,9 +1,9 @@
 //! Docker Hub, as far as a fixture can be it.
 
-use gantry_e2e::{Engine, Hub, Options, busybox_rootfs};
+use gantry_e2e::{Engine, Hub, Options, skopeo_digest};
 use serde_json::{Value, json};
 
-use crate::{digest_in, forget, push, skopeo_digest};
+use crate::{digest_in, forget, push};
 
 fn engine_for(hub: &Hub) -> Engine {
     Engine::with(Options {
@@ -15,9 +15,7 @@ fn engine_for(hub: &Hub) -> Engine {
 
 fn hub_with_busybox() -> Hub {
     let hub = Hub::start();
-    let root = hub.registry().dir().join("root");
-    busybox_rootfs(&root);
-    hub.publish(&root, "busybox:latest");
+    hub.registry().push_busybox("library/busybox:latest");
     hub
 }
 
@@ -33,7 +31,10 @@ fn official_images_without_login() {
     ] {
         assert!(pulled.contains(words), "{words}: {pulled}");
     }
-    let behind = format!("{}/library/busybox:latest", hub.registry().domain());
+    let behind = format!(
+        "docker://{}/library/busybox:latest",
+        hub.registry().domain()
+    );
     assert_eq!(
         digest_in(&pulled),
         skopeo_digest(&behind, &["--tls-verify=false"])
@@ -79,7 +80,7 @@ fn login_and_private_images() {
     );
     engine.import_busybox("box:1");
     let pushed = push(&engine, "alice/box:1");
-    let behind = format!("{}/alice/box:1", hub.registry().domain());
+    let behind = format!("docker://{}/alice/box:1", hub.registry().domain());
     assert_eq!(pushed, skopeo_digest(&behind, &["--tls-verify=false"]));
     forget(&engine, "alice/box:1").ok();
     assert_eq!(

@@ -1,9 +1,9 @@
 //! Looking into registries without pulling: distribution inspect, manifests, tags, referrers; and deleting there.
 
-use gantry_e2e::{Engine, Registry, run};
+use gantry_e2e::{Engine, Registry, run, skopeo_digest};
 use serde_json::{Value, json};
 
-use crate::{engine, push, skopeo_digest};
+use crate::{engine, push};
 
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
@@ -21,7 +21,10 @@ fn distribution_inspect() {
     let engine = engine(json!({}));
     let name = format!("{}/box:1", registry.domain());
     let digest = push(&engine, &name);
-    assert_eq!(digest, skopeo_digest(&name, &["--tls-verify=false"]));
+    assert_eq!(
+        digest,
+        skopeo_digest(&format!("docker://{name}"), &["--tls-verify=false"])
+    );
     for name in [name.clone(), format!("{}/box@{digest}", registry.domain())] {
         let (status, found) = api(&engine, &format!("/v1.51/distribution/{name}/json"));
         assert_eq!(status, 200, "{found}");

@@ -7,7 +7,7 @@ mod mirrors;
 mod proxies;
 mod tls;
 
-use gantry_e2e::{Done, Engine, Options, run};
+use gantry_e2e::{Done, Engine, Options};
 use serde_json::Value;
 
 /// An engine with a configuration file and the image `box:1`.
@@ -18,17 +18,6 @@ fn engine(config: Value) -> Engine {
     });
     engine.import_busybox("box:1");
     engine
-}
-
-/// The digest that skopeo finds under a name.
-fn skopeo_digest(name: &str, options: &[&str]) -> String {
-    let image = format!("docker://{name}");
-    let words = [
-        &["inspect", "-f", "{{.Digest}}"],
-        options,
-        &[image.as_str()],
-    ];
-    run("skopeo", &words.concat()).ok()
 }
 
 /// Gives the image `box:1` another name and pushes it; returns the digest that the client was told.

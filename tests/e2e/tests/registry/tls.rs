@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use gantry_e2e::{Authority, Registry, Serve, eventually};
+use gantry_e2e::{Authority, Registry, Serve, eventually, skopeo_digest};
 use serde_json::json;
 
-use crate::{digest_in, engine, forget, push, skopeo_digest};
+use crate::{digest_in, engine, forget, push};
 
 const UNKNOWN: &str =
     "tls: failed to verify certificate: x509: certificate signed by unknown authority";
@@ -52,7 +52,7 @@ fn an_authority_of_its_own() {
     let pushed = push(&engine, &name);
     forget(&engine, &name).ok();
     assert_eq!(digest_in(&engine.gantry(&["pull", &name]).ok()), pushed);
-    let same = format!("{}/box:1", registry.domain());
+    let same = format!("docker://{}/box:1", registry.domain());
     let trusted = own.display().to_string();
     assert_eq!(
         pushed,
@@ -100,7 +100,7 @@ fn client_certificates() {
     let pushed = push(&engine, &name);
     forget(&engine, &name).ok();
     assert_eq!(digest_in(&engine.docker(&["pull", &name]).ok()), pushed);
-    let same = format!("{}/box:1", registry.domain());
+    let same = format!("docker://{}/box:1", registry.domain());
     let skopeo = dir.path().join("skopeo");
     fs::create_dir(&skopeo).unwrap();
     for file in ["ca.crt", "client.cert", "client.key"] {
