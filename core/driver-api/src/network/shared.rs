@@ -99,6 +99,9 @@ pub struct Member {
     /// Its host's name for itself, for people.
     #[serde(default)]
     pub host: String,
+    /// Its host's address, for people.
+    #[serde(default)]
+    pub host_address: Option<IpAddr>,
 }
 
 /// All endpoints on other hosts.
