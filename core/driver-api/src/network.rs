@@ -35,7 +35,7 @@ pub struct NetworkInfo {
     pub scope: Scope,
     /// Whether sandboxes get a namespace of their own (false: the host's).
     pub own_namespace: bool,
-    /// Whether core must allocate pools and addresses for it.
+    /// Whether core must allocate pools and addresses for it. Otherwise addresses of endpoints are the user's wishes.
     pub addressed: bool,
     /// Whether at most one network of this driver may exist (host, none).
     pub singleton: bool,
@@ -83,7 +83,7 @@ pub struct EndpointSpec {
     pub network: String,
     /// 64 hex digits.
     pub id: String,
-    /// Addresses with their prefix lengths, allocated by core.
+    /// Addresses with their prefix lengths, allocated by core; only wishes, each alone, where it allocates none.
     #[serde(default)]
     pub addresses: Vec<IpNet>,
     /// The wanted MAC, or none for the driver's choice.
@@ -139,6 +139,10 @@ pub struct JoinPlan {
     /// be kept from sending under other addresses, and not have an egress list.
     #[serde(default)]
     pub outer: String,
+    /// The driver has set the link up with all of the above, default routes included: core takes note of it and changes
+    /// nothing but which of several networks has the default route. `leave` then gets the namespace whenever it exists.
+    #[serde(default)]
+    pub configured: bool,
 }
 
 /// A route inside a sandbox.

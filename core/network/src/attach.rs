@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use gantry_driver_api::network::{EndpointRef, EndpointSpec, JoinPlan, NetworkInfo};
 use gantry_driver_api::{Call, ErrorCode, Network as Driver};
 use gantry_model::{ContainerId, EndpointId};
+use ipnet::IpNet;
 
 use crate::endpoint::{check_mode, dns_names, empty_info, link_local, no_address, note_address};
 use crate::files::{self, HostLine};
@@ -20,9 +21,10 @@ impl Inner {
     /// What can be said of a wish without making it true.
     pub(crate) fn check(&self, network: &Network, config: &EndpointConfig) -> Result<()> {
         let record = &network.record;
-        wish::check(record, config, |address| {
-            self.ipam.check(&record.id, address)
-        })
+        // Where a driver gives the addresses, it says which there are.
+        let given = self.info(network).is_ok_and(|info| !info.addressed);
+        let is_inside = |address| self.ipam.check(&record.id, address);
+        wish::check(record, config, (!given).then_some(is_inside))
     }
 
     pub(crate) fn connect(
@@ -90,6 +92,9 @@ impl Inner {
                     addresses.push(net);
                 }
             }
+        } else {
+            let wished = [made.config.ipv4, made.config.ipv6].into_iter().flatten();
+            addresses.extend(wished.map(IpNet::from));
         }
         let spec = EndpointSpec {
             network: record.id.to_string(),
@@ -102,6 +107,11 @@ impl Inner {
         let driver = self.driver(&record.driver)?;
         let plan = self.join(&*driver, place, network, &spec)?;
         let mut plan = plan;
+        if !info.addressed {
+            // The first of a family is the one that is shown.
+            let given = plan.addresses.iter().rev();
+            given.for_each(|net| note_address(made, *net));
+        }
         plan.addresses.extend(link_local(&made.config));
         made.link.clone_from(&plan.link);
         made.mac.clone_from(&plan.mac);
@@ -269,7 +279,7 @@ impl Inner {
         self.settle(&mut place)
     }
 
-    /// Has the driver take an attachment away. `live`: its namespace stays.
+    /// Has the driver take an attachment away. `live`: its namespace stays; the kernel removes what is in one that does not.
     pub(crate) fn detach(&self, place: &Place, endpoint: &Endpoint, live: bool) {
         let call = Call::new("disconnect");
         let reference = EndpointRef {
@@ -279,7 +289,7 @@ impl Inner {
         let fds: Vec<_> = place
             .netns
             .iter()
-            .filter(|_| live)
+            .filter(|_| live || endpoint.plan.configured)
             .map(|fd| fd.as_fd())
             .collect();
         let result = self.driver(&endpoint.driver).and_then(|driver| {

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use gantry_driver_api::network::{EndpointSpec, FirewallIntent, JoinPlan};
 use gantry_sys::netlink::{Change, RouteSocket};
 use gantry_sys::netns;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::endpoint::link_local;
 use crate::files::HostLine;
 use crate::resolv::Resolv;
 use crate::{
@@ -157,6 +159,13 @@ impl Place {
         let link = link.ok_or_else(|| {
             NetworkError::internal(format!("the driver made no link {}", plan.link))
         })?;
+        if plan.configured {
+            let more = link_local(config).map(|net| Change::address(link.index, net));
+            socket.apply(more.collect()).map_err(|e| failed(e.error))?;
+            self.leave_one_default(plan, &before, &after)?;
+            self.saved.routes = after;
+            return Ok(());
+        }
         let mut changes = Vec::with_capacity(4);
         if plan.mtu != 0 && plan.mtu != link.mtu {
             changes.push(Change::mtu(link.index, plan.mtu));
@@ -182,6 +191,39 @@ impl Place {
         }
         socket.apply(changes).map_err(|e| failed(e.error))?;
         self.saved.routes = after;
+        Ok(())
+    }
+
+    /// After a driver has set default routes of its link beside those that there were: leaves one a family.
+    fn leave_one_default(
+        &mut self,
+        plan: &JoinPlan,
+        before: &Routes,
+        after: &Routes,
+    ) -> Result<()> {
+        const ESRCH: i32 = 3;
+        let failed = |e: std::io::Error| NetworkError::io("changing the default route", &e);
+        let any = [IpNet::V4(Default::default()), IpNet::V6(Default::default())];
+        let families = [(&before.v4, &after.v4), (&before.v6, &after.v6)];
+        for (any, (was, wanted)) in any.into_iter().zip(families) {
+            let v6 = any.addr().is_ipv6();
+            let (Some(_), Some((winner, _))) = (gateway(plan, v6), wanted) else {
+                continue;
+            };
+            let loser = match (was, *winner == plan.link) {
+                (_, false) => &plan.link,
+                (Some((link, _)), true) => link,
+                (None, true) => continue,
+            };
+            let socket = self.socket()?;
+            let Some(loser) = socket.link(loser).map_err(failed)? else {
+                continue;
+            };
+            match socket.apply(vec![Change::delete_route(any, loser.index)]) {
+                Err(e) if e.error.raw_os_error() != Some(ESRCH) => return Err(failed(e.error)),
+                _ => {}
+            }
+        }
         Ok(())
     }
 

@@ -13,11 +13,12 @@ const LINK_NAME: &str = "com.docker.network.endpoint.ifname";
 /// The longest name of a link (`IFNAMSIZ` without the end).
 const LONGEST_LINK: usize = 15;
 
-/// Checks a wish against a network; `is_inside` says whether one of its subnets has an address.
+/// Checks a wish against a network; `is_inside` says whether one of its subnets has an address. It has none when addresses
+/// are its driver's.
 pub(crate) fn check(
     record: &NetworkRecord,
     config: &EndpointConfig,
-    is_inside: impl Fn(IpAddr) -> bool,
+    is_inside: Option<impl Fn(IpAddr) -> bool>,
 ) -> Result<()> {
     let mut wrong = Vec::new();
     let wished: Vec<IpAddr> = [config.ipv4, config.ipv6].into_iter().flatten().collect();
@@ -40,8 +41,9 @@ pub(crate) fn check(
     for address in config.link_local.iter().filter(|ip| ip.is_unspecified()) {
         wrong.push(format!("invalid link-local IP address: {address}"));
     }
-    for address in wished.into_iter().filter(|_| !record.predefined) {
-        wrong.extend(out_of_range(record, address, &is_inside));
+    if let Some(is_inside) = is_inside.filter(|_| !record.predefined) {
+        let outside = |address| out_of_range(record, address, &is_inside);
+        wrong.extend(wished.into_iter().filter_map(outside));
     }
     if let Some(mac) = &config.mac
         && mac.parse::<Mac>().is_err()

@@ -246,9 +246,9 @@ impl Network for BridgeNetwork {
             mac: mac.to_string(),
             addresses: spec.addresses.clone(),
             gateways,
-            routes: Vec::new(),
             mtu: bridge.options.mtu,
             outer: self.names.name(VETH, &spec.id),
+            ..JoinPlan::default()
         };
         self.attach(call, &spec, &bridge, &plan)?;
         Ok(plan)

@@ -146,7 +146,7 @@ impl<K: Kind> Lan<K> {
             gateways: gateways.filter(|_| !silent).collect(),
             routes: families.map(direct).filter(|_| routed).collect(),
             mtu: mtu(&network.options)?,
-            outer: String::new(),
+            ..JoinPlan::default()
         })
     }
 }
