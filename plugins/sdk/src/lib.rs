@@ -58,6 +58,8 @@ pub use gantry_driver_api::*;
 pub use gantry_plugin_sdk_macros::plugin;
 /// Audited system calls: links, namespaces, mounts.
 pub use gantry_sys as sys;
+/// The type of the contracts' subnets and addresses with prefix lengths.
+pub use ipnet;
 pub use log::Log;
 pub use serde_json;
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use gantry_e2e::{Engine, Options, bin_dir, eventually};
+use gantry_e2e::{Engine, Options, bin_dir, eventually, run};
 use serde_json::json;
 
 /// A plugin directory with every shipped plugin but `without`.
@@ -122,10 +122,10 @@ fn the_same_plugins_in_child_processes() {
 
     // Killing the driver's process costs one generation, not the engine.
     let parent = engine.pid().to_string();
-    let pids = gantry_e2e::run("pgrep", &["-P", &parent, "-f", "driver-host"]).ok();
+    let pids = run("pgrep", &["-P", &parent, "-f", "driver-host"]).ok();
     assert!(pids.lines().count() >= 4, "{pids}");
     for pid in pids.lines() {
-        gantry_e2e::run("kill", &["-9", pid]).ok();
+        run("kill", &["-9", pid]).ok();
     }
     eventually("the drivers are back", 20, || {
         (engine
@@ -198,5 +198,120 @@ fn a_plugin_of_another_protocol_is_refused() {
         line.contains("refused") && line.contains("protocol"),
         "{listed}"
     );
+    engine.finish();
+}
+
+/// Builds a crate of `tests/third-party` as its author would: outside the workspace, with the SDK as its dependency.
+fn third_party(name: &str, into: &Path) -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let workspace = workspace.canonicalize().unwrap();
+    let source = workspace.join("tests/third-party").join(name);
+    let home = into.join(name);
+    fs::create_dir_all(home.join("src")).unwrap();
+    let manifest = fs::read_to_string(source.join("Cargo.toml")).unwrap();
+    let manifest = manifest.replace("../../..", workspace.to_str().unwrap());
+    fs::write(home.join("Cargo.toml"), manifest).unwrap();
+    fs::copy(source.join("src/lib.rs"), home.join("src/lib.rs")).unwrap();
+    // The same versions as the workspace's, so that nothing needs to be fetched, and what is built can be used again.
+    fs::copy(workspace.join("Cargo.lock"), home.join("Cargo.lock")).unwrap();
+    let target = workspace.join("target/authoring");
+    let manifest = home.join("Cargo.toml").display().to_string();
+    let environment = [
+        ("CARGO_TARGET_DIR", target.to_str().unwrap()),
+        ("CARGO_PROFILE_DEV_DEBUG", "0"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let args = [
+        "build",
+        "--quiet",
+        "--offline",
+        "--manifest-path",
+        &manifest,
+    ];
+    gantry_e2e::run_env(env!("CARGO"), &args, &environment).ok();
+    target.join(format!("debug/libgantry_{}.so", name.replace('-', "_")))
+}
+
+#[test]
+fn a_network_driver_from_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let built = third_party("network-routed", dir.path());
+    run(bin_dir().join("driver-verify"), &[&built]).ok();
+    let plugins = plugin_dir(dir.path(), "nothing");
+    fs::copy(&built, plugins.join("libgantry_network_routed.so")).unwrap();
+    let engine = Engine::with(Options {
+        config: Some(json!({"drivers": {"network": {"routed": {"isolation": "process"}}}})),
+        plugins: Some(plugins),
+        ..Default::default()
+    });
+    engine.import_busybox("busybox:latest");
+    let create = [
+        "network",
+        "create",
+        "-d",
+        "routed",
+        "--subnet",
+        "10.178.0.0/24",
+        "far",
+    ];
+    engine.docker(&create).ok();
+    let start = |name: &str| {
+        let script =
+            format!("mkdir /www; echo {name} > /www/index.html; exec httpd -f -p 80 -h /www");
+        let args = [
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--network",
+            "far",
+            "busybox",
+            "sh",
+            "-c",
+            &script,
+        ];
+        engine.docker(&args)
+    };
+    let ask = |from: &str, whom: &str| {
+        let url = format!("http://{whom}/");
+        eventually("a container reaches another", 20, || {
+            let done = engine.docker(&["exec", from, "wget", "-qO-", "-T", "2", &url]);
+            (done.code == 0).then_some(done.out)
+        })
+    };
+    start("one").ok();
+    start("two").ok();
+    assert_eq!(ask("one", "two"), "two\n");
+    let address = "{{.NetworkSettings.Networks.far.IPAddress}}";
+    let one = engine.docker(&["inspect", "-f", address, "one"]).ok();
+    assert_eq!(run("curl", &["-s", &format!("http://{one}/")]).ok(), "one");
+    let routes = engine.docker(&["exec", "one", "ip", "route"]).ok();
+    assert_eq!(
+        routes.lines().map(str::trim).collect::<Vec<_>>(),
+        [
+            "default via 10.178.0.1 dev eth0",
+            "10.178.0.1 dev eth0 scope link"
+        ]
+    );
+
+    // Without its driver's process the network goes on, and the next process serves who comes next.
+    let hosts = ["-P", &engine.pid().to_string(), "-f", "driver-host"];
+    let host = run("pgrep", &hosts).ok();
+    run("kill", &["-9", &host]).ok();
+    assert_eq!(ask("two", "one"), "one\n");
+    eventually("the driver is back", 20, || {
+        let started = start("three").code == 0;
+        if !started {
+            engine.docker(&["rm", "-f", "three"]);
+        }
+        started.then_some(())
+    });
+    assert_eq!(ask("three", "one"), "one\n");
+    assert_eq!(ask("one", "three"), "three\n");
+    engine.docker(&["network", "disconnect", "far", "two"]).ok();
+    let links = engine.docker(&["exec", "two", "ls", "/sys/class/net"]).ok();
+    assert_eq!(links, "lo");
+    engine.docker(&["rm", "-f", "one", "two", "three"]).ok();
+    engine.docker(&["network", "rm", "far"]).ok();
     engine.finish();
 }

@@ -48,7 +48,7 @@ impl std::str::FromStr for Mac {
 pub struct NewVeth<'a> {
     /// Name of the outer end.
     pub name: &'a str,
-    /// Index of the bridge that the outer end joins.
+    /// Index of the bridge that the outer end joins; 0 for none.
     pub master: u32,
     /// MTU of both ends; 0 for the kernel's.
     pub mtu: u32,
