@@ -9,12 +9,14 @@ pub(crate) mod channel;
 mod flows;
 mod query;
 mod stacked;
+mod vxlan;
 
 pub use change::{Change, Mac, NewVeth};
 pub(crate) use channel::Channel;
 pub use flows::{Flow, FlowSocket};
 pub use query::{LinkFacts, RouteFacts};
 pub use stacked::{Ipvlan, Macvlan, NewStacked, Reach, Stacked};
+pub use vxlan::{Forwarded, NewVxlan};
 
 use std::io;
 

@@ -42,6 +42,7 @@
 //! It adds nothing to the contracts: they are those of `gantry-driver-api`, re-exported.
 
 mod glue;
+pub mod bridges;
 pub mod lan;
 pub mod links;
 mod log;

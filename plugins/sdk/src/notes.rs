@@ -48,6 +48,12 @@ impl<T: Clone + PartialEq + Serialize + DeserializeOwned> Notes<T> {
         Ok(Self { root, notes })
     }
 
+    /// The directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, T>> {
         // A panic makes the driver faulted; nobody comes here after it.
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)

@@ -19,7 +19,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use super::stacked::NewStacked;
 
 /// An Ethernet address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac(pub [u8; 6]);
 
 impl fmt::Display for Mac {
@@ -65,8 +65,8 @@ pub struct NewVeth<'a> {
 /// One change, made by [`super::RouteSocket::apply`].
 #[derive(Debug, Clone)]
 pub struct Change {
-    message: RouteNetlinkMessage,
-    flags: u16,
+    pub(super) message: RouteNetlinkMessage,
+    pub(super) flags: u16,
 }
 
 const MAKE: u16 = NLM_F_CREATE | NLM_F_EXCL;
@@ -78,7 +78,7 @@ fn link(index: u32) -> LinkMessage {
 }
 
 /// A link to be made, of some kind.
-fn named(name: &str, kind: InfoKind, data: Option<InfoData>) -> LinkMessage {
+pub(super) fn named(name: &str, kind: InfoKind, data: Option<InfoData>) -> LinkMessage {
     let mut message = LinkMessage::default();
     let info = [LinkInfo::Kind(kind)].into_iter();
     let info = info.chain(data.map(LinkInfo::Data)).collect();
@@ -87,7 +87,7 @@ fn named(name: &str, kind: InfoKind, data: Option<InfoData>) -> LinkMessage {
     message
 }
 
-fn raise(message: &mut LinkMessage) {
+pub(super) fn raise(message: &mut LinkMessage) {
     message.header.flags |= LinkFlags::Up;
     message.header.change_mask |= LinkFlags::Up;
 }
@@ -104,7 +104,7 @@ impl Change {
         (self.message, self.flags)
     }
 
-    fn make(message: LinkMessage) -> Self {
+    pub(super) fn make(message: LinkMessage) -> Self {
         Self {
             message: RouteNetlinkMessage::NewLink(message),
             flags: MAKE,
