@@ -41,8 +41,8 @@
 //!
 //! It adds nothing to the contracts: they are those of `gantry-driver-api`, re-exported.
 
-mod glue;
 pub mod bridges;
+mod glue;
 pub mod lan;
 pub mod links;
 mod log;
