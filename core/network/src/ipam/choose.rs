@@ -4,9 +4,11 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv6Net};
 
+use super::occupied::Occupied;
 use crate::{AddressPool, IpamConfig, IpamPool, NetworkError, Result};
 
-/// Docker's pools: 172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/20 to 192.168.240.0/20.
+/// Docker's pools, 172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/20 to 192.168.240.0/20; and when these are all in use,
+/// where Docker has no more, 10.192.0.0/24 to 10.255.255.0/24.
 pub(crate) fn default_pools() -> Vec<AddressPool> {
     let bases = [
         ("172.17.0.0/16", 16),
@@ -14,6 +16,7 @@ pub(crate) fn default_pools() -> Vec<AddressPool> {
         ("172.20.0.0/14", 16),
         ("172.24.0.0/13", 16),
         ("192.168.0.0/16", 20),
+        ("10.192.0.0/10", 24),
     ];
     bases
         .into_iter()
@@ -43,13 +46,18 @@ fn overlaps(a: &IpNet, b: &IpNet) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }
 
-/// The first address that a host can have.
-fn first_host(net: &IpNet) -> IpAddr {
-    match net.trunc() {
+/// The address that a gateway gets: the first that a host can have, of the range that addresses are handed out from.
+fn first_host(pool: &IpamPool) -> Option<IpAddr> {
+    let net = pool.subnet?.trunc();
+    match pool.ip_range.map(|range| range.network()) {
+        Some(first) if first != net.network() => return Some(first),
+        _ => {}
+    }
+    Some(match net {
         IpNet::V4(v4) if v4.prefix_len() < 31 => IpAddr::V4((u32::from(v4.network()) + 1).into()),
         IpNet::V6(v6) if v6.prefix_len() < 127 => IpAddr::V6((u128::from(v6.network()) + 1).into()),
         other => other.network(),
-    }
+    })
 }
 
 impl Chooser<'_> {
@@ -70,13 +78,13 @@ impl Chooser<'_> {
                     ));
                 }
                 None => {
-                    pool.subnet = Some(self.free_v4(&[])?);
+                    pool.subnet = Some(self.free_v4()?);
                     pool.chosen = true;
                 }
             }
         }
         if v4 && !has(config, false) {
-            let subnet = Some(self.free_v4(&[])?);
+            let subnet = Some(self.free_v4()?);
             config.pools.insert(
                 0,
                 IpamPool {
@@ -99,7 +107,7 @@ impl Chooser<'_> {
                 .is_some_and(|s| if s.addr().is_ipv6() { v6 } else { v4 })
         });
         for pool in &mut config.pools {
-            pool.gateway = pool.gateway.or(pool.subnet.as_ref().map(first_host));
+            pool.gateway = pool.gateway.or(first_host(pool));
         }
         Ok(())
     }
@@ -143,44 +151,29 @@ impl Chooser<'_> {
         Ok(())
     }
 
-    /// The first IPv4 subnet of the pools that nothing else uses.
-    pub(crate) fn free_v4(&self, also_taken: &[IpNet]) -> Result<IpNet> {
-        let busy = |net: &IpNet| {
-            let all = self.taken.iter().chain(self.routes).chain(also_taken);
-            all.filter(|other| other.prefix_len() > 0)
-                .any(|other| overlaps(net, other))
-        };
-        self.pools
-            .iter()
-            .filter(|pool| pool.base.addr().is_ipv4())
-            .flat_map(|pool| pool.base.subnets(pool.size).into_iter().flatten())
-            .find(|net| !busy(net))
-            .ok_or_else(|| {
-                NetworkError::invalid("all predefined address pools have been fully subnetted")
-            })
+    /// What no choice of a family may touch.
+    fn occupied(&self, v6: bool) -> Occupied {
+        let all = self.taken.iter().chain(self.routes);
+        Occupied::of(all.filter(|net| net.prefix_len() > 0 && net.addr().is_ipv6() == v6))
     }
 
-    /// A /64: from the configured IPv6 pools, else unique-local with a prefix of this engine's (RFC 4193).
+    fn first_free(&self, v6: bool) -> Option<IpNet> {
+        let occupied = self.occupied(v6);
+        let pools = self.pools.iter();
+        pools
+            .filter(|pool| pool.base.addr().is_ipv6() == v6)
+            .find_map(|pool| occupied.first_free(&pool.base, pool.size))
+    }
+
+    /// The first IPv4 subnet of the pools that nothing else uses.
+    fn free_v4(&self) -> Result<IpNet> {
+        self.first_free(false).ok_or_else(none_left)
+    }
+
+    /// A subnet of the configured IPv6 pools; without such, a unique-local one with a prefix of this engine's (RFC 4193).
     fn free_v6(&self) -> Result<IpNet> {
-        let busy = |net: &IpNet| {
-            self.taken
-                .iter()
-                .chain(self.routes)
-                .any(|other| other.prefix_len() > 0 && overlaps(net, other))
-        };
-        let mut configured = self
-            .pools
-            .iter()
-            .filter(|pool| pool.base.addr().is_ipv6())
-            .flat_map(|pool| {
-                pool.base
-                    .subnets(pool.size)
-                    .into_iter()
-                    .flatten()
-                    .take(1 << 16)
-            });
-        if let Some(net) = configured.find(|net| !busy(net)) {
-            return Ok(net);
+        if self.pools.iter().any(|pool| pool.base.addr().is_ipv6()) {
+            return self.first_free(true).ok_or_else(none_left);
         }
         let hash = self
             .seed
@@ -189,14 +182,15 @@ impl Chooser<'_> {
                 (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
             });
         let engine = 0xfd << 56 | (hash >> 8) & 0x00ff_ffff_ffff_0000;
-        (0..=u64::from(u16::MAX))
-            .filter_map(|n| Ipv6Net::new(Ipv6Addr::from(u128::from(engine | n) << 64), 64).ok())
-            .map(IpNet::V6)
-            .find(|net| !busy(net))
-            .ok_or_else(|| {
-                NetworkError::invalid("all predefined address pools have been fully subnetted")
-            })
+        Ipv6Net::new(Ipv6Addr::from(u128::from(engine) << 64), 48)
+            .ok()
+            .and_then(|base| self.occupied(true).first_free(&IpNet::V6(base), 64))
+            .ok_or_else(none_left)
     }
+}
+
+fn none_left() -> NetworkError {
+    NetworkError::invalid("all predefined address pools have been fully subnetted")
 }
 
 #[cfg(test)]
@@ -236,13 +230,58 @@ mod tests {
         assert_eq!(chosen.gateway, Some("172.19.0.1".parse().unwrap()));
         let full = complete(
             &["172.16.0.0/12", "192.168.0.0/16"],
-            &[],
+            &["10.0.0.0/8"],
             IpamPool::default(),
         );
         assert_eq!(
             full.unwrap_err().message,
             "all predefined address pools have been fully subnetted"
         );
+    }
+
+    #[test]
+    fn a_thousand_networks_find_room() {
+        let pools = default_pools();
+        let mut taken = nets(&["10.192.2.128/25"]);
+        for _ in 0..1200 {
+            let chooser = Chooser {
+                pools: &pools,
+                taken: &taken,
+                routes: &[],
+                seed: "s",
+            };
+            let free = chooser.free_v4().unwrap();
+            taken.push(free);
+        }
+        assert_eq!(taken[1], "172.17.0.0/16".parse().unwrap());
+        assert_eq!(taken[32], "10.192.0.0/24".parse().unwrap());
+        assert_eq!(taken[34], "10.192.3.0/24".parse().unwrap());
+        let size = |net: &IpNet| 1_u128 << (32 - net.prefix_len());
+        let covered = Occupied::of(&taken).spans;
+        let covered: u128 = covered.iter().map(|(first, last)| last - first + 1).sum();
+        assert_eq!(
+            covered,
+            taken.iter().map(size).sum(),
+            "none overlaps another"
+        );
+    }
+
+    #[test]
+    fn a_gateway_is_in_the_range() {
+        let range = |range: &str| IpamPool {
+            subnet: Some("10.1.0.0/16".parse().unwrap()),
+            ip_range: Some(range.parse().unwrap()),
+            ..IpamPool::default()
+        };
+        let gateway = |pool| {
+            complete(&[], &[], pool)
+                .unwrap()
+                .gateway
+                .unwrap()
+                .to_string()
+        };
+        assert_eq!(gateway(range("10.1.5.0/24")), "10.1.5.0");
+        assert_eq!(gateway(range("10.1.0.0/24")), "10.1.0.1");
     }
 
     #[test]

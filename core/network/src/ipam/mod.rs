@@ -2,6 +2,7 @@
 //! network records, addresses from the live sandboxes.
 
 mod choose;
+mod occupied;
 mod pool;
 
 pub(crate) use choose::{Chooser, default_pools};

@@ -22,7 +22,7 @@ pub(crate) struct Pool {
     resting: VecDeque<(Instant, u128)>,
 }
 
-fn number(address: IpAddr) -> u128 {
+pub(super) fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(ip) => u128::from(u32::from(ip)),
         IpAddr::V6(ip) => u128::from(ip),

@@ -70,6 +70,8 @@ pub type Kind = (u32, u32);
 /// The components that are used. Each takes a multiple of four bytes in a key or value, padded with zeros at its end.
 pub mod kind {
     use super::Kind;
+    /// [`super::Family`], as [`super::super::Expr::network_protocol`] loads it.
+    pub const FAMILY: Kind = (2, 1);
     /// IPv4 address.
     pub const IPV4: Kind = (7, 4);
     /// IPv6 address.
@@ -303,6 +305,15 @@ impl Batch {
     /// Puts ranges (first and last) into a set that holds such.
     pub fn add_ranges(&mut self, set: &str, ranges: Vec<(Vec<u8>, Vec<u8>)>) {
         self.add(set, ranges.into_iter().map(Item::range).collect());
+    }
+
+    /// Puts ranges with their values into a map that holds such.
+    pub fn map_ranges(&mut self, map: &str, ranges: Vec<((Vec<u8>, Vec<u8>), Vec<u8>)>) {
+        let item = |(range, value)| Item {
+            value: Some(value),
+            ..Item::range(range)
+        };
+        self.add(map, ranges.into_iter().map(item).collect());
     }
 
     /// Puts keys into a set, each for a time; the time of one that is there begins anew.

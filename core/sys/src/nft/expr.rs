@@ -258,6 +258,34 @@ impl Expr {
             ],
         )
     }
+    /// Translates the source to the address in the register, and accepts.
+    #[must_use]
+    pub fn snat(family: Family, address: Register) -> Self {
+        const SOURCE: u32 = 0;
+        const ADDRESS_SPECIFIED: u32 = 1;
+        Self::other(
+            "nat",
+            vec![
+                attribute(1, SOURCE),
+                attribute(2, family as u32),
+                attribute(3, address as u32),
+                attribute(7, ADDRESS_SPECIFIED),
+            ],
+        )
+    }
+    /// Gives the packet to the transparent socket that listens at the address and port in the registers, as it is; goes
+    /// on if there is none. Before routing only.
+    #[must_use]
+    pub fn lead_to(family: Family, address: Register, port: Register) -> Self {
+        Self::other(
+            "tproxy",
+            vec![
+                attribute(1, family as u32),
+                attribute(2, address as u32),
+                attribute(3, port as u32),
+            ],
+        )
+    }
     /// Translates the source to the address of the link that the packet leaves by, and accepts.
     #[must_use]
     pub fn masquerade() -> Self {
