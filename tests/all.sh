@@ -10,7 +10,7 @@ export GANTRY_TEST_PYTHON="$PWD/target/venv/bin/python"
 GANTRY_TEST_COMPOSE=$(echo "$PWD"/target/venv/lib/python3*/site-packages/compose/docker-compose)
 export GANTRY_TEST_COMPOSE
 # The lock file is the truth for everything that is tested.
-cargo build --locked --workspace
+cargo build --locked --workspace --all-targets
 cargo xtask check
 if [ "$(id -u)" = 0 ]; then
   cargo nextest run --locked --workspace --no-fail-fast "$@"

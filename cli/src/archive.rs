@@ -246,6 +246,10 @@ fn place(
             Some(gid),
             AtFlags::SYMLINK_NOFOLLOW,
         )?;
+        // A new owner takes the file's set-ID bits away.
+        if !header.entry_type().is_symlink() && mode.intersects(Mode::SUID | Mode::SGID) {
+            rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?;
+        }
     }
     rustix::fs::utimensat(
         parent,

@@ -48,23 +48,24 @@ impl Registry {
     pub fn with(serve: &Serve<'_>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let port = free_port();
-        let config = dir.path().join("config.yml");
-        fs::write(&config, configuration(serve, dir.path(), port))
-            .expect("a temporary directory is writable");
-        let log =
-            fs::File::create(dir.path().join("log")).expect("a temporary directory is writable");
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a descriptor is left"))
-            .stderr(log)
-            .spawn()
-            .expect("package docker-registry is installed");
-        eventually("the registry answers", 30, || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
-        });
+        fs::write(
+            dir.path().join("config.yml"),
+            configuration(serve, dir.path(), port),
+        )
+        .expect("a temporary directory is writable");
+        let child = serve_from(dir.path(), port);
         Self { dir, port, child }
+    }
+
+    /// Kills its process.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it is ours");
+        self.child.wait().expect("it is our child");
+    }
+
+    /// Starts it again with what it had, after [`Registry::kill`].
+    pub fn boot(&mut self) {
+        self.child = serve_from(self.dir.path(), self.port);
     }
 
     /// Its port on the loopback address.
@@ -139,6 +140,27 @@ impl Registry {
 pub fn skopeo_digest(source: &str, options: &[&str]) -> String {
     let words = [&["inspect", "-f", "{{.Digest}}"], options, &[source]];
     run("skopeo", &words.concat()).ok()
+}
+
+/// Starts the server that is configured in `dir`, and waits until it listens.
+fn serve_from(dir: &Path, port: u16) -> Child {
+    let log = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(dir.join("log"))
+        .expect("a temporary directory is writable");
+    let child = Command::new("docker-registry")
+        .arg("serve")
+        .arg(dir.join("config.yml"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a descriptor is left"))
+        .stderr(log)
+        .spawn()
+        .expect("package docker-registry is installed");
+    eventually("the registry answers", 30, || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+    });
+    child
 }
 
 fn configuration(serve: &Serve<'_>, dir: &Path, port: u16) -> String {

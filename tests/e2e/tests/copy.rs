@@ -90,6 +90,15 @@ fn a_tree_goes_in_and_comes_out_of_running_and_stopped_containers() {
     assert_eq!(seen[..2], ["33:44 1750", "2"]);
     assert!(seen[2].parse::<u64>().unwrap() < 1000, "{seen:?}");
     assert_eq!(seen[3], "sub/file");
+    let made = "mkdir /ids; echo >/ids/file; chown 33:44 /ids/file; chmod 6755 /ids/file";
+    sh(&engine, "running", made);
+    let out = engine.dir().join("ids");
+    engine
+        .gantry(&["cp", "-a", "running:/ids", &text(&out)])
+        .ok();
+    let copy = out.join("file").metadata().unwrap();
+    let (mode, owners) = (copy.mode() & 0o7777, (copy.uid(), copy.gid()));
+    assert_eq!((mode, owners), (0o6755, (33, 44)));
     engine.docker(&["start", "stopped"]).ok();
     engine.finish();
 }

@@ -1,5 +1,8 @@
 //! Storage drivers: containers on plain copies, two drivers in one daemon, and moving from one to the other.
 
+#[path = "storage/reflink.rs"]
+mod reflink;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;

@@ -79,6 +79,92 @@ fn a_pull_goes_on_where_it_was_cut() {
     engine.finish();
 }
 
+/// Holds the transfer that `client` starts, has the registry killed meanwhile and started again, and waits for the end.
+fn killed_and_started(
+    registry: &mut Registry,
+    way: &gantry_e2e::Direction,
+    mut client: std::process::Command,
+) -> String {
+    let client = client
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    way.await_hold();
+    registry.kill();
+    way.release();
+    // What it had sent before it died may be all of it, in the kernel's buffers: that is cut off.
+    eventually("the connection is gone", 60, || {
+        (way.cuts_left() == 0).then_some(())
+    });
+    registry.boot();
+    let done = client.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let complaint = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}\n{complaint}");
+    said
+}
+
+#[test]
+fn transfers_outlive_the_registry() {
+    let mut registry = registry();
+    let relay = Relay::start(registry.port());
+    let engine = engine();
+    let name = format!("{}/big:1", relay.domain());
+    relay.down.hold_at(7 * MB);
+    relay.down.cut_at(&[8 * MB]);
+    let mut pull = engine.docker_command();
+    pull.args(["pull", &name]);
+    let said = killed_and_started(&mut registry, &relay.down, pull);
+    assert!(said.contains("Retrying in"), "{said}");
+    let moved = relay.down.total();
+    assert!(moved < NOISE + SLACK, "{moved} bytes for {NOISE}");
+    checks_out(&engine, &name);
+
+    // It never had this one: what a registry keeps of an upload when it is killed is its own affair, so all may come anew.
+    let mut target = Registry::start();
+    let relay = Relay::start(target.port());
+    let there = format!("{}/big:1", relay.domain());
+    engine.docker(&["tag", &name, &there]).ok();
+    relay.up.hold_at(5 * MB);
+    let mut push = engine.docker_command();
+    push.args(["push", &there]);
+    let said = killed_and_started(&mut target, &relay.up, push);
+    assert!(said.contains("Retrying in"), "{said}");
+    let [there, here] =
+        [&target, &registry].map(|r| digest_there(&format!("{}/big:1", r.domain())));
+    assert_eq!(there, here);
+    engine.finish();
+}
+
+#[test]
+fn as_many_layers_at_once_as_the_configuration_says() {
+    let registry = Registry::start();
+    let roots = [1, 2, 3].map(|seed| {
+        let root = registry.dir().join(format!("layer{seed}"));
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join(format!("noise{seed}")), noise(seed, 4 * MB)).unwrap();
+        root
+    });
+    registry.push_layers(&roots.each_ref().map(PathBuf::as_path), "three:1");
+    let engine = Engine::with(Options {
+        config: Some(json!({"max-concurrent-downloads": 1})),
+        ..Options::default()
+    });
+    let path = format!("/images/create?fromImage={}/three&tag=1", registry.domain());
+    let (code, text) = engine.api("POST", &path, None);
+    assert_eq!(code, 200, "{text}");
+    let steps = text.lines().filter_map(|line| {
+        let message: Value = serde_json::from_str(line).unwrap();
+        let step = (message["status"] == "Downloading").then(|| message["id"].to_string());
+        step
+    });
+    let mut turns: Vec<String> = steps.collect();
+    turns.dedup();
+    assert_eq!(turns.len(), roots.len(), "layers took turns: {turns:?}");
+    engine.finish();
+}
+
 #[test]
 fn a_killed_daemon_goes_on_with_what_it_has() {
     let registry = registry();
