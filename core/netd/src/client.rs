@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::transport;
-use crate::{PROTOCOL, Reply, Request, SandboxNames};
+use crate::{Foreign, Listeners, PROTOCOL, Relay, Reply, Request, SandboxNames};
 
 /// Why netd could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -112,12 +112,78 @@ impl Client {
         self.done(&Request::Remove { id: id.to_owned() }, &[])
     }
 
+    /// Sets a network's members on other hosts.
+    ///
+    /// # Errors
+    /// Only of the connection.
+    pub fn set_foreign(&mut self, network: &str, members: &[Foreign]) -> Result<(), ClientError> {
+        let mut rest = members;
+        let mut first = true;
+        loop {
+            let (part, more) = rest.split_at(fitting(rest));
+            let request = Request::Foreign {
+                network: network.to_owned(),
+                members: part.to_vec(),
+                first,
+                last: more.is_empty(),
+            };
+            self.done(&request, &[])?;
+            if more.is_empty() {
+                return Ok(());
+            }
+            (rest, first) = (more, false);
+        }
+    }
+
     /// The sandboxes that netd answers for.
     ///
     /// # Errors
     /// Only of the connection.
     pub fn list(&mut self) -> Result<Vec<String>, ClientError> {
         match self.ask(&Request::List, &[])? {
+            Reply::Sandboxes(ids) => Ok(ids),
+            _ => Err(ClientError::Confused),
+        }
+    }
+
+    /// Where what is sent to relayed ports has to be led.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when netd cannot listen.
+    pub fn listen(&mut self) -> Result<Listeners, ClientError> {
+        match self.ask(&Request::Listen, &[])? {
+            Reply::Listening(listeners) => Ok(listeners),
+            _ => Err(ClientError::Confused),
+        }
+    }
+
+    /// Sets what is relayed to a sandbox.
+    ///
+    /// # Errors
+    /// Only of the connection.
+    pub fn relay(&mut self, id: &str, relays: &[Relay]) -> Result<(), ClientError> {
+        // A relay takes less than 200 bytes.
+        const AT_ONCE: usize = 500;
+        let parts = relays.len().div_ceil(AT_ONCE).max(1);
+        for part in 0..parts {
+            let at = part * AT_ONCE;
+            let request = Request::Relay {
+                id: id.to_owned(),
+                relays: relays[at..relays.len().min(at + AT_ONCE)].to_vec(),
+                first: part == 0,
+                last: part + 1 == parts,
+            };
+            self.done(&request, &[])?;
+        }
+        Ok(())
+    }
+
+    /// The sandboxes that something is relayed to.
+    ///
+    /// # Errors
+    /// Only of the connection.
+    pub fn relayed(&mut self) -> Result<Vec<String>, ClientError> {
+        match self.ask(&Request::Relayed, &[])? {
             Reply::Sandboxes(ids) => Ok(ids),
             _ => Err(ClientError::Confused),
         }
@@ -130,6 +196,22 @@ impl Client {
     pub fn stop(mut self) -> Result<(), ClientError> {
         self.done(&Request::Stop, &[])
     }
+}
+
+/// How many of these go into one message: one at least, if there is any.
+fn fitting(members: &[Foreign]) -> usize {
+    // A string or an address is framed by five bytes at most.
+    let size = |member: &Foreign| {
+        let names: usize = member.names.iter().map(|name| name.len() + 5).sum();
+        names + member.addresses.len() * 40 + 64
+    };
+    let mut room = transport::LONGEST - 1024;
+    let fit = members.iter().take_while(|member| {
+        let fits = size(member) <= room;
+        room = room.saturating_sub(size(member));
+        fits
+    });
+    fit.count().max(1).min(members.len())
 }
 
 /// Starts netd with the listening socket as its standard input, so that it can be connected to at once.
@@ -153,4 +235,33 @@ fn start(path: &Path, program: &Path) -> io::Result<()> {
         .stack_size(64 * 1024)
         .spawn(move || child.wait())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_network_fit_into_a_message() {
+        let member = |n: u8| Foreign {
+            names: vec!["n".repeat(usize::from(n)); 3],
+            addresses: vec![std::net::Ipv6Addr::from([0xff; 16]).into(); 2],
+        };
+        let members: Vec<Foreign> = (0..5000_u32).map(|n| member((n % 250) as u8)).collect();
+        let (mut rest, mut parts) = (members.as_slice(), 0);
+        while !rest.is_empty() {
+            let (part, more) = rest.split_at(fitting(rest));
+            let request = Request::Foreign {
+                network: "f".repeat(64),
+                members: part.to_vec(),
+                first: parts == 0,
+                last: more.is_empty(),
+            };
+            let length = rmp_serde::to_vec_named(&request).unwrap().len();
+            assert!((1..=transport::LONGEST).contains(&length), "{length}");
+            (rest, parts) = (more, parts + 1);
+        }
+        assert!((2..100).contains(&parts), "{parts}");
+        assert_eq!(fitting(&[]), 0);
+    }
 }

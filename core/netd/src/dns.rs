@@ -1,23 +1,19 @@
-//! Answers to DNS queries (RFC 1035), from the names or from upstream.
+//! Answers to DNS queries, from the names or from upstream.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, PTR};
-use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
+use crate::message::{self, Code, Message, Query};
 use crate::names::{Found, Names};
 
 /// Seconds that a name of a container may be remembered, as Docker's.
 const TTL: u32 = 600;
 /// How long one upstream server is waited for.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// The longest answer over UDP to who did not say how long one may be.
-const PLAIN_UDP: usize = 512;
 const LONGEST: usize = 65535;
 const PORT: u16 = 53;
 
@@ -31,99 +27,58 @@ pub(crate) enum Answer {
     Nothing,
 }
 
-fn refuse(query: &Message, code: ResponseCode) -> Message {
-    let mut reply = reply_to(query);
-    reply.metadata.response_code = code;
-    reply
-}
-
-fn reply_to(query: &Message) -> Message {
-    let mut reply = Message::response(query.metadata.id, query.metadata.op_code);
-    reply.metadata.recursion_desired = query.metadata.recursion_desired;
-    reply.metadata.recursion_available = true;
-    reply.queries.clone_from(&query.queries);
-    reply
-}
-
-fn encode(reply: &Message, longest: usize) -> Answer {
-    match reply.to_vec() {
-        Ok(bytes) if bytes.len() <= longest => Answer::Ready(bytes),
-        Ok(_) => reply
-            .truncate()
-            .to_vec()
-            .map_or(Answer::Nothing, Answer::Ready),
-        Err(_) => Answer::Nothing,
-    }
-}
-
-fn addresses(name: &Name, found: &[IpAddr]) -> Vec<Record> {
-    let data = |ip: &IpAddr| match ip {
-        IpAddr::V4(ip) => RData::A(A(*ip)),
-        IpAddr::V6(ip) => RData::AAAA(AAAA(*ip)),
-    };
-    found
-        .iter()
-        .map(|ip| Record::from_rdata(name.clone(), TTL, data(ip)))
-        .collect()
-}
-
 /// Answers a query of a sandbox. `over_udp` limits the answer's length.
 pub(crate) fn answer(names: &mut Names, asker: &str, query: &[u8], over_udp: bool) -> Answer {
-    let Ok(query) = Message::from_vec(query) else {
-        return Answer::Nothing;
+    let query = match message::read(query) {
+        Message::Query(query) => query,
+        Message::Bad(reply) => return Answer::Ready(reply),
+        Message::Nothing => return Answer::Nothing,
     };
-    if query.metadata.message_type != MessageType::Query {
-        return Answer::Nothing;
+    match known(names, asker, &query, over_udp) {
+        Some(reply) => Answer::Ready(reply),
+        None => elsewhere(names, asker, &query),
     }
-    let longest = match (over_udp, &query.edns) {
-        (false, _) => LONGEST,
-        (true, Some(edns)) => usize::from(edns.max_payload()).max(PLAIN_UDP),
-        (true, None) => PLAIN_UDP,
-    };
-    let question = match query.queries.as_slice() {
-        [question] if query.metadata.op_code == OpCode::Query => question,
-        _ => return encode(&refuse(&query, ResponseCode::NotImp), longest),
-    };
-    let name = question.name();
-    let kind = question.query_type();
-    let records = match kind {
-        RecordType::A | RecordType::AAAA => {
-            let text = name.to_lowercase().to_utf8();
-            match names.resolve(asker, text.trim_end_matches('.'), kind == RecordType::AAAA) {
-                Found::Addresses(found) => Some(addresses(name, &found)),
+}
+
+/// The answer to a question about a container.
+fn known(names: &mut Names, asker: &str, query: &Query<'_>, over_udp: bool) -> Option<Vec<u8>> {
+    if !query.is_internet() {
+        return None;
+    }
+    match query.kind {
+        kind @ (message::A | message::AAAA) => {
+            match names.resolve(asker, &query.name, kind == message::AAAA) {
+                Found::Addresses(found) => Some(query.addresses(&found, TTL, over_udp)),
                 Found::Unknown => None,
             }
         }
-        RecordType::PTR => name
-            .parse_arpa_name()
-            .ok()
-            .and_then(|net| names.reverse(asker, net.addr()))
-            .and_then(|host| Name::from_utf8(host + ".").ok())
-            .map(|host| vec![Record::from_rdata(name.clone(), TTL, RData::PTR(PTR(host)))]),
+        message::PTR => {
+            let host = names.reverse(asker, query.reversed()?)?;
+            query.host(&host, TTL, over_udp)
+        }
         _ => None,
-    };
-    match records {
-        Some(records) => {
-            let mut reply = reply_to(&query);
-            reply.answers = records;
-            encode(&reply, longest)
-        }
-        None => {
-            let upstreams = names.upstreams(asker);
-            let text = name.to_lowercase().to_utf8();
-            let egress = names.egress(asker);
-            let admit = egress.is_some_and(|e| e.lists(text.trim_end_matches('.')));
-            let hidden = egress.is_some_and(|e| !e.networks) && !admit;
-            if upstreams.is_empty() || hidden {
-                return encode(&refuse(&query, ResponseCode::NXDomain), longest);
-            }
-            Answer::Forward { upstreams, admit }
-        }
     }
+}
+
+fn elsewhere(names: &mut Names, asker: &str, query: &Query<'_>) -> Answer {
+    // Who wishes for `ndots` tries the search domains next; the bare name is nobody else's business.
+    let bare = !query.name.contains('.') && matches!(query.kind, message::A | message::AAAA);
+    if bare && names.searches(asker) {
+        return Answer::Ready(query.answer(Code::Fine));
+    }
+    let upstreams = names.upstreams(asker);
+    let egress = names.egress(asker);
+    let admit = egress.is_some_and(|e| e.lists(&query.name));
+    let hidden = egress.is_some_and(|e| !e.networks) && !admit;
+    if upstreams.is_empty() || hidden {
+        return Answer::Ready(query.answer(Code::NoSuchName));
+    }
+    Answer::Forward { upstreams, admit }
 }
 
 /// Asks upstream servers in order until one answers; if none does, the answer says that it failed.
 pub(crate) async fn forward(upstreams: &[IpAddr], query: &[u8], over_udp: bool) -> Option<Vec<u8>> {
+    let mut unhelpful = None;
     for server in upstreams {
         let server = SocketAddr::new(*server, PORT);
         let asked = async {
@@ -133,24 +88,31 @@ pub(crate) async fn forward(upstreams: &[IpAddr], query: &[u8], over_udp: bool) 
                 ask_tcp(server, query).await
             }
         };
-        if let Ok(Ok(reply)) = timeout(PATIENCE, asked).await {
+        let Ok(Ok(reply)) = timeout(PATIENCE, asked).await else {
+            continue;
+        };
+        // One that cannot or will not say does not speak for the others.
+        let failed = [Code::Failed as u8, Code::Refused as u8];
+        if message::code(&reply).is_none_or(|code| !failed.contains(&code)) {
             return Some(reply);
         }
+        unhelpful = Some(reply);
     }
-    failure(query)
+    unhelpful.or_else(|| failure(query))
 }
 
 /// The answer to a query that nobody answers.
 pub(crate) fn failure(query: &[u8]) -> Option<Vec<u8>> {
-    let query = Message::from_vec(query).ok()?;
-    refuse(&query, ResponseCode::ServFail).to_vec().ok()
+    match message::read(query) {
+        Message::Query(query) => Some(query.answer(Code::Failed)),
+        _ => None,
+    }
 }
 
 async fn ask_udp(server: SocketAddr, query: &[u8]) -> std::io::Result<Vec<u8>> {
-    let any: SocketAddr = if server.is_ipv4() {
-        ([0, 0, 0, 0], 0).into()
-    } else {
-        (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
+    let any: SocketAddr = match server {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(server).await?;

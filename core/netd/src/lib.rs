@@ -1,4 +1,5 @@
-//! The network helper that outlives the daemon: it answers the name queries of containers.
+//! The network helper that outlives the daemon: it answers the name queries of containers, and relays published ports that
+//! the kernel cannot translate.
 //!
 //! This library is the protocol and its client, used by `gantry-network`; the binary `gantry-netd` is the server. The
 //! daemon makes a UDP and a TCP socket inside a sandbox's namespace and hands them over with the names that the
@@ -6,24 +7,29 @@
 //!
 //! Invariants:
 //! - A [`Request`] is one SEQPACKET message of MessagePack with named fields; each is answered by one [`Reply`].
-//! - [`Request::Put`] and [`Request::Remove`] are idempotent and carry all that there is to know of a sandbox, so that
-//!   a daemon that lost track of a netd, or a netd that lost everything, is set right by saying it all again.
-//! - netd ends when told, and when no sandbox is left and no daemon is connected.
+//! - [`Request::Put`] and [`Request::Remove`] are idempotent and carry all that there is to know of a sandbox, and
+//!   [`Request::Foreign`] of a network's members on other hosts, so that a daemon that lost track of a netd, or a netd
+//!   that lost everything, is set right by saying it all again.
+//! - netd ends when told, and when no sandbox is left, none is relayed to and no daemon is connected.
 //!
 //! It keeps nothing on disk, enters no namespace and decides nothing: who may see which name, and whom a name may lead
-//! out, is said by the daemon. Of the firewall it writes the two sets of names alone.
+//! out, is said by the daemon, and so is what is relayed where. Of the firewall it writes the two sets of names alone.
 
 mod client;
 mod dns;
 mod egress;
+mod message;
 mod names;
 mod protocol;
+mod relay;
+mod resolv;
 mod server;
 mod transport;
 
 pub use client::{Client, ClientError};
 pub use protocol::{
-    Alias, EGRESS_NAMES_V4, EGRESS_NAMES_V6, Egress, Membership, PROTOCOL, Reply, Request,
-    SandboxNames,
+    Alias, EGRESS_NAMES_V4, EGRESS_NAMES_V6, Egress, Foreign, Listeners, Membership, PROTOCOL,
+    Relay, Reply, Request, SandboxNames,
 };
+pub use resolv::ResolvConf;
 pub use server::{ServeError, serve};

@@ -6,6 +6,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // A session of its own: no signal meant for the daemon's terminal reaches it.
     let _ = rustix::process::setsid();
+    // Relays take two descriptors a connection. What cannot be had is done without.
+    let mut files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    files.current = files.maximum;
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, files);
     let listener = match std::io::stdin().as_fd().try_clone_to_owned() {
         Ok(listener) => listener,
         Err(error) => {

@@ -3,14 +3,78 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::{Membership, SandboxNames};
+use crate::resolv::HostServers;
+use crate::{Foreign, SandboxNames};
 
 /// Every sandbox's names.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     sandboxes: HashMap<String, SandboxNames>,
+    /// By network: who is called what there, for look-ups that cost the same whatever there is.
+    networks: HashMap<String, Network>,
+    /// Members on other hosts, by network.
+    foreign: HashMap<String, Vec<Foreign>>,
+    /// The same, of which not all parts have come.
+    coming: HashMap<String, Vec<Foreign>>,
+    host: HostServers,
     /// Turns answers with several addresses round.
     turn: usize,
+}
+
+/// The names of a network.
+#[derive(Debug, Default)]
+struct Network {
+    /// Addresses by name, in lower case.
+    by_name: HashMap<String, Vec<IpAddr>>,
+    /// First names by address, with how many members say so.
+    by_address: HashMap<IpAddr, Vec<String>>,
+}
+
+impl Network {
+    fn add(&mut self, names: &[String], addresses: &[IpAddr]) {
+        for name in names {
+            let known = self.by_name.entry(name.to_ascii_lowercase()).or_default();
+            known.extend(addresses);
+        }
+        for address in addresses {
+            let known = self.by_address.entry(*address).or_default();
+            known.extend(names.first().cloned());
+        }
+    }
+
+    fn remove(&mut self, names: &[String], addresses: &[IpAddr]) {
+        for name in names {
+            let name = name.to_ascii_lowercase();
+            let Some(known) = self.by_name.get_mut(&name) else {
+                continue;
+            };
+            for address in addresses {
+                take_one(known, address);
+            }
+            if known.is_empty() {
+                self.by_name.remove(&name);
+            }
+        }
+        for address in addresses {
+            let Some(known) = self.by_address.get_mut(address) else {
+                continue;
+            };
+            names
+                .first()
+                .into_iter()
+                .for_each(|name| take_one(known, name));
+            if known.is_empty() {
+                self.by_address.remove(address);
+            }
+        }
+    }
+}
+
+/// Takes one of those that are equal; others may have said the same.
+fn take_one<T: PartialEq>(list: &mut Vec<T>, gone: &T) {
+    if let Some(at) = list.iter().position(|item| item == gone) {
+        list.remove(at);
+    }
 }
 
 /// What is known of a name.
@@ -24,28 +88,80 @@ pub(crate) enum Found {
 
 impl Names {
     pub(crate) fn put(&mut self, names: SandboxNames) {
+        self.remove(&names.id);
+        for m in &names.memberships {
+            let network = self.networks.entry(m.network.clone()).or_default();
+            network.add(&m.names, &m.addresses);
+        }
         self.sandboxes.insert(names.id.clone(), names);
     }
 
     pub(crate) fn remove(&mut self, id: &str) {
-        self.sandboxes.remove(id);
+        let Some(sandbox) = self.sandboxes.remove(id) else {
+            return;
+        };
+        for m in &sandbox.memberships {
+            self.take_out(&m.network, &m.names, &m.addresses);
+        }
     }
 
-    pub(crate) fn upstreams(&self, id: &str) -> Vec<IpAddr> {
-        self.sandboxes
-            .get(id)
-            .map(|s| s.upstreams.clone())
-            .unwrap_or_default()
+    fn take_out(&mut self, network: &str, names: &[String], addresses: &[IpAddr]) {
+        let Some(known) = self.networks.get_mut(network) else {
+            return;
+        };
+        known.remove(names, addresses);
+        if known.by_name.is_empty() && known.by_address.is_empty() {
+            self.networks.remove(network);
+        }
+    }
+
+    /// Takes a part of a network's members on other hosts; the last part puts them in the place of those of before.
+    pub(crate) fn set_foreign(
+        &mut self,
+        network: String,
+        members: Vec<Foreign>,
+        first: bool,
+        last: bool,
+    ) {
+        let mut all = match first {
+            true => Vec::new(),
+            false => self.coming.remove(&network).unwrap_or_default(),
+        };
+        all.extend(members);
+        if !last {
+            self.coming.insert(network, all);
+            return;
+        }
+        for member in self.foreign.remove(&network).unwrap_or_default() {
+            self.take_out(&network, &member.names, &member.addresses);
+        }
+        if all.is_empty() {
+            return;
+        }
+        let known = self.networks.entry(network.clone()).or_default();
+        for member in &all {
+            known.add(&member.names, &member.addresses);
+        }
+        self.foreign.insert(network, all);
+    }
+
+    /// Who a sandbox's other questions go to: the host's servers as they are now, unless it has its own.
+    pub(crate) fn upstreams(&mut self, id: &str) -> Vec<IpAddr> {
+        let Some(sandbox) = self.sandboxes.get(id) else {
+            return Vec::new();
+        };
+        let now = sandbox.follows_host.then(|| self.host.now()).flatten();
+        now.unwrap_or(&sandbox.upstreams).to_vec()
+    }
+
+    /// Whether names without a dot are asked for with search domains only.
+    pub(crate) fn searches(&self, id: &str) -> bool {
+        self.sandboxes.get(id).is_some_and(|s| s.searches)
     }
 
     /// What limits a sandbox, if anything does.
     pub(crate) fn egress(&self, id: &str) -> Option<&crate::Egress> {
         self.sandboxes.get(id)?.egress.as_ref()
-    }
-
-    fn members<'a>(&'a self, network: &'a str) -> impl Iterator<Item = &'a Membership> {
-        let all = self.sandboxes.values().flat_map(|s| &s.memberships);
-        all.filter(move |m| m.network == network)
     }
 
     /// The addresses of a name (in lower case, without the last dot) that a sandbox asks for.
@@ -78,16 +194,18 @@ impl Names {
         for membership in
             own.filter(|m| network.is_none_or(|n| m.network_name.eq_ignore_ascii_case(n)))
         {
+            let Some(known) = self.networks.get(&membership.network) else {
+                continue;
+            };
             let alias = membership
                 .aliases
                 .iter()
                 .find(|a| a.alias.eq_ignore_ascii_case(name));
-            let wanted = alias.map_or(name, |alias| &alias.name);
-            for member in self.members(&membership.network) {
-                if member.names.iter().any(|n| n.eq_ignore_ascii_case(wanted)) {
-                    found.extend(&member.addresses);
-                }
-            }
+            let addresses = match alias {
+                Some(alias) => known.by_name.get(&alias.name.to_ascii_lowercase()),
+                None => known.by_name.get(name),
+            };
+            found.extend(addresses.into_iter().flatten());
         }
         found.sort_unstable();
         found.dedup();
@@ -98,14 +216,9 @@ impl Names {
     pub(crate) fn reverse(&self, asker: &str, address: IpAddr) -> Option<String> {
         let own = self.sandboxes.get(asker)?;
         own.memberships.iter().find_map(|membership| {
-            let member = self
-                .members(&membership.network)
-                .find(|m| m.addresses.contains(&address))?;
-            Some(format!(
-                "{}.{}",
-                member.names.first()?,
-                membership.network_name
-            ))
+            let known = self.networks.get(&membership.network)?;
+            let name = known.by_address.get(&address)?.first()?;
+            Some(format!("{name}.{}", membership.network_name))
         })
     }
 }
@@ -113,7 +226,7 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Alias;
+    use crate::{Alias, Membership};
 
     fn sandbox(id: &str, networks: &[(&str, &[&str], &str)]) -> SandboxNames {
         let membership = |(network, names, address): &(&str, &[&str], &str)| Membership {
@@ -127,6 +240,8 @@ mod tests {
             id: id.into(),
             memberships: networks.iter().map(membership).collect(),
             upstreams: Vec::new(),
+            follows_host: false,
+            searches: false,
             egress: None,
         }
     }
@@ -144,7 +259,7 @@ mod tests {
             &[("one", &["db"], "10.0.0.2"), ("two", &["db"], "10.1.0.2")],
         ));
         names.put(sandbox("c", &[("two", &["web"], "10.1.0.3")]));
-        assert_eq!(names.resolve("a", "DB", false), addresses(&["10.0.0.2"]));
+        assert_eq!(names.resolve("a", "db", false), addresses(&["10.0.0.2"]));
         assert_eq!(names.resolve("c", "web", false), addresses(&["10.1.0.3"]));
         assert_eq!(
             names.resolve("b", "web.two-net", false),
@@ -177,5 +292,54 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(names.resolve("a", "store", false), first);
         assert_eq!(names.resolve("b", "store", false), Found::Unknown);
+    }
+
+    #[test]
+    fn members_on_other_hosts_answer_beside_local_ones_and_change_as_a_whole() {
+        let foreign = |names: &[&str], address: &str| Foreign {
+            names: names.iter().map(|n| (*n).into()).collect(),
+            addresses: vec![address.parse().unwrap()],
+        };
+        let mut names = Names::default();
+        names.put(sandbox("a", &[("one", &["a", "web"], "10.0.0.1")]));
+        names.put(sandbox("c", &[("two", &["c"], "10.1.0.3")]));
+        let first = vec![foreign(&["x", "web"], "10.0.0.7")];
+        names.set_foreign("one".into(), first, true, false);
+        assert_eq!(names.resolve("a", "x", false), Found::Unknown);
+        let second = vec![foreign(&["y", "web"], "fd00::8")];
+        names.set_foreign("one".into(), second, false, true);
+        assert_eq!(names.resolve("a", "x", false), addresses(&["10.0.0.7"]));
+        assert_eq!(names.resolve("a", "y", true), addresses(&["fd00::8"]));
+        let Found::Addresses(mut web) = names.resolve("a", "web", false) else {
+            panic!("it is known");
+        };
+        web.sort();
+        assert_eq!(Found::Addresses(web), addresses(&["10.0.0.1", "10.0.0.7"]));
+        assert_eq!(
+            names.reverse("a", "10.0.0.7".parse().unwrap()).as_deref(),
+            Some("x.one-net")
+        );
+        assert_eq!(names.resolve("c", "x", false), Found::Unknown);
+        let next = vec![foreign(&["z"], "10.0.0.9")];
+        names.set_foreign("one".into(), next, true, true);
+        assert_eq!(names.resolve("a", "x", false), Found::Unknown);
+        assert_eq!(names.resolve("a", "z", false), addresses(&["10.0.0.9"]));
+        names.set_foreign("one".into(), Vec::new(), true, true);
+        assert_eq!(names.resolve("a", "z", false), Found::Unknown);
+    }
+
+    #[test]
+    fn what_is_removed_leaves_nothing() {
+        let mut names = Names::default();
+        names.put(sandbox("a", &[("one", &["web", "Site"], "10.0.0.1")]));
+        names.put(sandbox("b", &[("one", &["site"], "10.0.0.1")]));
+        assert_eq!(names.resolve("a", "site", false), addresses(&["10.0.0.1"]));
+        names.put(sandbox("b", &[("one", &["other"], "10.0.0.2")]));
+        assert_eq!(names.resolve("a", "site", false), addresses(&["10.0.0.1"]));
+        assert_eq!(names.resolve("a", "other", false), addresses(&["10.0.0.2"]));
+        names.remove("a");
+        assert_eq!(names.resolve("b", "web", false), Found::Unknown);
+        names.remove("b");
+        assert!(names.networks.is_empty());
     }
 }

@@ -1,12 +1,12 @@
 //! What daemon and netd say to each other.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 /// The version spoken here. A daemon that meets an older netd replaces it; one that meets a newer goes on with it:
 /// fields are only ever added.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// The set of the pairs of IPv4 addresses, a sandbox's and that of a name on its egress list, that may talk.
 pub const EGRESS_NAMES_V4: &str = "names4";
@@ -61,9 +61,52 @@ pub struct SandboxNames {
     pub memberships: Vec<Membership>,
     /// Who is asked for other names, in this order; empty: nobody is.
     pub upstreams: Vec<IpAddr>,
+    /// The host's name servers are asked, as they are at the time; `upstreams` are those of before.
+    #[serde(default)]
+    pub follows_host: bool,
+    /// It wishes for `ndots`: names without a dot are tried with search domains, and not asked for elsewhere without.
+    #[serde(default)]
+    pub searches: bool,
     /// None: it may ask for and reach anything.
     #[serde(default)]
     pub egress: Option<Egress>,
+}
+
+/// A member of a network on another host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Foreign {
+    /// What others on the network call it; the first is told by reverse look-ups.
+    pub names: Vec<String>,
+    /// Its addresses there.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Ports of the host in a row, relayed to ports of a container in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relay {
+    /// UDP; otherwise TCP.
+    pub udp: bool,
+    /// Address of the host, unspecified for all of its family, and first port.
+    pub host: SocketAddr,
+    /// Address of the container, of either family, and first port.
+    pub target: SocketAddr,
+    /// How many ports follow the first.
+    #[serde(default)]
+    pub more: u16,
+}
+
+/// Where what is sent to relayed ports has to be led: ports of transparent sockets on the loopback address of each family;
+/// 0: there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Listeners {
+    /// TCP over IPv4.
+    pub tcp4: u16,
+    /// UDP over IPv4.
+    pub udp4: u16,
+    /// TCP over IPv6.
+    pub tcp6: u16,
+    /// UDP over IPv6.
+    pub udp6: u16,
 }
 
 /// A request to netd.
@@ -77,13 +120,41 @@ pub enum Request {
     /// Sets what is known of a sandbox. With two descriptors, a UDP and a listening TCP socket, these replace the ones
     /// that it answered on; without, a sandbox that has none is refused.
     Put(SandboxNames),
-    /// Forgets a sandbox and closes its sockets.
+    /// Forgets a sandbox, closes its sockets and ends what is relayed to it.
     Remove {
         /// The container's ID.
         id: String,
     },
-    /// Asks for the IDs of all sandboxes.
+    /// Sets a network's members on other hosts, in one message or in parts. They take the place of those of before with
+    /// the last part.
+    Foreign {
+        /// The network's ID.
+        network: String,
+        /// The part.
+        members: Vec<Foreign>,
+        /// It is the first one.
+        first: bool,
+        /// It is the last one.
+        last: bool,
+    },
+    /// Asks for the IDs of all sandboxes that have sockets.
     List,
+    /// Asks where what is sent to relayed ports has to be led.
+    Listen,
+    /// Sets what is relayed to a sandbox, in one message or in parts. It takes the place of what was before with the last
+    /// part; connections go on.
+    Relay {
+        /// The container's ID.
+        id: String,
+        /// The part.
+        relays: Vec<Relay>,
+        /// It is the first one.
+        first: bool,
+        /// It is the last one.
+        last: bool,
+    },
+    /// Asks for the IDs of all sandboxes that something is relayed to.
+    Relayed,
     /// Ends netd.
     Stop,
 }
@@ -102,6 +173,8 @@ pub enum Reply {
     Done,
     /// It was not, and why.
     Refused(String),
-    /// To [`Request::List`].
+    /// To [`Request::List`] and [`Request::Relayed`].
     Sandboxes(Vec<String>),
+    /// To [`Request::Listen`].
+    Listening(Listeners),
 }

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use crate::dns::{self, Answer};
 use crate::egress::Gate;
 use crate::names::Names;
+use crate::relay::Relays;
 use crate::transport;
 use crate::{PROTOCOL, Reply, Request, SandboxNames};
 
@@ -36,12 +37,20 @@ const IDLE: Duration = Duration::from_secs(10);
 struct State {
     names: RefCell<Names>,
     gate: RefCell<Gate>,
+    relays: Rc<Relays>,
     /// The tasks that answer a sandbox's sockets.
     sandboxes: RefCell<HashMap<String, [JoinHandle<()>; 2]>>,
     daemons: Cell<usize>,
     queries: Cell<usize>,
     stopped: Cell<bool>,
     changed: Notify,
+}
+
+impl State {
+    /// Nobody is served.
+    fn is_idle(&self) -> bool {
+        self.sandboxes.borrow().is_empty() && self.relays.is_empty()
+    }
 }
 
 /// Serves on a listening SEQPACKET socket until told to stop, or until neither a sandbox nor a daemon is left.
@@ -73,7 +82,7 @@ pub fn serve(listener: OwnedFd) -> Result<(), ServeError> {
                 () = state.changed.notified() => {}
                 () = &mut grace, if !seen => seen = true,
             }
-            let alone = seen && state.daemons.get() == 0 && state.sandboxes.borrow().is_empty();
+            let alone = seen && state.daemons.get() == 0 && state.is_idle();
             if alone || state.stopped.get() {
                 return Ok(());
             }
@@ -116,12 +125,37 @@ fn handle(request: Request, fds: Vec<OwnedFd>, state: &Rc<State>) -> Reply {
         Request::Remove { id } => {
             state.names.borrow_mut().remove(&id);
             state.gate.borrow_mut().forget(&id);
+            state.relays.remove(&id);
             if let Some(tasks) = state.sandboxes.borrow_mut().remove(&id) {
                 tasks.iter().for_each(JoinHandle::abort);
             }
             state.changed.notify_one();
             Reply::Done
         }
+        Request::Foreign {
+            network,
+            members,
+            first,
+            last,
+        } => {
+            let mut names = state.names.borrow_mut();
+            names.set_foreign(network, members, first, last);
+            Reply::Done
+        }
+        Request::Listen => match state.relays.listen() {
+            Ok(listeners) => Reply::Listening(listeners),
+            Err(error) => Reply::Refused(format!("listening for relayed ports: {error}")),
+        },
+        Request::Relay {
+            id,
+            relays,
+            first,
+            last,
+        } => {
+            state.relays.put(id, relays, first, last);
+            Reply::Done
+        }
+        Request::Relayed => Reply::Sandboxes(state.relays.ids()),
         Request::List => Reply::Sandboxes(state.sandboxes.borrow().keys().cloned().collect()),
         Request::Stop => {
             state.stopped.set(true);

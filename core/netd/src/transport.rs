@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The longest message. A sandbox on many networks with many names stays far below.
-const LONGEST: usize = 128 * 1024;
+pub(crate) const LONGEST: usize = 128 * 1024;
 const MOST_FDS: usize = 2;
 
 fn invalid(error: impl std::fmt::Display) -> io::Error {

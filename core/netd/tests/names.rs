@@ -12,6 +12,7 @@ use gantry_network::*;
 use gantry_sys::netns;
 use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use rig::shared::{host, host_again};
 use rig::*;
 
 const NETD: Option<&str> = Some(env!("CARGO_BIN_EXE_gantry-netd"));
@@ -73,8 +74,18 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn netd_pid(rig: &Rig) -> u32 {
-    let socket = rig.dir.path().join("run/network/netd.sock");
+    pid_in(rig.dir.path())
+}
+
+/// The netd of the engine whose roots are below `dir`.
+fn pid_in(dir: &std::path::Path) -> u32 {
+    let socket = dir.join("run/network/netd.sock");
     gantry_netd::Client::connect(&socket).unwrap().pid()
+}
+
+fn kill(pid: u32) {
+    let process = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
 }
 
 #[test]
@@ -180,8 +191,7 @@ fn names_survive_the_daemon_and_netds_death() {
         rig.restart(&[&a, &b]);
         assert_eq!(netd_pid(rig), pid, "it is found again");
         assert_eq!(resolve(&a, "b"), [ip("172.18.0.3")]);
-        let process = rustix::process::Pid::from_raw(pid as i32).unwrap();
-        rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+        kill(pid);
         // The daemon notices by itself.
         let next = (0..1000).find_map(|_| {
             std::thread::sleep(Duration::from_millis(10));
@@ -202,4 +212,98 @@ fn names_survive_the_daemon_and_netds_death() {
             rig.end(container);
         }
     });
+}
+
+#[test]
+fn members_on_other_hosts_are_found_also_without_the_daemon_and_the_store() {
+    Rig::run(NETD, |rig| {
+        let dir = rig.dir.path();
+        let (a, b) = (host(dir, "a", NETD), host(dir, "b", NETD));
+        a.create("net", |n| n.enable_ipv6 = true).unwrap();
+        at_last(|| b.service.get("net").ok());
+        let one = a.sandbox(dir, "one");
+        let alias = || EndpointConfig {
+            aliases: vec!["web".into()],
+            ..EndpointConfig::default()
+        };
+        a.join(&one, "net", alias()).unwrap();
+        let two = b.sandbox(dir, "two");
+        b.join(&two, "net", alias()).unwrap();
+        let at_one = |name: &str| sorted(addresses(&ask(netns_of(&one), name, RecordType::A)));
+        let at_two = |name: &str| sorted(addresses(&ask(netns_of(&two), name, RecordType::A)));
+        let (first, second) = (ip("10.99.1.2"), ip("10.99.1.3"));
+        at_last(|| (at_one("two") == [second]).then_some(()));
+        at_last(|| (at_two("one") == [first]).then_some(()));
+        assert_eq!(at_one(two.container.short()), [second]);
+        assert_eq!(at_one("two.net"), [second]);
+        assert_eq!(at_one("web"), [first, second]);
+        let six = addresses(&ask(netns_of(&one), "two", RecordType::AAAA));
+        assert_eq!(six, [ip("fd99:1::2")]);
+        let reverse = ask(netns_of(&one), "3.1.99.10.in-addr.arpa.", RecordType::PTR);
+        assert_eq!(reverse.answers[0].data.to_string(), "two.net.");
+        b.block(b.service.rename(&two.container, "zwei")).unwrap();
+        at_last(|| (at_one("zwei") == [second]).then_some(()));
+        assert!(at_one("two").is_empty());
+        // A member of this host that comes later asks at once.
+        let (three, joined) = a.run(dir, "three", "net");
+        assert_eq!(joined.unwrap().ipv4, Some(ip("10.99.1.4")));
+        assert_eq!(resolve_in(&three, "zwei"), [second]);
+        std::fs::write(dir.join("store.away"), "").unwrap();
+        let old = pid_in(&dir.join("a"));
+        drop(a);
+        assert_eq!(at_one("zwei"), [second], "without daemon and store");
+        let a = host_again(dir, "a", NETD, &[&one, &three]);
+        assert_eq!(
+            at_one("zwei"),
+            [second],
+            "the next daemon knows nothing, and takes nothing away"
+        );
+        std::fs::remove_file(dir.join("store.away")).unwrap();
+        let (four, joined) = b.run(dir, "four", "net");
+        let four_is = joined.unwrap().ipv4.unwrap();
+        at_last(|| (at_one("four") == [four_is]).then_some(()));
+        assert_eq!(pid_in(&dir.join("a")), old);
+        kill(old);
+        at_last(|| (resolve_if(&one, "four") == [four_is]).then_some(()));
+        assert_eq!(at_one("zwei"), [second], "the next netd is told all");
+        b.end_container(two);
+        at_last(|| at_one("zwei").is_empty().then_some(()));
+        assert_eq!(at_one("web"), [first]);
+        b.end_container(four);
+        a.end_container(one);
+        a.end_container(three);
+        a.remove("net").unwrap();
+        a.end();
+        b.end();
+    });
+}
+
+fn netns_of(sandbox: &Sandbox) -> &OwnedFd {
+    sandbox.netns.as_ref().unwrap()
+}
+
+fn resolve_in(sandbox: &Sandbox, name: &str) -> Vec<IpAddr> {
+    addresses(&ask(netns_of(sandbox), name, RecordType::A))
+}
+
+/// The same, while there may be nobody to ask.
+fn resolve_if(sandbox: &Sandbox, name: &str) -> Vec<IpAddr> {
+    let query = query(name, RecordType::A);
+    let reply = netns::inside(netns_of(sandbox), || {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+        socket.send_to(&query, SERVER)?;
+        let mut reply = vec![0; 4096];
+        let length = socket.recv(&mut reply)?;
+        reply.truncate(length);
+        Ok(reply)
+    });
+    reply.map_or(Vec::new(), |reply| {
+        addresses(&Message::from_vec(&reply).unwrap())
+    })
+}
+
+fn sorted(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    addresses.sort();
+    addresses
 }

@@ -3,19 +3,24 @@
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 
-use gantry_driver_api::network::{EndpointRef, EndpointSpec, JoinPlan, NetworkInfo};
-use gantry_driver_api::{Call, ErrorCode, Network as Driver};
+use gantry_driver_api::network::{EndpointRef, EndpointSpec, JoinPlan, NetworkInfo, Scope};
+use gantry_driver_api::{Call, Network as Driver};
 use gantry_model::{ContainerId, EndpointId};
 use ipnet::IpNet;
 
 use crate::endpoint::{check_mode, dns_names, empty_info, link_local, no_address, note_address};
 use crate::files::{self, HostLine};
-use crate::inner::{Inner, Network};
+use crate::inner::{Inner, Network, knowing};
 use crate::place::{Endpoint, Place, gateway};
 use crate::{EndpointConfig, EndpointInfo, Link, NetworkError, Result, SandboxMode, wish};
 
-/// The option that says where a network's ports are published by default.
-const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
+/// Auxiliary addresses of these names are what members take for the gateway.
+const DEFAULT_GATEWAYS: [&str; 2] = ["DefaultGatewayIPv4", "DefaultGatewayIPv6"];
+/// The options that say where a network's ports are published by default.
+const HOST_BINDINGS: [&str; 2] = [
+    "com.docker.network.bridge.host_binding_ipv4",
+    "com.docker.network.bridge.host_binding_ipv6",
+];
 
 impl Inner {
     /// What can be said of a wish without making it true.
@@ -34,6 +39,11 @@ impl Inner {
         config: EndpointConfig,
     ) -> Result<EndpointInfo> {
         let network = self.find(name)?;
+        if network.record.config_only {
+            return Err(NetworkError::forbidden(
+                "cannot create endpoint on configuration-only network",
+            ));
+        }
         let place = self.place(container)?;
         let mut place = place.lock();
         if place.gone {
@@ -96,7 +106,7 @@ impl Inner {
             let wished = [made.config.ipv4, made.config.ipv6].into_iter().flatten();
             addresses.extend(wished.map(IpNet::from));
         }
-        let spec = EndpointSpec {
+        let mut spec = EndpointSpec {
             network: record.id.to_string(),
             id: made.endpoint.to_string(),
             addresses,
@@ -104,6 +114,9 @@ impl Inner {
             link: place.next_link(),
             options: made.config.options.clone(),
         };
+        if info.scope == Scope::Global {
+            spec.addresses = self.allocate(network, &spec, dns_names(place, &made.config))?;
+        }
         let driver = self.driver(&record.driver)?;
         let plan = self.join(&*driver, place, network, &spec)?;
         let mut plan = plan;
@@ -164,16 +177,11 @@ impl Inner {
         spec: &EndpointSpec,
     ) -> Result<JoinPlan> {
         let call = Call::new("connect");
-        match driver.create_endpoint(&call, spec.clone()) {
-            // A new generation of the driver, after a crash or a reload: it is told of the network again.
-            Err(error) if error.code == ErrorCode::NotFound => {
-                driver.create_network(&call, network.spec())?;
-                driver.create_endpoint(&call, spec.clone())?;
-            }
-            done => done?,
-        }
         let fds: Vec<_> = place.netns.iter().map(|fd| fd.as_fd()).collect();
-        let joined = driver.join(&call.with_fds(&fds), spec.clone());
+        let made = knowing(driver, network, || {
+            driver.create_endpoint(&call, spec.clone())
+        });
+        let joined = made.and_then(|()| driver.join(&call.with_fds(&fds), spec.clone()));
         let mut plan = match joined {
             Ok(plan) => plan,
             Err(error) => {
@@ -187,27 +195,24 @@ impl Inner {
                 return Err(error.into());
             }
         };
-        if network.record.is_default_bridge() && !network.record.internal {
-            let flags = &self.config.bridge;
-            let mut replace = |wished: Option<IpAddr>| {
-                if let Some(ip) = wished {
-                    plan.gateways.retain(|g| g.is_ipv4() != ip.is_ipv4());
-                    plan.gateways.push(ip);
-                }
-            };
-            replace(flags.default_gateway.map(IpAddr::V4));
-            replace(flags.default_gateway_v6.map(IpAddr::V6));
+        if !network.record.internal {
+            // The user may have a router of their own on the network; the daemon's flags come as auxiliary addresses too.
+            let pools = network.record.ipam.pools.iter();
+            let named = pools.flat_map(|pool| &pool.aux_addresses);
+            for (_, ip) in named.filter(|(name, _)| DEFAULT_GATEWAYS.contains(&name.as_str())) {
+                plan.gateways.retain(|g| g.is_ipv4() != ip.is_ipv4());
+                plan.gateways.push(*ip);
+            }
         }
         Ok(plan)
     }
 
     fn host_binding(&self, network: &Network) -> Option<IpAddr> {
-        let option = network
-            .record
-            .options
-            .get(HOST_BINDING)
-            .and_then(|ip| ip.parse().ok());
-        option.filter(|ip: &IpAddr| !ip.is_unspecified())
+        let options = &network.record.options;
+        let given = HOST_BINDINGS.iter().filter_map(|key| options.get(*key));
+        given
+            .filter_map(|ip| ip.parse().ok())
+            .find(|ip: &IpAddr| !ip.is_unspecified())
     }
 
     /// What a new attachment puts into `hosts`: the container's own name, and links on the default network.

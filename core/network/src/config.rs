@@ -82,6 +82,10 @@ pub struct NetworkConfig {
     pub mtu: u32,
     /// `--iptables`: whether rules are written at all.
     pub firewall: bool,
+    /// `--userland-proxy`: whether netd relays what the kernel cannot translate.
+    pub userland_proxy: bool,
+    /// `--published-ports-obey-input`: netd relays everything, so that it passes the host's INPUT rules.
+    pub obey_input: bool,
     /// `--ip-forward`: switch forwarding on.
     pub ip_forward: bool,
     /// `--default-network-opt`, driver name to options.
@@ -114,6 +118,8 @@ impl NetworkConfig {
             pools: Vec::new(),
             mtu: 0,
             firewall: true,
+            userland_proxy: true,
+            obey_input: false,
             ip_forward: true,
             default_options: std::collections::BTreeMap::new(),
             dns: Vec::new(),

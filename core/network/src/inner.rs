@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-use gantry_driver_api::network::{NetworkInfo, NetworkSpec, Subnet};
-use gantry_driver_api::{Call, Network as Driver};
+use gantry_driver_api::network::{NetworkInfo, NetworkSpec, Scope, Subnet};
+use gantry_driver_api::{Call, DriverResult, ErrorCode, Network as Driver};
 use gantry_driver_registry::DriverRegistry;
 use gantry_model::{ContainerId, EndpointId, NetworkId};
 use parking_lot::{Mutex, RwLock};
@@ -16,6 +16,8 @@ use crate::names::NameService;
 use crate::place::{Place, Saved};
 use crate::pool::NetnsPool;
 use crate::ports::Ports;
+use crate::rows::Rows;
+use crate::shared::Shared;
 use crate::store::Files;
 use crate::{
     EndpointInfo, Member, NetworkConfig, NetworkError, NetworkRecord, PortBinding, Result,
@@ -47,6 +49,48 @@ impl Network {
     pub(crate) fn spec(&self) -> NetworkSpec {
         spec_of(&self.record)
     }
+
+    /// Lets no endpoint in any more, unless there are some.
+    pub(crate) fn close(&self) -> Result<()> {
+        let mut holders = self.holders.lock();
+        match holders.as_ref() {
+            None => Err(NetworkError::no_network(&self.record.name)),
+            Some(held) if !held.is_empty() => Err(self.in_use()),
+            Some(_) => {
+                *holders = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets endpoints in again; the driver may have removed its part.
+    pub(crate) fn reopen(&self) {
+        *self.holders.lock() = Some(HashSet::new());
+        *self.made.lock() = false;
+    }
+
+    pub(crate) fn in_use(&self) -> NetworkError {
+        NetworkError::forbidden(format!(
+            "error while removing network: network {} id {} has active endpoints",
+            self.record.name, self.record.id
+        ))
+    }
+}
+
+/// Asks a driver about a network. One that does not know it, as a new generation does not after a crash or a reload, is
+/// told of it and asked again.
+pub(crate) fn knowing<T>(
+    driver: &dyn Driver,
+    network: &Network,
+    ask: impl Fn() -> DriverResult<T>,
+) -> DriverResult<T> {
+    match ask() {
+        Err(error) if error.code == ErrorCode::NotFound => {
+            driver.create_network(&Call::new("connect"), network.spec())?;
+            ask()
+        }
+        asked => asked,
+    }
 }
 
 pub(crate) fn spec_of(record: &NetworkRecord) -> NetworkSpec {
@@ -70,7 +114,7 @@ pub(crate) fn spec_of(record: &NetworkRecord) -> NetworkSpec {
 pub(crate) struct View {
     pub(crate) name: String,
     pub(crate) endpoints: Vec<EndpointInfo>,
-    pub(crate) ports: Vec<PortBinding>,
+    pub(crate) ports: Rows<PortBinding>,
     /// Links on the default network.
     pub(crate) links: Vec<crate::Link>,
 }
@@ -95,8 +139,11 @@ pub(crate) struct Inner {
     pub(crate) ipam: Ipam,
     pub(crate) ports: Ports,
     pub(crate) firewall: Arc<Firewall>,
+    /// Whether the kernel leads to netd what it is to relay.
+    pub(crate) relays: bool,
     pub(crate) pool: NetnsPool,
     pub(crate) names: Arc<NameService>,
+    pub(crate) shared: Shared,
     pub(crate) warnings: Mutex<Vec<String>>,
 }
 
@@ -112,13 +159,16 @@ impl Inner {
         self.warnings.lock().push(text);
     }
 
-    /// The network of this ID, name or unique prefix of an ID.
+    /// The network of this ID, name or unique prefix of an ID. A name is this host's first.
     pub(crate) fn find(&self, name: &str) -> Result<Arc<Network>> {
         let networks = self.networks.read();
         let exact = networks
             .values()
             .find(|n| n.record.id.as_str() == name)
-            .or_else(|| networks.values().find(|n| n.record.name == name));
+            .or_else(|| {
+                let named = networks.values().filter(|n| n.record.name == name);
+                named.min_by_key(|n| (n.record.scope != Scope::Local, n.record.created))
+            });
         if let Some(network) = exact {
             return Ok(Arc::clone(network));
         }
@@ -140,17 +190,20 @@ impl Inner {
         if let Some(info) = network.info.get() {
             return Ok(info.clone());
         }
-        let info = self
+        let mut info = self
             .driver(&network.record.driver)?
             .info(&Call::default(), ())?;
+        // Where hosts share networks, the driver has the addresses.
+        info.addressed &= info.scope == Scope::Local;
         Ok(network.info.get_or_init(|| info).clone())
     }
 
     /// Has the driver make (or find) the network, once after each start of the daemon.
-    pub(crate) fn ensure(&self, network: &Network) -> Result<()> {
+    /// Answers which families (IPv4, IPv6) it needs no gateway of, when it was made now.
+    pub(crate) fn ensure(&self, network: &Network) -> Result<[bool; 2]> {
         let mut made = network.made.lock();
         if *made {
-            return Ok(());
+            return Ok([false; 2]);
         }
         let record = &network.record;
         let driver = self.driver(&record.driver)?;
@@ -159,7 +212,7 @@ impl Inner {
             .set_networks([(record.id.clone(), plan.firewall)])
             .map_err(|e| NetworkError::io("writing firewall rules", &e))?;
         *made = true;
-        Ok(())
+        Ok([plan.no_gateway_ipv4, plan.no_gateway_ipv6])
     }
 
     pub(crate) fn place(&self, container: &ContainerId) -> Result<Arc<Mutex<Place>>> {
@@ -240,9 +293,9 @@ impl Inner {
             boot_id: self.config.boot_id.clone(),
             spec,
             endpoints: Vec::new(),
-            requests: Vec::new(),
-            bindings: Vec::new(),
-            intents: Vec::new(),
+            requests: Rows::default(),
+            bindings: Rows::default(),
+            published: crate::publish::Published::default(),
             routes: crate::place::Routes::default(),
             resolv: String::new(),
         }

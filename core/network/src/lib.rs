@@ -9,6 +9,8 @@
 //! Invariants:
 //! - A network is durable when [`NetworkService::create`] returns; sandboxes, endpoints and leases are stamped with the
 //!   boot and survive the daemon, not a power cut.
+//! - What a driver shares among hosts is the driver's to store. Here is a copy, so that its networks are known and its
+//!   names are answered while the store is away.
 //! - Everything made outside the two roots (links, nftables tables) carries the engine's tag.
 //! - [`NetworkService::release`] and [`NetworkService::restore`] are idempotent: what they find gone is no error.
 //! - No lock is held while a driver or another process is being waited for, but that of the one network or sandbox.
@@ -17,6 +19,7 @@
 
 mod attach;
 mod config;
+mod configs;
 mod egress;
 mod endpoint;
 mod error;
@@ -34,17 +37,20 @@ mod pool;
 mod ports;
 mod publish;
 mod record;
+mod relay;
 mod resolv;
 mod restore;
+mod rows;
 mod sandbox;
 mod service;
+mod shared;
 mod store;
 mod wish;
 
 pub use config::{AddressPool, BridgeDefaults, NetworkConfig};
 pub use egress::EgressList;
 pub use error::{ErrorKind, NetworkError, Result};
-pub use record::{IpamConfig, IpamPool, NetworkCreate, NetworkRecord};
+pub use record::{IpamConfig, IpamPool, NetworkCreate, NetworkRecord, Peer};
 pub use sandbox::{
     EndpointConfig, EndpointInfo, Link, LiveSandbox, Member, PortBinding, PortRequest, Sandbox,
     SandboxFiles, SandboxMode, SandboxSpec,

@@ -156,7 +156,11 @@ impl Inner {
         }
         place.saved.endpoints = endpoints;
         self.tell_names(&mut place)?;
-        self.publish_view(&place)
+        self.publish_view(&place)?;
+        place
+            .endpoints()
+            .iter()
+            .try_for_each(|endpoint| self.tell_hosts(&endpoint.info, &endpoint.spec))
     }
 
     /// Gives everything back. What fails is logged and left to the next reconciliation.
@@ -170,10 +174,7 @@ impl Inner {
         let complain = |what: &str, error: &dyn std::fmt::Display| {
             tracing::warn!(%container, %error, "{what}");
         };
-        if let Err(error) = self.firewall.exchange(&place.saved.intents, &[]) {
-            complain("withdrawing ports", &error);
-        }
-        self.ports.release(container, &place.saved.bindings);
+        self.withdraw_ports(&place);
         if place.asks_netd()
             && let Err(error) = self.names.remove(container.as_str())
         {
@@ -232,6 +233,8 @@ fn names_of(place: &Place, egress: Option<gantry_netd::Egress>) -> SandboxNames 
         } else {
             Vec::new()
         },
+        follows_host: leads_out && place.resolv.follows_host,
+        searches: place.resolv.searches,
         egress,
     }
 }

@@ -1,17 +1,18 @@
 //! The service's side of `gantry-netd`: sockets inside sandboxes, names, and starting netd again when it is gone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
-use gantry_netd::{Client, ClientError, PROTOCOL, SandboxNames};
+use gantry_netd::{Client, ClientError, Foreign, PROTOCOL, Relay, SandboxNames};
 use gantry_sys::netns;
 use gantry_sys::nft::{BaseChain, Batch, Expr, Family, Hook, NftSocket, Register};
 use parking_lot::Mutex;
 
+use crate::firewall::Firewall;
 use crate::{NetworkError, Result};
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -23,6 +24,25 @@ const TABLE: &str = "gantry-names";
 struct State {
     client: Option<Client>,
     known: HashMap<String, (SandboxNames, Arc<OwnedFd>)>,
+    /// What is relayed to sandboxes.
+    relays: HashMap<String, Vec<Relay>>,
+    /// By driver and network, the members on other hosts.
+    foreign: HashMap<String, HashMap<String, Vec<Foreign>>>,
+    /// Networks whose members on other hosts netd knows as they are now.
+    told: HashSet<String>,
+}
+
+impl State {
+    /// The networks that a sandbox is on, of which netd does not know who is on other hosts.
+    fn untold(&self, names: &SandboxNames) -> Vec<(String, Vec<Foreign>)> {
+        let networks = names.memberships.iter().map(|m| &m.network);
+        let untold = networks.filter(|network| !self.told.contains(*network));
+        let known = untold.filter_map(|network| {
+            let foreign = self.foreign.values().find_map(|of| of.get(network))?;
+            Some((network.clone(), foreign.clone()))
+        });
+        known.collect()
+    }
 }
 
 /// Tells netd who is called what, and starts another when one dies. Without a program, nobody is called anything.
@@ -30,6 +50,8 @@ struct State {
 pub(crate) struct NameService {
     socket: PathBuf,
     program: Option<PathBuf>,
+    /// Leads to netd what it is to relay.
+    firewall: Arc<Firewall>,
     state: Mutex<State>,
     /// For the thread that waits for netd's end.
     this: Weak<Self>,
@@ -86,11 +108,16 @@ fn redirect(ports: [(u8, u16); 2]) -> Batch {
 }
 
 impl NameService {
-    pub(crate) fn new(socket: PathBuf, program: Option<PathBuf>) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(
+        socket: PathBuf,
+        program: Option<PathBuf>,
+        firewall: Arc<Firewall>,
+    ) -> io::Result<Arc<Self>> {
         let alive = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         Ok(Arc::new_cyclic(|this| Self {
             socket,
             program,
+            firewall,
             state: Mutex::default(),
             this: this.clone(),
             alive,
@@ -128,7 +155,7 @@ impl NameService {
             return;
         }
         state.client = None;
-        if state.known.is_empty() {
+        if state.known.is_empty() && state.relays.is_empty() {
             return;
         }
         tracing::warn!(pid, "the name service ended, starting another");
@@ -176,6 +203,7 @@ impl NameService {
                 self.watch(&client);
                 state.client = Some(client);
                 tell_all(state)?;
+                self.tell_relays(state)?;
             }
             let Some(client) = &mut state.client else {
                 break;
@@ -205,9 +233,16 @@ impl NameService {
         } else {
             Some(self.make(netns)?)
         };
+        let untold = state.untold(&names);
         self.ask(&mut state, |client| {
+            for (network, foreign) in &untold {
+                client.set_foreign(network, foreign)?;
+            }
             client.put(names.clone(), made.as_ref())
         })?;
+        state
+            .told
+            .extend(untold.into_iter().map(|(network, _)| network));
         state.known.insert(id, (names, Arc::clone(netns)));
         Ok(())
     }
@@ -225,10 +260,104 @@ impl NameService {
         }
     }
 
-    /// Takes over from an earlier daemon: netd is to know exactly these sandboxes. A netd that still runs keeps its
-    /// sockets; there is none to be started for nobody.
-    pub(crate) fn restore(&self, all: Vec<(SandboxNames, Arc<OwnedFd>)>) -> Result<()> {
+    /// Sets who is on the networks of a driver on other hosts, every network with all that is known of it.
+    pub(crate) fn set_foreign(
+        &self,
+        driver: &str,
+        networks: HashMap<String, Vec<Foreign>>,
+    ) -> Result<()> {
         let mut state = self.state.lock();
+        let before = state.foreign.insert(driver.to_owned(), networks);
+        let before = before.unwrap_or_default();
+        let State { foreign, told, .. } = &mut *state;
+        told.retain(|network| {
+            let of_driver = before.get(network);
+            of_driver.is_none() || of_driver == foreign[driver].get(network)
+        });
+        let sandboxes = state.known.values();
+        let mut untold: Vec<_> = sandboxes
+            .flat_map(|(names, _)| state.untold(names))
+            .collect();
+        untold.sort_by(|a, b| a.0.cmp(&b.0));
+        untold.dedup_by(|a, b| a.0 == b.0);
+        if untold.is_empty() {
+            return Ok(());
+        }
+        self.ask(&mut state, |client| {
+            for (network, foreign) in &untold {
+                client.set_foreign(network, foreign)?;
+            }
+            Ok(())
+        })?;
+        state
+            .told
+            .extend(untold.into_iter().map(|(network, _)| network));
+        Ok(())
+    }
+
+    /// Sets what is relayed to a sandbox.
+    pub(crate) fn relay(&self, id: &str, relays: Vec<Relay>) -> Result<()> {
+        let mut state = self.state.lock();
+        if relays.is_empty() && !state.relays.contains_key(id) {
+            return Ok(());
+        }
+        let listeners = self.ask(&mut state, |client| {
+            client.relay(id, &relays)?;
+            client.listen()
+        })?;
+        state.relays.insert(id.to_owned(), relays);
+        let led = self.firewall.lead_to(listeners);
+        led.map_err(|e| NetworkError::io("leading ports to gantry-netd", &e))
+    }
+
+    /// Ends what is relayed to a sandbox, with all connections.
+    pub(crate) fn forget_relays(&self, id: &str) -> Result<()> {
+        let mut state = self.state.lock();
+        match state.relays.remove(id) {
+            Some(_) => self.ask(&mut state, |client| client.remove(id)),
+            None => Ok(()),
+        }
+    }
+
+    /// Brings what netd relays to what is known here.
+    fn tell_relays(&self, state: &mut State) -> Result<()> {
+        let State {
+            client: Some(client),
+            known,
+            relays,
+            ..
+        } = state
+        else {
+            return Ok(());
+        };
+        let there = client.relayed().map_err(failed)?;
+        for id in there.iter().filter(|id| !relays.contains_key(*id)) {
+            let told = match known.contains_key(id) {
+                true => client.relay(id, &[]),
+                false => client.remove(id),
+            };
+            told.map_err(failed)?;
+        }
+        for (id, relays) in &*relays {
+            client.relay(id, relays).map_err(failed)?;
+        }
+        if relays.is_empty() {
+            return Ok(());
+        }
+        let listeners = client.listen().map_err(failed)?;
+        let led = self.firewall.lead_to(listeners);
+        led.map_err(|e| NetworkError::io("leading ports to gantry-netd", &e))
+    }
+
+    /// Takes over from an earlier daemon: netd is to know exactly these sandboxes and relays. A netd that still runs keeps
+    /// its sockets; there is none to be started for nobody.
+    pub(crate) fn restore(
+        &self,
+        all: Vec<(SandboxNames, Arc<OwnedFd>)>,
+        relays: HashMap<String, Vec<Relay>>,
+    ) -> Result<()> {
+        let mut state = self.state.lock();
+        state.relays = relays;
         state.known = all
             .into_iter()
             .map(|(names, netns)| (names.id.clone(), (names, netns)))
@@ -239,9 +368,10 @@ impl NameService {
         match &state.client {
             Some(client) => {
                 self.watch(client);
-                tell_all(&mut state)
+                tell_all(&mut state)?;
+                self.tell_relays(&mut state)
             }
-            None if state.known.is_empty() => Ok(()),
+            None if state.known.is_empty() && state.relays.is_empty() => Ok(()),
             None => self.ask(&mut state, Client::list).map(drop),
         }
     }
@@ -252,6 +382,7 @@ impl NameService {
         if stop {
             // Nobody is to start another in its place.
             state.known.clear();
+            state.relays.clear();
         }
         let client = state
             .client
@@ -287,7 +418,18 @@ fn ended(pid: u32, alive: &OwnedFd) -> bool {
 
 /// Brings what netd knows to what is known here.
 fn tell_all(state: &mut State) -> Result<()> {
-    let State { client, known } = state;
+    state.told.clear();
+    let untold: HashMap<_, _> = state
+        .known
+        .values()
+        .flat_map(|(names, _)| state.untold(names))
+        .collect();
+    let State {
+        client,
+        known,
+        told,
+        ..
+    } = state;
     let Some(client) = client else {
         return Ok(());
     };
@@ -308,6 +450,10 @@ fn tell_all(state: &mut State) -> Result<()> {
             }
         };
         client.put(names.clone(), made.as_ref()).map_err(failed)?;
+    }
+    for (network, foreign) in untold {
+        client.set_foreign(&network, &foreign).map_err(failed)?;
+        told.insert(network);
     }
     Ok(())
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use gantry_driver_api::network::{NetworkRef, Scope};
-use gantry_driver_api::{Call, Kind};
+use gantry_driver_api::{Call, Kind, Network as Driver};
 use gantry_model::{NetworkId, Timestamp};
 use gantry_sys::netlink::RouteSocket;
 use ipnet::IpNet;
 
+use crate::configs::check_configuration;
 use crate::inner::{Inner, Network, spec_of};
 use crate::ipam::{Chooser, default_pools};
 use crate::{IpamConfig, NetworkCreate, NetworkError, NetworkRecord, Result};
@@ -37,7 +38,8 @@ impl Inner {
         let routes: Vec<IpNet> = routes.into_iter().map(|r| r.to).collect();
         let taken: Vec<IpNet> = {
             let networks = self.networks.read();
-            let pools = networks.values().flat_map(|n| &n.record.ipam.pools);
+            let real = networks.values().filter(|n| !n.record.config_only);
+            let pools = real.flat_map(|n| &n.record.ipam.pools);
             pools.filter_map(|pool| pool.subnet).collect()
         };
         let defaults;
@@ -56,7 +58,7 @@ impl Inner {
         chooser.complete(ipam, v4, v6)
     }
 
-    pub(crate) fn create(&self, wanted: NetworkCreate) -> Result<NetworkRecord> {
+    pub(crate) fn create(self: &Arc<Self>, wanted: NetworkCreate) -> Result<NetworkRecord> {
         check_name(&wanted.name)?;
         if PREDEFINED.contains(&wanted.name.as_str()) || wanted.name == "default" {
             return Err(NetworkError::forbidden(format!(
@@ -64,18 +66,11 @@ impl Inner {
                 wanted.name
             )));
         }
-        let _changing = self.changing.lock();
-        if self
-            .networks
-            .read()
-            .values()
-            .any(|n| n.record.name == wanted.name)
-        {
-            return Err(NetworkError::conflict(format!(
-                "network with name {} already exists",
-                wanted.name
-            )));
+        check_configuration(&wanted)?;
+        if wanted.config_only {
+            return self.create_configuration(wanted);
         }
+        let wanted = self.configured(wanted)?;
         let name = match wanted.driver.as_str() {
             "" | "default" => self.registry.default_name(Kind::Network),
             name => name.to_owned(),
@@ -101,6 +96,8 @@ impl Inner {
             options: wanted.options,
             labels: wanted.labels,
             predefined: false,
+            config_only: false,
+            config_from: wanted.config_from,
         };
         if let Some(defaults) = self.config.default_options.get(&record.driver) {
             for (key, value) in defaults {
@@ -111,18 +108,74 @@ impl Inner {
             }
         }
         self.check_ipam(&record)?;
-        if record.enable_ipv6 {
-            self.forward_ipv6();
+        let network = match info.scope {
+            Scope::Local => self.create_here(&*driver, record, info.addressed)?,
+            Scope::Global => self.create_everywhere(&*driver, record)?,
+        };
+        Ok(network.record.clone())
+    }
+
+    pub(crate) fn check_free(&self, name: &str) -> Result<()> {
+        match self.networks.read().values().any(|n| n.record.name == name) {
+            true => Err(NetworkError::conflict(format!(
+                "network with name {name} already exists"
+            ))),
+            false => Ok(()),
         }
+    }
+
+    /// Makes a network that this host alone knows.
+    fn create_here(
+        &self,
+        driver: &dyn Driver,
+        mut record: NetworkRecord,
+        addressed: bool,
+    ) -> Result<Arc<Network>> {
+        let _changing = self.changing.lock();
+        self.check_free(&record.name)?;
+        let wished: Vec<_> = record.ipam.pools.iter().filter_map(|p| p.gateway).collect();
         let _choosing = crate::open::choosing()?;
-        if info.addressed && record.ipam.driver != "null" {
+        if addressed && record.ipam.driver != "null" {
             let (v4, v6) = (record.enable_ipv4, record.enable_ipv6);
             self.complete(&mut record.ipam, v4, v6)?;
         }
         driver.validate(&Call::new("create network"), spec_of(&record))?;
-        let network = Arc::new(Network::new(record));
+        let mut network = Network::new(record);
+        let no_gateway = self.ensure(&network).inspect_err(|_| self.undo(&network))?;
+        for pool in &mut network.record.ipam.pools {
+            pool.gateway = pool
+                .gateway
+                .filter(|ip| !no_gateway[usize::from(ip.is_ipv6())] || wished.contains(ip));
+        }
+        let network = Arc::new(network);
         self.add_new(&network)?;
-        Ok(network.record.clone())
+        Ok(network)
+    }
+
+    /// Makes a network that hosts share. Others are not kept waiting for the store.
+    fn create_everywhere(
+        self: &Arc<Self>,
+        driver: &dyn Driver,
+        record: NetworkRecord,
+    ) -> Result<Arc<Network>> {
+        self.check_free(&record.name)?;
+        driver.validate(&Call::new("create network"), spec_of(&record))?;
+        let record = self.share(driver, record)?;
+        let _changing = self.changing.lock();
+        // It may have come back by way of the store.
+        let come = self.networks.write().remove(&record.id);
+        let free = self.check_free(&record.name);
+        let network = come.unwrap_or_else(|| Arc::new(Network::new(record)));
+        let added = free.and_then(|()| self.add_new(&network));
+        if let Err(error) = added {
+            if let Err(error) = self.records.remove(network.record.id.as_str()) {
+                tracing::warn!(network = network.record.name, %error, "undoing a network's creation");
+            }
+            self.forget(&network.record);
+            self.take_back(driver, &network.record);
+            return Err(error);
+        }
+        Ok(network)
     }
 
     fn check_ipam(&self, record: &NetworkRecord) -> Result<()> {
@@ -143,16 +196,25 @@ impl Inner {
         let record = &network.record;
         let made = self
             .ensure(network)
-            .and_then(|()| self.records.put(record.id.as_str(), record));
+            .and_then(|_| self.records.put(record.id.as_str(), record));
         if let Err(error) = made {
             self.undo(network);
             return Err(error);
+        }
+        self.keep_network(network);
+        Ok(())
+    }
+
+    /// Knows a network from now on.
+    pub(crate) fn keep_network(&self, network: &Arc<Network>) {
+        let record = &network.record;
+        if record.enable_ipv6 {
+            self.forward_ipv6();
         }
         self.ipam.add(&record.id, &record.ipam);
         self.networks
             .write()
             .insert(record.id.clone(), Arc::clone(network));
-        Ok(())
     }
 
     fn undo(&self, network: &Network) {
@@ -172,7 +234,6 @@ impl Inner {
     }
 
     pub(crate) fn remove(&self, name: &str) -> Result<NetworkRecord> {
-        let _changing = self.changing.lock();
         let network = self.find(name)?;
         self.remove_found(&network)?;
         Ok(network.record.clone())
@@ -186,41 +247,47 @@ impl Inner {
                 record.name
             )));
         }
-        {
-            let mut holders = network.holders.lock();
-            if holders.as_ref().is_some_and(|held| !held.is_empty()) {
-                return Err(NetworkError::forbidden(format!(
-                    "error while removing network: network {} id {} has active endpoints",
-                    record.name, record.id
-                )));
-            }
-            *holders = None;
-        }
+        // Nobody else is kept waiting for a store.
+        let _changing = (record.scope == Scope::Local).then(|| self.changing.lock());
+        self.check_unused(record)?;
+        network.close()?;
+        self.drop_network(network).inspect_err(|_| network.reopen())
+    }
+
+    /// Removes a closed network: what the driver has of it here, from other hosts, and from what is known.
+    pub(crate) fn drop_network(&self, network: &Network) -> Result<()> {
+        let record = &network.record;
         let reference = NetworkRef {
             id: record.id.to_string(),
         };
-        let deleted = self
-            .driver(&record.driver)
-            .and_then(|d| Ok(d.delete_network(&Call::new("remove network"), reference)?))
-            .and_then(|()| self.records.remove(record.id.as_str()));
-        if let Err(error) = deleted {
-            *network.holders.lock() = Some(Default::default());
-            *network.made.lock() = false;
-            return Err(error);
+        if record.config_only {
+            self.records.remove(record.id.as_str())?;
+            self.forget(record);
+            return Ok(());
         }
+        let driver = self.driver(&record.driver)?;
+        driver.delete_network(&Call::new("remove network"), reference)?;
+        if record.scope == Scope::Global && !self.unshare(&*driver, record)? {
+            return Err(network.in_use());
+        }
+        self.records.remove(record.id.as_str())?;
+        self.forget(record);
+        Ok(())
+    }
+
+    /// Knows a network no more.
+    fn forget(&self, record: &NetworkRecord) {
         self.networks.write().remove(&record.id);
         self.ipam.remove(&record.id);
         // The rules of a bridge that is gone match nothing; the next change of any network writes them out.
         if let Err(error) = self.firewall.remove_network(&record.id) {
             tracing::warn!(network = record.name, %error, "removing a network's rules");
         }
-        Ok(())
     }
 
     pub(crate) fn prune(&self, select: impl Fn(&NetworkRecord) -> bool) -> Vec<NetworkRecord> {
-        let _changing = self.changing.lock();
         let mut all: Vec<_> = self.networks.read().values().cloned().collect();
-        all.retain(|n| !n.record.predefined && select(&n.record));
+        all.retain(|n| !n.record.predefined && !n.record.config_only && select(&n.record));
         all.retain(|n| match self.remove_found(n) {
             Ok(()) => true,
             Err(error) => {
@@ -234,7 +301,9 @@ impl Inner {
     /// Takes everything off the host that the next start makes again: rules, and links without containers.
     pub(crate) fn withdraw(&self) {
         let _changing = self.changing.lock();
-        let networks: Vec<_> = self.networks.read().values().cloned().collect();
+        let mut networks: Vec<_> = self.networks.read().values().cloned().collect();
+        networks.retain(|n| !n.record.config_only);
+        networks.retain(|n| n.record.scope == Scope::Local || *n.made.lock());
         for network in networks {
             let record = &network.record;
             let reference = NetworkRef {
@@ -280,6 +349,8 @@ impl Inner {
             options: Default::default(),
             labels: Default::default(),
             predefined: true,
+            config_only: false,
+            config_from: String::new(),
         }
     }
 }

@@ -1,11 +1,14 @@
 //! The service's start: records and default networks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use gantry_driver_api::Call;
+use gantry_driver_api::network::Scope;
 use gantry_driver_registry::DriverRegistry;
+use gantry_model::NetworkId;
 use gantry_sys::netlink::RouteSocket;
 use ipnet::IpNet;
 use parking_lot::{Mutex, RwLock};
@@ -15,6 +18,7 @@ use crate::firewall::Firewall;
 use crate::inner::{Inner, Network};
 use crate::ipam::Ipam;
 use crate::names::NameService;
+use crate::place::Saved;
 use crate::pool::NetnsPool;
 use crate::ports::Ports;
 use crate::store::Files;
@@ -27,10 +31,11 @@ impl Inner {
         let kept = config.data_root.join("network");
         let run = config.exec_root.join("network");
         let io = |doing: &'static str| move |e: std::io::Error| NetworkError::io(doing, &e);
-        let names = NameService::new(run.join("netd.sock"), config.netd.clone())
-            .map_err(io("making a pipe"))?;
         let firewall =
             Firewall::open(&config.tag, config.firewall).map_err(io("opening nftables"))?;
+        let socket = run.join("netd.sock");
+        let names = NameService::new(socket, config.netd.clone(), Arc::clone(&firewall))
+            .map_err(io("making a pipe"))?;
         let told = Arc::downgrade(&names);
         firewall.when_closed(move || {
             if let Some(names) = told.upgrade() {
@@ -46,9 +51,11 @@ impl Inner {
             views: RwLock::default(),
             ipam: Ipam::default(),
             ports: Ports::of_engine(&config.tag),
+            relays: firewall.can_lead(),
             firewall,
             pool: NetnsPool::new(config.prepared).map_err(io("starting a thread"))?,
             names,
+            shared: Default::default(),
             warnings: Mutex::default(),
             registry,
             config,
@@ -56,7 +63,8 @@ impl Inner {
         {
             let _choosing = choosing()?;
             inner.load()?;
-            inner.make_all();
+            inner.make_all()?;
+            inner.firewall.complain_of_legacy();
         }
         Ok(inner)
     }
@@ -76,7 +84,7 @@ impl Inner {
             !record.predefined
         });
         for record in records {
-            self.add(record);
+            self.keep_network(&Arc::new(Network::new(record)));
         }
         for (name, driver) in [("host", "host"), ("none", "null")] {
             let record = predefined
@@ -91,9 +99,6 @@ impl Inner {
         if self.config.ip_forward {
             self.switch_on("/proc/sys/net/ipv4/ip_forward");
         }
-        if self.networks.read().values().any(|n| n.record.enable_ipv6) {
-            self.forward_ipv6();
-        }
         Ok(())
     }
 
@@ -102,14 +107,6 @@ impl Inner {
         if self.config.ip_forward {
             self.switch_on("/proc/sys/net/ipv6/conf/all/forwarding");
         }
-    }
-
-    fn add(&self, record: NetworkRecord) {
-        self.ipam.add(&record.id, &record.ipam);
-        let id = record.id.clone();
-        self.networks
-            .write()
-            .insert(id, Arc::new(Network::new(record)));
     }
 
     fn keep_predefined(&self, record: NetworkRecord) -> Result<()> {
@@ -121,7 +118,7 @@ impl Inner {
         if !known {
             self.records.put(record.id.as_str(), &record)?;
         }
-        self.add(record);
+        self.keep_network(&Arc::new(Network::new(record)));
         Ok(())
     }
 
@@ -166,13 +163,17 @@ impl Inner {
         };
         self.complete(&mut record.ipam, true, flags.ipv6)?;
         for pool in &mut record.ipam.pools {
-            if pool.subnet.is_some_and(|s| s.addr().is_ipv4()) {
-                pool.ip_range = flags.fixed_cidr.map(IpNet::V4);
-                if let Some(gateway) = flags.default_gateway {
-                    pool.aux_addresses
-                        .insert("DefaultGatewayIPv4".into(), gateway.into());
-                }
-            }
+            let v6 = pool.subnet.is_some_and(|s| s.addr().is_ipv6());
+            let (range, gateway) = if v6 {
+                let range = flags.fixed_cidr_v6.map(IpNet::V6);
+                (range, flags.default_gateway_v6.map(IpAddr::V6))
+            } else {
+                let range = flags.fixed_cidr.map(IpNet::V4);
+                (range, flags.default_gateway.map(IpAddr::V4))
+            };
+            pool.ip_range = range.filter(|range| Some(*range) != pool.subnet);
+            let name = format!("DefaultGatewayIPv{}", if v6 { 6 } else { 4 });
+            pool.aux_addresses.extend(gateway.map(|ip| (name, ip)));
         }
         let mut option = |name: &str, value: String| {
             record
@@ -226,10 +227,14 @@ impl Inner {
         Ok(kept.filter(|net| !overlaps(net)))
     }
 
-    /// Has the drivers make (or find) every network, and writes all rules in one change.
-    fn make_all(&self) {
+    /// Has the drivers make (or find) every network, and writes all rules in one change. Of those that hosts share,
+    /// only what is in use here: others may never be.
+    fn make_all(&self) -> Result<()> {
+        let in_use = self.in_use()?;
         let mut plans = Vec::new();
-        let networks: Vec<_> = self.networks.read().values().cloned().collect();
+        let mut networks: Vec<_> = self.networks.read().values().cloned().collect();
+        networks.retain(|n| !n.record.config_only);
+        networks.retain(|n| n.record.scope == Scope::Local || in_use.contains(&n.record.id));
         for network in networks {
             let record = &network.record;
             let made = self
@@ -246,6 +251,15 @@ impl Inner {
         if let Err(error) = self.firewall.set_networks(plans) {
             self.warn(format!("cannot write firewall rules: {error}"));
         }
+        Ok(())
+    }
+
+    /// The networks that sandboxes of an earlier daemon are on.
+    fn in_use(&self) -> Result<HashSet<NetworkId>> {
+        let saved = self.saved.all::<Saved>()?.into_iter();
+        let this_boot = saved.filter(|(_, saved)| saved.boot_id == self.config.boot_id);
+        let endpoints = this_boot.flat_map(|(_, saved)| saved.endpoints);
+        Ok(endpoints.map(|endpoint| endpoint.info.network).collect())
     }
 }
 

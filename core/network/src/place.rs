@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use gantry_driver_api::network::{EndpointSpec, FirewallIntent, JoinPlan};
+use gantry_driver_api::network::{EndpointSpec, JoinPlan};
 use gantry_sys::netlink::{Change, RouteSocket};
 use gantry_sys::netns;
 use ipnet::IpNet;
@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::endpoint::link_local;
 use crate::files::HostLine;
+use crate::publish::Published;
 use crate::resolv::Resolv;
+use crate::rows::Rows;
 use crate::{
     EndpointConfig, EndpointInfo, NetworkError, PortBinding, PortRequest, Result, SandboxFiles,
     SandboxSpec, wish,
@@ -41,9 +43,10 @@ pub(crate) struct Saved {
     pub(crate) boot_id: String,
     pub(crate) spec: SandboxSpec,
     pub(crate) endpoints: Vec<Endpoint>,
-    pub(crate) requests: Vec<PortRequest>,
-    pub(crate) bindings: Vec<PortBinding>,
-    pub(crate) intents: Vec<FirewallIntent>,
+    pub(crate) requests: Rows<PortRequest>,
+    pub(crate) bindings: Rows<PortBinding>,
+    #[serde(flatten)]
+    pub(crate) published: Published,
     pub(crate) routes: Routes,
     pub(crate) resolv: String,
 }

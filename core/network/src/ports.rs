@@ -3,23 +3,58 @@
 //! The kernel translates; nothing listens. A lease is therefore checked against the other leases, and by binding the
 //! port for a moment against whatever else listens on the host.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use gantry_driver_api::network::Protocol;
 use gantry_model::ContainerId;
 use parking_lot::Mutex;
 use rustix::net::{AddressFamily, SocketType, ipproto};
 
+use crate::rows::InRow;
 use crate::{NetworkError, PortBinding, PortRequest, Result};
 
 /// The kernel's ephemeral ports, unless it says otherwise.
 const DEFAULT_RANGE: (u16, u16) = (32768, 60999);
 
+impl InRow for PortRequest {
+    fn after(&self, by: u16) -> Option<Self> {
+        let exact = self.host_port != 0 && self.host_port == self.host_port_end;
+        let host_port = match exact {
+            true => self.host_port.checked_add(by)?,
+            false => self.host_port,
+        };
+        Some(Self {
+            container_port: self.container_port.checked_add(by)?,
+            host_port,
+            host_port_end: if exact { host_port } else { self.host_port_end },
+            ..self.clone()
+        })
+    }
+}
+
+impl InRow for PortBinding {
+    fn after(&self, by: u16) -> Option<Self> {
+        // Without a port of the host, none follows.
+        let host_port = match self.host_port {
+            0 => 0,
+            port => port.checked_add(by)?,
+        };
+        Some(Self {
+            container_port: self.container_port.checked_add(by)?,
+            host_port,
+            ..self.clone()
+        })
+    }
+}
+
+/// Rows of ports that containers hold on one address: by the first port, the last one and the holder.
+type Rows = BTreeMap<u16, (u16, ContainerId)>;
+
 #[derive(Debug, Default)]
 struct Table {
-    leases: HashMap<(Protocol, u16), Vec<(IpAddr, ContainerId)>>,
+    leases: HashMap<(Protocol, IpAddr), Rows>,
     /// Where the search for an ephemeral port goes on.
     next: u16,
 }
@@ -34,15 +69,51 @@ fn collide(a: IpAddr, b: IpAddr) -> bool {
     a.is_ipv4() == b.is_ipv4() && (a == b || a.is_unspecified() || b.is_unspecified())
 }
 
+/// The row that a port is in: its first and last port, and the holder.
+fn row_of(rows: &Rows, port: u16) -> Option<(u16, u16, &ContainerId)> {
+    let (first, (last, holder)) = rows.range(..=port).next_back()?;
+    (port <= *last).then_some((*first, *last, holder))
+}
+
 impl Table {
     fn is_free(&self, protocol: Protocol, host: SocketAddr) -> bool {
-        let held = self.leases.get(&(protocol, host.port()));
-        !held.is_some_and(|held| held.iter().any(|(ip, _)| collide(*ip, host.ip())))
+        let mut others = self
+            .leases
+            .iter()
+            .filter(|((of, ip), _)| *of == protocol && collide(*ip, host.ip()));
+        others.all(|(_, rows)| row_of(rows, host.port()).is_none())
     }
 
     fn insert(&mut self, owner: &ContainerId, protocol: Protocol, host: SocketAddr) {
-        let held = self.leases.entry((protocol, host.port())).or_default();
-        held.push((host.ip(), owner.clone()));
+        let rows = self.leases.entry((protocol, host.ip())).or_default();
+        let port = host.port();
+        let before = port.checked_sub(1).and_then(|before| row_of(rows, before));
+        match before.filter(|(_, _, holder)| *holder == owner) {
+            Some((first, ..)) => drop(rows.insert(first, (port, owner.clone()))),
+            None => drop(rows.insert(port, (port, owner.clone()))),
+        }
+    }
+
+    fn remove(&mut self, owner: &ContainerId, protocol: Protocol, host: SocketAddr) {
+        let key = (protocol, host.ip());
+        let Some(rows) = self.leases.get_mut(&key) else {
+            return;
+        };
+        let port = host.port();
+        let Some((first, last, _)) = row_of(rows, port).filter(|(_, _, holder)| *holder == owner)
+        else {
+            return;
+        };
+        rows.remove(&first);
+        if first < port {
+            rows.insert(first, (port - 1, owner.clone()));
+        }
+        if port < last {
+            rows.insert(port + 1, (last, owner.clone()));
+        }
+        if rows.is_empty() {
+            self.leases.remove(&key);
+        }
     }
 }
 
@@ -73,12 +144,16 @@ impl Refusal {
     }
 }
 
+const EPROTONOSUPPORT: i32 = rustix::io::Errno::PROTONOSUPPORT.raw_os_error();
+
 /// The kernel's reason in Go's words, which clients match on.
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => "address already in use".into(),
         io::ErrorKind::AddrNotAvailable => "cannot assign requested address".into(),
         io::ErrorKind::PermissionDenied => "permission denied".into(),
+        // The kernel has no SCTP: nobody inside could listen either.
+        _ if error.raw_os_error() == Some(EPROTONOSUPPORT) => "protocol not supported".into(),
         _ => error.to_string(),
     }
 }
@@ -102,33 +177,25 @@ impl Ports {
 
     /// Leases all of the wished ports, or none, in exchange for others: on failure all is as it was, and nobody else can
     /// get what was given back before it is known whether the new ones are to be had. `hosts` gives the host addresses
-    /// of a request without one; `addresses` are the container's.
+    /// of a request; `addresses` are the container's.
     pub(crate) fn exchange(
         &self,
         owner: &ContainerId,
         gone: &[PortBinding],
-        requests: &[PortRequest],
-        hosts: &[IpAddr],
+        requests: impl IntoIterator<Item = PortRequest>,
+        hosts: impl Fn(&PortRequest) -> Vec<IpAddr>,
         addresses: &[IpAddr],
     ) -> Result<Vec<PortBinding>> {
         let mut table = self.table.lock();
-        release(&mut table, owner, gone);
-        let mut bindings = Vec::with_capacity(requests.len());
+        release(&mut table, owner, gone.iter().cloned());
+        let mut bindings = Vec::new();
         for request in requests {
-            let one;
-            let ips = match request.host_ip {
-                Some(ip) => {
-                    one = [ip];
-                    &one[..]
-                }
-                None => hosts,
-            };
-            match lease_one(&mut table, owner, request, ips) {
+            match lease_one(&mut table, owner, &request, &hosts(&request)) {
                 Ok(made) => bindings.extend(made),
                 Err(refusal) => {
-                    release(&mut table, owner, &bindings);
-                    keep(&mut table, owner, gone);
-                    return Err(refusal.into_error(request, addresses));
+                    release(&mut table, owner, bindings);
+                    keep(&mut table, owner, gone.iter().cloned());
+                    return Err(refusal.into_error(&request, addresses));
                 }
             }
         }
@@ -136,12 +203,12 @@ impl Ports {
     }
 
     /// Notes the leases of a container that outlived the daemon.
-    pub(crate) fn keep(&self, owner: &ContainerId, bindings: &[PortBinding]) {
+    pub(crate) fn keep(&self, owner: &ContainerId, bindings: impl Iterator<Item = PortBinding>) {
         keep(&mut self.table.lock(), owner, bindings);
     }
 
     /// Gives leases back.
-    pub(crate) fn release(&self, owner: &ContainerId, bindings: &[PortBinding]) {
+    pub(crate) fn release(&self, owner: &ContainerId, bindings: impl Iterator<Item = PortBinding>) {
         release(&mut self.table.lock(), owner, bindings);
     }
 }
@@ -150,21 +217,20 @@ pub(crate) fn host_of(binding: &PortBinding) -> SocketAddr {
     SocketAddr::new(binding.host_ip, binding.host_port)
 }
 
-fn keep(table: &mut Table, owner: &ContainerId, bindings: &[PortBinding]) {
-    for binding in bindings {
-        table.insert(owner, binding.protocol, host_of(binding));
+fn keep(table: &mut Table, owner: &ContainerId, bindings: impl IntoIterator<Item = PortBinding>) {
+    // Those without a port of the host hold none.
+    for binding in bindings.into_iter().filter(|b| b.host_port != 0) {
+        table.insert(owner, binding.protocol, host_of(&binding));
     }
 }
 
-fn release(table: &mut Table, owner: &ContainerId, bindings: &[PortBinding]) {
+fn release(
+    table: &mut Table,
+    owner: &ContainerId,
+    bindings: impl IntoIterator<Item = PortBinding>,
+) {
     for binding in bindings {
-        let key = (binding.protocol, binding.host_port);
-        if let Some(held) = table.leases.get_mut(&key) {
-            held.retain(|(ip, holder)| *ip != binding.host_ip || holder != owner);
-            if held.is_empty() {
-                table.leases.remove(&key);
-            }
-        }
+        table.remove(owner, binding.protocol, host_of(&binding));
     }
 }
 
@@ -175,6 +241,9 @@ fn lease_one(
     request: &PortRequest,
     ips: &[IpAddr],
 ) -> std::result::Result<Vec<PortBinding>, Refusal> {
+    if ips.is_empty() {
+        return Ok(Vec::new());
+    }
     let candidates: Vec<u16> = match request.host_port {
         0 => ephemeral(table.next),
         first => (first..=request.host_port_end.max(first)).collect(),
@@ -215,14 +284,16 @@ fn probe(
     ips: &[IpAddr],
     port: u16,
 ) -> std::result::Result<(), Refusal> {
-    for ip in ips {
-        let host = SocketAddr::new(*ip, port);
-        if !table.is_free(protocol, host) {
-            return Err(Refusal::Leased(host));
-        }
-        bind(protocol, host).map_err(|e| Refusal::Busy(host, e))?;
+    let mut hosts = ips.iter().map(|ip| SocketAddr::new(*ip, port));
+    if let Some(host) = hosts.clone().find(|host| !table.is_free(protocol, *host)) {
+        return Err(Refusal::Leased(host));
     }
-    Ok(())
+    // One socket of IPv6 can stand for every address of both families.
+    let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    if ips == any && bind(protocol, SocketAddr::new(any[1], port), false).is_ok() {
+        return Ok(());
+    }
+    hosts.try_for_each(|host| bind(protocol, host, true).map_err(|e| Refusal::Busy(host, e)))
 }
 
 /// The ephemeral ports in order, beginning with `from`.
@@ -242,8 +313,8 @@ fn ephemeral(from: u16) -> Vec<u16> {
     (from..=high).chain(low..from).collect()
 }
 
-/// Binds a port as a server would, and lets it go.
-fn bind(protocol: Protocol, host: SocketAddr) -> io::Result<()> {
+/// Binds a port as a server would, and lets it go. `only`: of IPv6 nothing but that.
+fn bind(protocol: Protocol, host: SocketAddr, only: bool) -> io::Result<()> {
     let family = if host.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -257,13 +328,11 @@ fn bind(protocol: Protocol, host: SocketAddr) -> io::Result<()> {
     let socket =
         match rustix::net::socket_with(family, kind, rustix::net::SocketFlags::CLOEXEC, number) {
             Ok(socket) => socket,
-            // Without SCTP in the kernel nobody can hold such a port.
-            Err(rustix::io::Errno::PROTONOSUPPORT) if protocol == Protocol::Sctp => return Ok(()),
             Err(rustix::io::Errno::AFNOSUPPORT) if host.is_ipv6() => return Ok(()),
             Err(e) => return Err(e.into()),
         };
     if host.is_ipv6() {
-        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+        rustix::net::sockopt::set_ipv6_v6only(&socket, only)?;
     }
     if protocol != Protocol::Udp {
         rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -301,7 +370,29 @@ mod tests {
             hosts: &[IpAddr],
             addresses: &[IpAddr],
         ) -> Result<Vec<PortBinding>> {
-            self.exchange(owner, &[], requests, hosts, addresses)
+            self.exchange_at(owner, &[], requests, hosts, addresses)
+        }
+
+        fn exchange_at(
+            &self,
+            owner: &ContainerId,
+            gone: &[PortBinding],
+            requests: &[PortRequest],
+            hosts: &[IpAddr],
+            addresses: &[IpAddr],
+        ) -> Result<Vec<PortBinding>> {
+            let hosts = |r: &PortRequest| r.host_ip.map_or(hosts.to_vec(), |ip| vec![ip]);
+            self.exchange(owner, gone, requests.to_vec(), hosts, addresses)
+        }
+
+        fn give_back(&self, owner: &ContainerId, bindings: &[PortBinding]) {
+            self.release(owner, bindings.iter().cloned());
+        }
+
+        fn rows(&self) -> Vec<(u16, u16)> {
+            let table = self.table.lock();
+            let rows = table.leases.values().flatten();
+            rows.map(|(first, (last, _))| (*first, *last)).collect()
         }
     }
 
@@ -346,12 +437,12 @@ mod tests {
                 )
                 .unwrap();
             assert_eq!(next[0].host_port, 8081);
-            ports.release(&b, &held);
+            ports.give_back(&b, &held);
             assert!(
                 ports.lease(&b, &tcp, &[ANY], &container).is_err(),
                 "not the holder's to release"
             );
-            ports.release(&a, &held);
+            ports.give_back(&a, &held);
             ports.lease(&b, &tcp, &[ANY], &container).unwrap();
         });
     }
@@ -365,9 +456,13 @@ mod tests {
             let held = ports.lease(&a, &tcp(8080), &[ANY], &[]).unwrap();
             ports.lease(&b, &tcp(8081), &[ANY], &[]).unwrap();
             let wanted = [tcp(8080), tcp(8081)].concat();
-            ports.exchange(&a, &held, &wanted, &[ANY], &[]).unwrap_err();
+            ports
+                .exchange_at(&a, &held, &wanted, &[ANY], &[])
+                .unwrap_err();
             assert!(ports.lease(&b, &tcp(8080), &[ANY], &[]).is_err());
-            let new = ports.exchange(&a, &held, &tcp(8082), &[ANY], &[]).unwrap();
+            let new = ports
+                .exchange_at(&a, &held, &tcp(8082), &[ANY], &[])
+                .unwrap();
             assert_eq!(new[0].host_port, 8082);
             ports.lease(&b, &tcp(8080), &[ANY], &[]).unwrap();
         });
@@ -393,6 +488,8 @@ mod tests {
             ports.lease(&owner, &both[..1], &[ANY], &container).unwrap();
             let udp = [request(Protocol::Udp, 8082, 8082)];
             assert!(ports.lease(&owner, &udp, &[ANY], &container).is_err());
+            let both = [ANY, IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+            assert!(ports.lease(&owner, &udp, &both, &container).is_err());
             let foreign = [request(Protocol::Udp, 8083, 8083)];
             let error = ports
                 .lease(
@@ -424,8 +521,47 @@ mod tests {
                 (40000, 40002)
             );
             assert!(lease().is_err());
-            ports.release(&owner, &[first]);
+            ports.give_back(&owner, &[first]);
             assert_eq!(lease().unwrap().host_port, 40000);
+        });
+    }
+
+    #[test]
+    fn many_ports_are_a_row_that_may_be_broken() {
+        alone(|| {
+            let ports = Ports::default();
+            let (a, b) = (ContainerId::generate(), ContainerId::generate());
+            let row = request(Protocol::Udp, 20000, 20000);
+            let all: Vec<_> = (0..1000).filter_map(|by| row.after(by)).collect();
+            let held = ports.lease(&a, &all, &[ANY], &[]).unwrap();
+            assert_eq!((held.len(), held[999].host_port), (1000, 20999));
+            assert_eq!(held[999].container_port, 1079);
+            assert_eq!(ports.rows(), [(20000, 20999)]);
+            ports.give_back(&a, &held[500..501]);
+            assert_eq!(ports.rows(), [(20000, 20499), (20501, 20999)]);
+            ports.lease(&b, &all[500..501], &[ANY], &[]).unwrap();
+            assert!(ports.lease(&b, &all[..1], &[LOCAL], &[]).is_err());
+            ports.give_back(&a, &held);
+            assert_eq!(ports.rows(), [(20500, 20500)]);
+        });
+    }
+
+    #[test]
+    fn sctp_is_refused_where_nobody_could_listen() {
+        alone(|| {
+            let there =
+                rustix::net::socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::SCTP));
+            let wanted = [request(Protocol::Sctp, 3868, 3868)];
+            let container = ["172.17.0.2".parse().unwrap()];
+            let leased =
+                Ports::default().lease(&ContainerId::generate(), &wanted, &[ANY], &container);
+            match there {
+                Ok(_) => assert_eq!(leased.unwrap()[0].host_port, 3868),
+                Err(_) => assert_eq!(
+                    leased.unwrap_err().message,
+                    "failed to bind host port for 0.0.0.0:3868:172.17.0.2:80/sctp: protocol not supported"
+                ),
+            }
         });
     }
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use gantry_driver_api::network::Scope;
+use gantry_driver_api::network::{Scope, SharedNetwork, SharedPool};
 use gantry_model::{NetworkId, Timestamp};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+use crate::{NetworkError, Result};
 
 /// One address pool of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -60,7 +62,7 @@ pub struct NetworkCreate {
     pub driver: String,
     /// No way out of the host.
     pub internal: bool,
-    /// Kept and shown.
+    /// Kept and shown: containers may be attached to any network.
     pub attachable: bool,
     /// Addresses.
     pub ipam: IpamConfig,
@@ -74,6 +76,10 @@ pub struct NetworkCreate {
     pub enable_ipv6: bool,
     /// Scope; empty: the driver's.
     pub scope: String,
+    /// Nothing but a configuration for other networks.
+    pub config_only: bool,
+    /// The network that addresses, options and labels are taken from; empty: none.
+    pub config_from: String,
 }
 
 /// A network.
@@ -106,6 +112,12 @@ pub struct NetworkRecord {
     /// `bridge`, `host` or `none`: cannot be removed.
     #[serde(default)]
     pub predefined: bool,
+    /// A configuration for other networks, which nothing can be attached to.
+    #[serde(default)]
+    pub config_only: bool,
+    /// The network that its configuration was copied from; empty: it is its own.
+    #[serde(default)]
+    pub config_from: String,
 }
 
 impl NetworkRecord {
@@ -114,4 +126,89 @@ impl NetworkRecord {
     pub fn is_default_bridge(&self) -> bool {
         self.predefined && self.name == "bridge"
     }
+
+    /// What other hosts are told.
+    pub(crate) fn to_shared(&self) -> SharedNetwork {
+        let pool = |pool: &IpamPool| SharedPool {
+            subnet: pool.subnet,
+            range: pool.ip_range,
+            gateway: pool.gateway,
+            reserved: pool.aux_addresses.clone(),
+        };
+        SharedNetwork {
+            id: self.id.to_string(),
+            name: self.name.clone(),
+            created: self.created.to_string(),
+            internal: self.internal,
+            attachable: self.attachable,
+            enable_ipv4: self.enable_ipv4,
+            enable_ipv6: self.enable_ipv6,
+            pools: self.ipam.pools.iter().map(pool).collect(),
+            options: self.options.clone(),
+            labels: self.labels.clone(),
+        }
+    }
+
+    /// The record with what was left open to the driver.
+    pub(crate) fn completed(mut self, shared: SharedNetwork) -> Result<Self> {
+        self.ipam.pools = pools(&self.driver, shared.pools)?;
+        self.options = shared.options;
+        Ok(self)
+    }
+
+    /// A network that another host may have made.
+    pub(crate) fn of_shared(driver: &str, shared: SharedNetwork) -> Result<Self> {
+        let wrong = |what: &str| {
+            NetworkError::internal(format!(
+                "driver {driver}: network {} has a wrong {what}",
+                shared.id
+            ))
+        };
+        Ok(Self {
+            id: shared.id.parse().map_err(|_| wrong("identifier"))?,
+            created: shared.created.parse().map_err(|_| wrong("time"))?,
+            name: shared.name,
+            driver: driver.to_owned(),
+            scope: Scope::Global,
+            enable_ipv4: shared.enable_ipv4,
+            enable_ipv6: shared.enable_ipv6,
+            internal: shared.internal,
+            attachable: shared.attachable,
+            ipam: IpamConfig {
+                pools: pools(driver, shared.pools)?,
+                ..IpamConfig::default()
+            },
+            options: shared.options,
+            labels: shared.labels,
+            predefined: false,
+            config_only: false,
+            config_from: String::new(),
+        })
+    }
+}
+
+/// Pools of a driver's choice, or confirmed by it: what the user wished is not told apart on other hosts.
+fn pools(driver: &str, shared: Vec<SharedPool>) -> Result<Vec<IpamPool>> {
+    let pool = |pool: SharedPool| match pool.subnet {
+        Some(subnet) => Ok(IpamPool {
+            subnet: Some(subnet),
+            ip_range: pool.range,
+            gateway: pool.gateway,
+            aux_addresses: pool.reserved,
+            chosen: false,
+        }),
+        None => Err(NetworkError::internal(format!(
+            "driver {driver} chose no subnet"
+        ))),
+    };
+    shared.into_iter().map(pool).collect()
+}
+
+/// A host that has members of a network.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Peer {
+    /// Its name for itself.
+    pub name: String,
+    /// Its address, if its driver tells.
+    pub address: Option<IpAddr>,
 }

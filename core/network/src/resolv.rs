@@ -1,7 +1,8 @@
 //! resolv.conf(5): read from the host, written for containers.
 
 use std::net::IpAddr;
-use std::path::Path;
+
+use gantry_netd::ResolvConf;
 
 use crate::{NetworkConfig, SandboxSpec};
 
@@ -20,39 +21,27 @@ pub(crate) struct Resolv {
     pub(crate) servers: Vec<IpAddr>,
     pub(crate) search: Vec<String>,
     pub(crate) options: Vec<String>,
+    /// The servers are the host's.
+    pub(crate) follows_host: bool,
+    /// Somebody here wished for `ndots`.
+    pub(crate) searches: bool,
+}
+
+impl From<ResolvConf> for Resolv {
+    fn from(conf: ResolvConf) -> Self {
+        Self {
+            servers: conf.servers,
+            search: conf.search,
+            options: conf.options,
+            follows_host: true,
+            searches: false,
+        }
+    }
 }
 
 impl Resolv {
-    pub(crate) fn parse(text: &str) -> Self {
-        let mut resolv = Self::default();
-        for line in text.lines() {
-            let line = line.split(['#', ';']).next().unwrap_or_default();
-            let mut words = line.split_whitespace();
-            match words.next() {
-                Some("nameserver") => {
-                    // A link-local address may carry a zone, which means nothing elsewhere.
-                    let word = words.next().and_then(|w| w.split('%').next());
-                    resolv
-                        .servers
-                        .extend(word.and_then(|w| w.parse::<IpAddr>().ok()));
-                }
-                Some("search" | "domain") => resolv.search = words.map(str::to_owned).collect(),
-                Some("options") => resolv.options.extend(words.map(str::to_owned)),
-                _ => {}
-            }
-        }
-        resolv
-    }
-
-    /// The host's, where systemd-resolved runs its real servers.
     pub(crate) fn of_host() -> Self {
-        const STUB: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 53));
-        let read = |path: &str| Some(Self::parse(&std::fs::read_to_string(Path::new(path)).ok()?));
-        let host = read("/etc/resolv.conf").unwrap_or_default();
-        if host.servers == [STUB] {
-            return read("/run/systemd/resolve/resolv.conf").unwrap_or(host);
-        }
-        host
+        ResolvConf::of_host().into()
     }
 
     /// The host's with the daemon's and the container's wishes over it, in this order.
@@ -63,12 +52,14 @@ impl Resolv {
         ] {
             if !servers.is_empty() {
                 self.servers.clone_from(servers);
+                self.follows_host = false;
             }
             if !search.is_empty() {
                 self.search = search.iter().filter(|s| *s != ".").cloned().collect();
             }
             if !options.is_empty() {
                 self.options.clone_from(options);
+                self.searches = options.iter().any(|o| wishes_for_dots(o));
             }
         }
         self
@@ -112,28 +103,20 @@ impl Resolv {
     }
 }
 
+/// Whether an option says that names have dots.
+fn wishes_for_dots(option: &str) -> bool {
+    let dots = option.strip_prefix("ndots:").map(str::parse::<u32>);
+    matches!(dots, Some(Ok(dots)) if dots > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn hosts_files_are_read() {
-        let text = "# x\nnameserver 10.0.0.1\nnameserver fe80::1%eth0 ; y\nnameserver bad\nsearch a.b c\noptions ndots:2 rotate\n";
-        let resolv = Resolv::parse(text);
-        assert_eq!(
-            resolv.servers,
-            [
-                "10.0.0.1".parse::<IpAddr>().unwrap(),
-                "fe80::1".parse().unwrap()
-            ]
-        );
-        assert_eq!(resolv.search, ["a.b", "c"]);
-        assert_eq!(resolv.options, ["ndots:2", "rotate"]);
-    }
-
-    #[test]
     fn unreachable_servers_are_replaced_and_the_internal_one_put_in() {
-        let resolv = Resolv::parse("nameserver 127.0.0.1\nsearch x\n").reachable();
+        let host = ResolvConf::parse("nameserver 127.0.0.1\nsearch x\n");
+        let resolv = Resolv::from(host).reachable();
         assert_eq!(resolv.servers, FALLBACK);
         let text = resolv.internal_text();
         assert!(

@@ -3,20 +3,22 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use gantry_driver_api::network::FirewallIntent;
 use gantry_driver_api::{Call, Kind, Reconcile};
 use parking_lot::Mutex;
 
 use crate::inner::{Inner, Slot};
 use crate::place::{Place, Saved};
+use crate::publish::Published;
+use crate::relay;
 use crate::resolv::Resolv;
 use crate::{LiveSandbox, NetworkRecord, Result, SandboxFiles, SandboxMode};
 
 impl Inner {
     /// Takes over sandboxes from an earlier daemon and removes what is left of others.
-    pub(crate) fn restore(&self, mut live: Vec<LiveSandbox>) -> Result<()> {
+    pub(crate) fn restore(self: &Arc<Self>, mut live: Vec<LiveSandbox>) -> Result<()> {
         let mut saved: HashMap<String, Saved> = self.saved.all()?.into_iter().collect();
-        let mut intents: Vec<FirewallIntent> = Vec::new();
+        let mut published = Published::default();
+        let mut relays = HashMap::new();
         let mut known = Vec::new();
         let mut confined = BTreeMap::new();
         let mut endpoints = HashSet::new();
@@ -33,7 +35,11 @@ impl Inner {
                 tracing::warn!(container = %sandbox.container, "nothing is known of a live container's network");
                 continue;
             };
-            intents.extend(saved.intents.iter().cloned());
+            published.extend(&saved.published);
+            let relayed = relay::for_netd(&saved.published.relays);
+            if !relayed.is_empty() {
+                relays.insert(sandbox.container.to_string(), relayed);
+            }
             endpoints.extend(saved.endpoints.iter().map(|e| e.spec.id.clone()));
             let place = self.take_over(saved, sandbox);
             let place = place.lock();
@@ -47,18 +53,19 @@ impl Inner {
         for id in saved.keys() {
             self.saved.remove(id)?;
         }
-        if let Err(error) = self.firewall.set_published(&intents) {
+        if let Err(error) = self.firewall.set_published(&published) {
             self.warn(format!("cannot publish ports: {error}"));
         }
         if let Err(error) = self.firewall.set_confined(confined) {
             self.warn(format!("cannot write egress rules: {error}"));
         }
         if self.names.is_there()
-            && let Err(error) = self.names.restore(known)
+            && let Err(error) = self.names.restore(known, relays)
         {
             self.warn(error.message);
         }
         self.reconcile_drivers(&endpoints.into_iter().collect::<Vec<_>>());
+        self.follow_all();
         Ok(())
     }
 
@@ -75,7 +82,7 @@ impl Inner {
                 holders.insert(info.endpoint.clone());
             }
         }
-        self.ports.keep(&container, &saved.bindings);
+        self.ports.keep(&container, saved.bindings.iter());
         let mode = saved.spec.mode.clone();
         let files = match &mode {
             SandboxMode::Container(other) => self

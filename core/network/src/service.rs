@@ -9,7 +9,8 @@ use gantry_model::{ContainerId, NetworkId};
 use crate::inner::Inner;
 use crate::{
     EgressList, EndpointConfig, EndpointInfo, LiveSandbox, Member, NetworkConfig, NetworkCreate,
-    NetworkError, NetworkRecord, PortBinding, PortRequest, Protocol, Result, Sandbox, SandboxSpec,
+    NetworkError, NetworkRecord, Peer, PortBinding, PortRequest, Protocol, Result, Sandbox,
+    SandboxSpec,
 };
 
 /// Networks, sandboxes and ports of one engine. Clones share state; every method may be called concurrently, calls for
@@ -29,7 +30,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 impl NetworkService {
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Arc<Inner>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let inner = Arc::clone(&self.inner);
         blocking(move || work(&inner)).await?
@@ -49,7 +50,8 @@ impl NetworkService {
     }
 
     /// Takes over the sandboxes of containers that outlived the daemon; everything kept of other containers is
-    /// removed: links, leases, addresses, names. Live containers are not disturbed.
+    /// removed: links, leases, addresses, names. Live containers are not disturbed. From then on networks of other hosts
+    /// come and go by themselves.
     ///
     /// # Errors
     /// Only when the state files cannot be read; what cannot be taken over is logged and left.
@@ -57,7 +59,7 @@ impl NetworkService {
         self.run(move |inner| inner.restore(live)).await
     }
 
-    /// Makes a network.
+    /// Makes a network; with a driver whose networks hosts share, on all of them.
     ///
     /// # Errors
     /// Docker's, `network with name x already exists` (409) among them.
@@ -65,7 +67,7 @@ impl NetworkService {
         self.run(move |inner| inner.create(wanted)).await
     }
 
-    /// Removes the network of this name, ID or unique prefix; returns what it was.
+    /// Removes the network of this name, ID or unique prefix, from all hosts that share it; returns what it was.
     ///
     /// # Errors
     /// `network x not found`, `... has active endpoints` (403), `... is a pre-defined network and cannot be removed`.
@@ -103,6 +105,12 @@ impl NetworkService {
     #[must_use]
     pub fn members(&self, network: &NetworkId) -> Vec<Member> {
         self.inner.members(network)
+    }
+
+    /// The other hosts that have members of a network.
+    #[must_use]
+    pub fn peers(&self, network: &NetworkId) -> Vec<Peer> {
+        self.inner.peers(network)
     }
 
     /// Makes a container's sandbox and writes its files. An earlier one of the container is released first.
@@ -217,7 +225,7 @@ impl NetworkService {
         let views = self.inner.views.read();
         views
             .get(container)
-            .map(|v| v.ports.clone())
+            .map(|v| v.ports.iter().collect())
             .unwrap_or_default()
     }
 
@@ -247,7 +255,9 @@ impl NetworkService {
     /// Notices for `info`: drivers of default networks that are missing, rules that could not be written.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.inner.warnings.lock().clone()
+        let mut warnings = self.inner.warnings.lock().clone();
+        warnings.extend(self.inner.firewall.legacy_warnings());
+        warnings
     }
 
     /// Ends the service; sandboxes stay. `idle` (no container is left): the name service, the rules and the links end
@@ -255,6 +265,7 @@ impl NetworkService {
     pub async fn shutdown(&self, idle: bool) {
         let inner = Arc::clone(&self.inner);
         let closed = blocking(move || {
+            inner.shared.close();
             inner.names.close(idle);
             if idle {
                 inner.withdraw();

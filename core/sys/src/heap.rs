@@ -20,3 +20,13 @@ pub fn return_freed_memory() {
         libc::mallopt(libc::M_TRIM_THRESHOLD, MAP_FROM);
     }
 }
+
+/// Gives every free page back to the kernel, also those between blocks that are in use: after something large that was made
+/// of many small blocks. It walks all of the heap.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim takes no pointer and may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -24,5 +24,7 @@ pub mod netns;
 pub mod nft;
 pub mod seccomp;
 pub mod socket;
+pub mod tap;
 pub mod view;
 pub mod writeback;
+pub mod xtables;

@@ -41,6 +41,12 @@ impl NftSocket {
         })
     }
 
+    /// The number by which the kernel tells others who made a change.
+    #[must_use]
+    pub fn port(&self) -> u32 {
+        self.channel.port()
+    }
+
     /// Makes all changes of a batch, or none.
     ///
     /// # Errors
@@ -164,6 +170,9 @@ mod tests {
             socket.commit(table())?;
             let mut end = Batch::new(Family::Inet, "t");
             end.remove_table();
+            let mut flush = Batch::new(Family::Inet, "t");
+            flush.flush_chain("pre");
+            socket.commit(flush)?;
             socket.commit(end)?;
             let mut events = Vec::new();
             while !matches!(events.last(), Some(Event::TableRemoved { .. })) {
@@ -172,6 +181,13 @@ mod tests {
             assert!(
                 matches!(&events[0], Event::Chain(chain) if chain.name == "pre" && !chain.drop)
             );
+            let removed = Event::Removed {
+                family: Family::Inet as u8,
+                table: "t".into(),
+                rule: true,
+                by: socket.port(),
+            };
+            assert_eq!(events[1], removed);
             Ok(())
         })
         .unwrap();

@@ -1,7 +1,13 @@
 //! What `rustix` does not tell of a socket.
 
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd};
+
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg, setsockopt,
+    sockopt,
+};
 
 /// Bytes that were written to a connected stream socket and that the other side has not taken yet: not read, for a Unix
 /// socket; not acknowledged, for TCP. Source: `unix(7)`, `tcp(7)`, `SIOCOUTQ`.
@@ -19,10 +25,83 @@ pub fn unsent(socket: impl AsFd) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or_default())
 }
 
+/// Lets a socket be given what was sent to other addresses and ports of this host (nftables' `tproxy`). A UDP socket then
+/// tells with each datagram where it was sent to, see [`receive_led`].
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_ADMIN` in the socket's namespace.
+pub fn make_transparent(socket: impl AsFd, address: SocketAddr, datagrams: bool) -> io::Result<()> {
+    // The option of IPv4 is the same bit for both families.
+    setsockopt(&socket, sockopt::IpTransparent, &true)?;
+    match (datagrams, address.is_ipv4()) {
+        (false, _) => {}
+        (true, true) => setsockopt(&socket, sockopt::Ipv4OrigDstAddr, &true)?,
+        (true, false) => setsockopt(&socket, sockopt::Ipv6OrigDstAddr, &true)?,
+    }
+    Ok(())
+}
+
+/// A datagram that was led to a transparent socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Led {
+    /// Its bytes.
+    pub length: usize,
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// Where to.
+    pub to: SocketAddr,
+}
+
+/// Receives a datagram at a transparent socket. None: one without addresses, which is of no use.
+///
+/// # Errors
+/// Those of `recvmsg`; `EAGAIN` when there is none.
+pub fn receive_led(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<Led>> {
+    let mut space = nix::cmsg_space!(nix::libc::sockaddr_in, nix::libc::sockaddr_in6);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let received = recvmsg::<SockaddrStorage>(
+        socket.as_fd().as_raw_fd(),
+        &mut parts,
+        Some(&mut space),
+        MsgFlags::MSG_DONTWAIT,
+    )?;
+    let from = received.address.as_ref().and_then(address_of);
+    let to = received.cmsgs()?.find_map(|message| match message {
+        ControlMessageOwned::Ipv4OrigDstAddr(to) => {
+            Some(SocketAddrV4::from(SockaddrIn::from(to)).into())
+        }
+        ControlMessageOwned::Ipv6OrigDstAddr(to) => {
+            Some(SocketAddrV6::from(SockaddrIn6::from(to)).into())
+        }
+        _ => None,
+    });
+    Ok(from.zip(to).map(|(from, to)| Led {
+        length: received.bytes,
+        from,
+        to,
+    }))
+}
+
+fn address_of(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address
+        .as_sockaddr_in()
+        .map(|a| SocketAddrV4::from(*a).into());
+    let v6 = || {
+        address
+            .as_sockaddr_in6()
+            .map(|a| SocketAddrV6::from(*a).into())
+    };
+    v4.or_else(v6)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::net::UdpSocket;
     use std::os::unix::net::UnixStream;
+
+    use crate::netlink::{Change, RouteSocket};
+    use crate::nft::{BaseChain, Batch, Expr, Family, Hook, NftSocket, Register};
 
     use super::*;
 
@@ -35,5 +114,57 @@ mod tests {
         there.read_exact(&mut [0; 5]).unwrap();
         assert_eq!(unsent(&here).unwrap(), 0);
         assert!(unsent(std::fs::File::open("/dev/null").unwrap()).is_err());
+    }
+
+    /// Leads what is sent to any UDP port of the host to one port.
+    fn lead(port: u16) -> Batch {
+        let mut batch = Batch::new(Family::Inet, "t");
+        batch.add_table();
+        batch.add_chain(&BaseChain {
+            name: "c",
+            kind: "filter",
+            hook: Hook::Prerouting,
+            priority: -150,
+            drop: false,
+        });
+        let rule = vec![
+            Expr::network_protocol(Register::R0),
+            Expr::equal(Register::R0, &[Family::Ipv6 as u8]),
+            Expr::destination_port(Register::R0),
+            Expr::equal(Register::R0, &5000_u16.to_be_bytes()),
+            Expr::load(&std::net::Ipv6Addr::LOCALHOST.octets(), Register::R0),
+            Expr::load(&port.to_be_bytes(), Register::R4),
+            Expr::lead_to(Family::Ipv6, Register::R0, Register::R4),
+        ];
+        batch.add_rule("c", rule, "");
+        batch
+    }
+
+    #[test]
+    fn datagrams_tell_where_they_were_sent_to() {
+        crate::netns::create(|| {
+            RouteSocket::open()?.apply(vec![Change::up(1)])?;
+            let socket = UdpSocket::bind("[::1]:0")?;
+            make_transparent(&socket, socket.local_addr()?, true)?;
+            NftSocket::open()?.commit(lead(socket.local_addr()?.port()))?;
+            let client = UdpSocket::bind("[::1]:0")?;
+            let to = "[::1]:5000".parse().map_err(io::Error::other)?;
+            client.send_to(b"hello", to)?;
+            let mut buffer = [0; 16];
+            let led = receive_led(&socket, &mut buffer)?;
+            let from = client.local_addr()?;
+            assert_eq!(
+                led,
+                Some(Led {
+                    length: 5,
+                    from,
+                    to
+                })
+            );
+            let none = receive_led(&socket, &mut buffer).unwrap_err();
+            assert_eq!(none.kind(), io::ErrorKind::WouldBlock);
+            Ok(())
+        })
+        .unwrap();
     }
 }

@@ -17,6 +17,7 @@ use gantry_sys::nft::{
 };
 
 use super::element::push_ip;
+use super::item::{Item, change};
 use super::rules;
 
 use Register::{R0, R1, R4};
@@ -78,15 +79,6 @@ pub(crate) struct Confined {
     pub(crate) ranges: Vec<(IpAddr, IpAddr)>,
 }
 
-/// An element of one of the sets.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Item {
-    set: &'static str,
-    key: Vec<u8>,
-    /// The last key of a range.
-    end: Option<Vec<u8>>,
-}
-
 impl Confined {
     pub(crate) fn sources(&self) -> impl Iterator<Item = IpAddr> {
         self.links
@@ -100,18 +92,11 @@ impl Confined {
         let mut items = HashSet::new();
         for source in self.sources() {
             let family = usize::from(source.is_ipv6());
-            items.insert(Item {
-                set: SOURCES[family].name,
-                key: key(&[source]),
-                end: None,
-            });
+            items.insert(Item::key(SOURCES[family].name, key(&[source])));
             for (first, last) in &self.ranges {
                 if first.is_ipv6() == source.is_ipv6() {
-                    items.insert(Item {
-                        set: RANGES[family].name,
-                        key: key(&[source, *first]),
-                        end: Some(key(&[source, *last])),
-                    });
+                    let range = [key(&[source, *first]), key(&[source, *last])];
+                    items.insert(Item::range(RANGES[family].name, range));
                 }
             }
         }
@@ -123,15 +108,10 @@ impl Confined {
         let mut items = HashSet::new();
         for (link, addresses) in &self.links {
             let link = rules::link(link);
-            items.insert(Item {
-                set: LINKS.name,
-                key: link.clone(),
-                end: None,
-            });
-            items.extend(addresses.iter().map(|ip| Item {
-                set: OWN[usize::from(ip.is_ipv6())].name,
-                key: [link.clone(), key(&[*ip])].concat(),
-                end: None,
+            items.insert(Item::key(LINKS.name, link.clone()));
+            items.extend(addresses.iter().map(|ip| {
+                let key = [link.clone(), key(&[*ip])].concat();
+                Item::key(OWN[usize::from(ip.is_ipv6())].name, key)
             }));
         }
         items
@@ -142,22 +122,6 @@ fn key(addresses: &[IpAddr]) -> Vec<u8> {
     let mut key = Vec::new();
     addresses.iter().for_each(|ip| push_ip(&mut key, *ip));
     key
-}
-
-/// Turns one set of elements into another. Ranges go before others come, which they might overlap.
-fn change(batch: &mut Batch, before: &HashSet<Item>, after: &HashSet<Item>) {
-    for item in before.difference(after) {
-        match &item.end {
-            Some(end) => batch.delete_ranges(item.set, vec![(item.key.clone(), end.clone())]),
-            None => batch.delete_elements(item.set, vec![item.key.clone()]),
-        }
-    }
-    for item in after.difference(before) {
-        match &item.end {
-            Some(end) => batch.add_ranges(item.set, vec![(item.key.clone(), end.clone())]),
-            None => batch.add_elements(item.set, vec![(item.key.clone(), None)]),
-        }
-    }
 }
 
 /// The two tables.

@@ -12,7 +12,10 @@ use gantry_sys::netlink::{Flow, FlowSocket};
 const UDP: u8 = 17;
 
 /// Forgets the flows that `withdrawn` ports had, and those that `published` ones are to have.
-pub(super) fn forget(withdrawn: &[FirewallIntent], published: &[FirewallIntent]) -> io::Result<()> {
+pub(super) fn forget(
+    withdrawn: impl Iterator<Item = FirewallIntent>,
+    published: impl Iterator<Item = FirewallIntent>,
+) -> io::Result<()> {
     let (mut targets, mut hosts) = (HashSet::new(), HashSet::new());
     for intent in withdrawn {
         if let FirewallIntent::Publish {
@@ -21,7 +24,7 @@ pub(super) fn forget(withdrawn: &[FirewallIntent], published: &[FirewallIntent])
             ..
         } = intent
         {
-            targets.insert(*target);
+            targets.insert(target);
         }
     }
     for intent in published {

@@ -1,8 +1,10 @@
 //! Chains of others that drop forwarded packets by default (`iptables -P FORWARD DROP`, as dockerd sets it).
 //!
-//! An accept in one table does not keep another's chain from dropping. So each such chain gets two rules a bridge in
-//! front, marked with the engine's table name; they are brought up to date here and go away with the bridges.
+//! An accept in one table does not keep another's chain from dropping. So each such chain gets rules of ours in front,
+//! marked with the engine's table name: two for all bridges that are named after the engine's tag, two for each other one.
+//! They are brought up to date here and go away with the bridges.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use gantry_sys::nft::{Batch, ChainFacts, Expr, Family, NftSocket, Register, Verdict};
@@ -23,12 +25,58 @@ pub(super) fn stops_us(chain: &ChainFacts) -> bool {
     chain.hook == Some(FORWARD) && chain.drop
 }
 
-/// Lets the bridges pass every such chain, and nothing else of ours.
-pub(super) fn pass(socket: &mut NftSocket, own: &str, bridges: &[Bridge]) -> io::Result<()> {
+/// The name of a bridge, or what the names of several begin with.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Links {
+    Named(String),
+    With(String),
+}
+
+impl Links {
+    fn of(own: &str, bridge: &Bridge) -> Self {
+        let tag = own.rsplit('-').next().unwrap_or_default();
+        // Drivers put a letter before the tag.
+        let tagged = bridge
+            .link
+            .get(1..)
+            .is_some_and(|rest| rest.starts_with(tag));
+        match tagged.then(|| bridge.link.get(..=tag.len())).flatten() {
+            Some(prefix) => Self::With(prefix.to_owned()),
+            None => Self::Named(bridge.link.clone()),
+        }
+    }
+
+    /// The beginning of the kernel's form of the names.
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Named(name) => rules::link(name),
+            Self::With(prefix) => prefix.as_bytes().to_vec(),
+        }
+    }
+
+    fn comment(&self, mark: &str) -> String {
+        match self {
+            Self::Named(name) => format!("{mark} {name}"),
+            Self::With(prefix) => format!("{mark} {prefix}+"),
+        }
+    }
+}
+
+/// What the links of these bridges are called, for the engine whose table is `own`.
+pub(super) fn links<'a>(
+    own: &str,
+    bridges: impl IntoIterator<Item = &'a Bridge>,
+) -> BTreeSet<Links> {
+    let bridges = bridges.into_iter();
+    bridges.map(|bridge| Links::of(own, bridge)).collect()
+}
+
+/// Lets these links pass every such chain, and nothing else of ours.
+pub(super) fn pass(socket: &mut NftSocket, own: &str, links: &BTreeSet<Links>) -> io::Result<()> {
     for chain in socket.chains()? {
         // Another engine of our kind decides about its own bridges alone, and never drops by default.
         if chain.hook == Some(FORWARD) && chain.table != own {
-            pass_one(socket, own, &chain, bridges)?;
+            pass_one(socket, own, &chain, links)?;
         }
     }
     Ok(())
@@ -38,43 +86,39 @@ fn pass_one(
     socket: &mut NftSocket,
     mark: &str,
     chain: &ChainFacts,
-    bridges: &[Bridge],
+    links: &BTreeSet<Links>,
 ) -> io::Result<()> {
     let Some(family) = family(chain.family) else {
         return Ok(());
     };
-    let wanted: Vec<String> = if chain.drop {
-        bridges
-            .iter()
-            .map(|b| format!("{mark} {}", b.link))
-            .collect()
-    } else {
-        Vec::new()
-    };
+    let wanted: Vec<(String, &Links)> = links
+        .iter()
+        .filter(|_| chain.drop)
+        .map(|links| (links.comment(mark), links))
+        .collect();
     let mut batch = Batch::new(family, &chain.table);
     let mut present = Vec::new();
     for rule in socket.rules(family, &chain.table, &chain.name)? {
         let Some(comment) = rule.comment.filter(|c| c.split(' ').next() == Some(mark)) else {
             continue;
         };
-        if wanted.contains(&comment) {
+        if wanted.iter().any(|(text, _)| *text == comment) {
             present.push(comment);
         } else {
             batch.delete_rule(&chain.name, rule.handle);
         }
     }
-    for (bridge, comment) in bridges.iter().zip(&wanted) {
+    for (comment, links) in &wanted {
         if present.iter().filter(|c| *c == comment).count() >= 2 {
             continue;
         }
-        let link = rules::link(&bridge.link);
         for side in [
             Expr::input_link(Register::R0),
             Expr::output_link(Register::R0),
         ] {
             let expressions = vec![
                 side,
-                Expr::equal(Register::R0, &link),
+                Expr::equal(Register::R0, &links.bytes()),
                 Expr::verdict(Verdict::Accept),
             ];
             batch.insert_rule(&chain.name, expressions, comment);

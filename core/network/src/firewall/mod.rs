@@ -1,8 +1,7 @@
 //! The engine's one nftables table, `gantry-<tag>`.
 //!
-//! Chains hold what changes with networks and are rewritten whole, atomically, with each network. Published ports are
-//! elements of four maps; publishing or withdrawing one never touches a rule. Traffic that goes on is never
-//! interrupted by either.
+//! Its rules are always the same. Networks are elements of sets (see [`bridges`]), published ports are elements of maps:
+//! neither touches a rule or costs more among thousands than alone, and traffic that goes on is never interrupted.
 //!
 //! Sandboxes with an egress list have two tables of their own (see [`egress`]).
 //!
@@ -11,37 +10,34 @@
 //! A foreign chain that drops what is forwarded by default would have the last word over our accept; it gets rules of
 //! ours, recognised by their comment, that let our bridges pass (see [`foreign`]).
 
+mod bridges;
 mod egress;
 mod element;
 mod flows;
 mod foreign;
+mod item;
+mod legacy;
+mod published;
+mod relay;
 mod rules;
 mod watch;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use gantry_driver_api::network::FirewallIntent;
 use gantry_model::NetworkId;
 use gantry_sys::nft::{BaseChain, Batch, Family, Holds, Hook, NftSocket, SetSpec, kind};
-use ipnet::IpNet;
 use parking_lot::Mutex;
 
+use bridges::Bridge;
 pub(crate) use egress::Confined;
 use egress::Egress;
-use element::Element;
-
-/// A bridge as the rules see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Bridge {
-    link: String,
-    subnets: Vec<IpNet>,
-    masquerade: bool,
-    internal: bool,
-    icc: bool,
-}
+use item::Item;
+use published::Heads;
 
 /// Published ports by host address, port and protocol; and by port and protocol alone, for every local address.
 const MAPS: [SetSpec<'static>; 4] = [
@@ -70,14 +66,6 @@ const MAPS: [SetSpec<'static>; 4] = [
         holds: Holds::Keys,
     },
 ];
-
-/// Names of all bridges.
-const BRIDGES: SetSpec<'static> = SetSpec {
-    name: "bridges",
-    key: &[kind::LINK],
-    value: None,
-    holds: Holds::Keys,
-};
 
 const CHAINS: [BaseChain<'static>; 5] = [
     BaseChain {
@@ -122,15 +110,32 @@ struct State {
     socket: NftSocket,
     bridges: BTreeMap<NetworkId, Vec<Bridge>>,
     /// What is published.
-    published: HashSet<Element>,
+    published: Heads,
+    /// The rules are there.
+    laid_out: bool,
     /// It was removed on purpose.
     removed: bool,
+}
+
+impl State {
+    fn links(&self, table: &str) -> BTreeSet<foreign::Links> {
+        foreign::links(table, self.bridges.values().flatten())
+    }
+
+    fn items(&self) -> HashSet<Item> {
+        let bridges = self.bridges.values().flatten();
+        bridges.flat_map(Bridge::items).collect()
+    }
 }
 
 /// Writes the rules of one engine. `None` inside: switched off by `--iptables=false`.
 pub(crate) struct Firewall {
     table: String,
     state: Option<Mutex<State>>,
+    /// By what the kernel tells our changes from others'.
+    port: Option<u32>,
+    /// What legacy iptables drops has been complained about.
+    complained: AtomicBool,
     egress: Option<Mutex<Egress>>,
     /// Called when the ways that names had opened are closed.
     closed: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -145,7 +150,8 @@ impl Firewall {
             Ok(Mutex::new(State {
                 socket: NftSocket::open()?,
                 bridges: BTreeMap::new(),
-                published: HashSet::new(),
+                published: Heads::default(),
+                laid_out: false,
                 removed: false,
             }))
         };
@@ -159,6 +165,8 @@ impl Firewall {
             let watched = watching.and_then(|started| started.map_err(|e| failure = Some(e)).ok());
             Self {
                 table,
+                port: state.as_ref().map(|state| state.lock().socket.port()),
+                complained: AtomicBool::new(false),
                 state,
                 egress,
                 closed: OnceLock::new(),
@@ -172,45 +180,85 @@ impl Firewall {
         Batch::new(Family::Inet, &self.table)
     }
 
-    /// The table as these bridges need it, made or brought up to date; published ports stay.
-    fn layout(&self, bridges: &[Bridge]) -> Batch {
+    /// The table as it always is, made or brought up to date; what is in its sets stays.
+    fn layout(&self) -> Batch {
         let mut batch = self.batch();
         batch.add_table();
-        for set in MAPS.iter().chain([&BRIDGES]) {
+        let rows = element::ROWS.iter().flatten();
+        for set in element::sets().chain(rows).chain(bridges::sets()) {
             batch.add_set(set);
         }
-        batch.flush_set(BRIDGES.name);
-        batch.add_elements(
-            BRIDGES.name,
-            bridges
-                .iter()
-                .map(|b| (rules::link(&b.link), None))
-                .collect(),
-        );
         for chain in &CHAINS {
             batch.add_chain(chain);
             batch.flush_chain(chain.name);
         }
-        rules::write(&mut batch, bridges);
+        relay::lay_out(&mut batch);
+        rules::write(&mut batch);
         batch
     }
 
+    /// Writes the rules and every bridge anew; published ports stay.
     fn rewrite(&self, state: &mut State) -> io::Result<()> {
-        let bridges: Vec<Bridge> = state.bridges.values().flatten().cloned().collect();
         state.removed = false;
-        state.socket.commit(self.layout(&bridges))?;
-        foreign::pass(&mut state.socket, &self.table, &bridges)
+        let mut batch = self.layout();
+        for set in bridges::sets() {
+            batch.flush_set(set.name);
+        }
+        item::change(&mut batch, &HashSet::new(), &state.items());
+        state.socket.commit(batch)?;
+        state.laid_out = true;
+        self.pass(state)
+    }
+
+    /// Lets the bridges through chains of others that drop by default.
+    fn pass(&self, state: &mut State) -> io::Result<()> {
+        let links = state.links(&self.table);
+        foreign::pass(&mut state.socket, &self.table, &links)
     }
 
     /// Makes the table from nothing, in one change, whatever there is of it.
     fn rebuild(&self, state: &mut State) -> io::Result<()> {
-        let bridges: Vec<Bridge> = state.bridges.values().flatten().cloned().collect();
         let mut batch = self.batch();
         batch.remove_table();
-        batch.append(self.layout(&bridges));
-        element::change(&mut batch, &HashSet::new(), &state.published);
+        batch.append(self.layout());
+        item::change(&mut batch, &HashSet::new(), &state.items());
+        state.published.write(&mut batch);
         state.socket.commit(batch)?;
-        foreign::pass(&mut state.socket, &self.table, &bridges)
+        state.laid_out = true;
+        self.pass(state)
+    }
+
+    /// Brings the sets in line with a network's bridges.
+    fn exchange_bridges(
+        &self,
+        state: &mut State,
+        network: &NetworkId,
+        new: Vec<Bridge>,
+    ) -> io::Result<()> {
+        let items = |bridges: &[Bridge]| bridges.iter().flat_map(Bridge::items).collect();
+        let before = state.bridges.get(network).cloned().unwrap_or_default();
+        if before == new {
+            return Ok(());
+        }
+        let passing = state.links(&self.table);
+        let mut batch = self.batch();
+        item::change(&mut batch, &items(&before), &items(&new));
+        match new.is_empty() {
+            true => state.bridges.remove(network),
+            false => state.bridges.insert(network.clone(), new),
+        };
+        if let Err(error) = state.socket.commit(batch) {
+            tracing::warn!(%error, "the firewall table is not what it was, making it again");
+            if let Err(error) = self.rebuild(state) {
+                state.bridges.insert(network.clone(), before);
+                return Err(error);
+            }
+            return Ok(());
+        }
+        match state.links(&self.table) == passing {
+            true => Ok(()),
+            false => self.pass(state),
+        }
     }
 
     /// Sets what several networks want, in one change.
@@ -222,11 +270,18 @@ impl Firewall {
             return Ok(());
         };
         let mut state = state.lock();
-        for (network, intents) in networks {
-            let bridges = intents.into_iter().filter_map(bridge).collect();
-            state.bridges.insert(network, bridges);
+        let bridges = |intents: Vec<FirewallIntent>| intents.into_iter().filter_map(Bridge::of);
+        if !state.laid_out {
+            let all = networks
+                .into_iter()
+                .map(|(network, intents)| (network, bridges(intents).collect()));
+            state.bridges.extend(all);
+            return self.rewrite(&mut state);
         }
-        self.rewrite(&mut state)
+        for (network, intents) in networks {
+            self.exchange_bridges(&mut state, &network, bridges(intents).collect())?;
+        }
+        Ok(())
     }
 
     /// Forgets a network.
@@ -234,46 +289,7 @@ impl Firewall {
         let Some(state) = &self.state else {
             return Ok(());
         };
-        let mut state = state.lock();
-        match state.bridges.remove(network) {
-            Some(bridges) if !bridges.is_empty() => self.rewrite(&mut state),
-            _ => Ok(()),
-        }
-    }
-
-    /// Exchanges published ports, in one change.
-    pub(crate) fn exchange(
-        &self,
-        withdraw: &[FirewallIntent],
-        publish: &[FirewallIntent],
-    ) -> io::Result<()> {
-        let Some(state) = &self.state else {
-            return Ok(());
-        };
-        let before: HashSet<Element> = withdraw.iter().filter_map(Element::of).collect();
-        let after: HashSet<Element> = publish.iter().filter_map(Element::of).collect();
-        if before == after {
-            return Ok(());
-        }
-        let mut batch = self.batch();
-        element::change(&mut batch, &before, &after);
-        let mut state = state.lock();
-        state.published.retain(|element| !before.contains(element));
-        state.published.extend(after.iter().cloned());
-        if let Err(error) = state.socket.commit(batch) {
-            tracing::warn!(%error, "the firewall table is not what it was, making it again");
-            if let Err(error) = self.rebuild(&mut state) {
-                state.published.retain(|element| !after.contains(element));
-                state.published.extend(before);
-                return Err(error);
-            }
-        }
-        drop(state);
-        if let Err(error) = flows::forget(withdraw, publish) {
-            // The ports are right; a flow that goes astray ends by itself.
-            tracing::warn!(%error, "cannot forget old flows");
-        }
-        Ok(())
+        self.exchange_bridges(&mut state.lock(), network, Vec::new())
     }
 
     /// The table that netd adds the addresses of names to.
@@ -330,29 +346,6 @@ impl Firewall {
         })
     }
 
-    /// Makes the published ports be exactly these.
-    pub(crate) fn set_published(&self, publish: &[FirewallIntent]) -> io::Result<()> {
-        let Some(state) = &self.state else {
-            return Ok(());
-        };
-        let mut state = state.lock();
-        let mut before = HashSet::new();
-        for map in &MAPS {
-            for (key, value) in state.socket.elements(Family::Inet, &self.table, map.name)? {
-                before.insert(Element {
-                    map: map.name,
-                    key,
-                    value,
-                });
-            }
-        }
-        let after: HashSet<Element> = publish.iter().filter_map(Element::of).collect();
-        let mut batch = self.batch();
-        element::change(&mut batch, &before, &after);
-        state.published = after;
-        state.socket.commit(batch)
-    }
-
     /// Whether the kernel has the table.
     fn is_there(&self) -> io::Result<bool> {
         let Some(state) = &self.state else {
@@ -364,7 +357,7 @@ impl Firewall {
             .any(|c| c.table == self.table && c.family == Family::Inet as u8))
     }
 
-    /// What others did: `removed` our table, or made a chain that we must be let through.
+    /// What others did: `removed` our table or something in it, or made a chain that we must be let through.
     fn react(&self, removed: bool, foreign: bool) -> io::Result<()> {
         let Some(state) = &self.state else {
             return Ok(());
@@ -374,12 +367,11 @@ impl Firewall {
             return Ok(());
         }
         if removed {
-            tracing::warn!("the firewall table was removed by another program, making it again");
+            tracing::warn!("the firewall table was changed by another program, making it again");
             return self.rebuild(&mut state);
         }
         if foreign {
-            let bridges: Vec<Bridge> = state.bridges.values().flatten().cloned().collect();
-            foreign::pass(&mut state.socket, &self.table, &bridges)?;
+            self.pass(&mut state)?;
         }
         Ok(())
     }
@@ -392,8 +384,9 @@ impl Firewall {
         self.with_egress(Egress::remove)?;
         let mut state = state.lock();
         state.bridges.clear();
+        state.laid_out = false;
         state.removed = true;
-        foreign::pass(&mut state.socket, &self.table, &[])?;
+        self.pass(&mut state)?;
         let mut batch = self.batch();
         batch.remove_table();
         state.socket.commit(batch)
@@ -405,24 +398,5 @@ impl std::fmt::Debug for Firewall {
         f.debug_struct("Firewall")
             .field("table", &self.table)
             .finish_non_exhaustive()
-    }
-}
-
-fn bridge(intent: FirewallIntent) -> Option<Bridge> {
-    match intent {
-        FirewallIntent::Bridge {
-            link,
-            subnets,
-            masquerade,
-            internal,
-            icc,
-        } => Some(Bridge {
-            link,
-            subnets,
-            masquerade,
-            internal,
-            icc,
-        }),
-        FirewallIntent::Publish { .. } => None,
     }
 }

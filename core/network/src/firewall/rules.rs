@@ -1,39 +1,21 @@
-//! The rules of the table's chains.
+//! The rules of the table's chains. They are the same whatever networks there are; see [`super::bridges`].
 
+use super::bridges::{
+    APART, AS, BRIDGES, INTERNAL, OUT, OWN, ROUTED, TOGETHER, TRUSTED, UNPROTECTED,
+};
+use super::element::{DIRECT, ROWS};
 use gantry_sys::nft::{Batch, Expr, Family, Register, Verdict};
-use ipnet::IpNet;
-
-use super::{BRIDGES, Bridge};
 
 use Register::{R0, R1, R2, R4, R5};
+
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
 
 /// A link's name as the kernel compares it.
 pub(super) fn link(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize(16, 0);
     bytes
-}
-
-fn from(bridge: &Bridge) -> [Expr; 2] {
-    [Expr::input_link(R0), Expr::equal(R0, &link(&bridge.link))]
-}
-
-fn not_from(bridge: &Bridge) -> [Expr; 2] {
-    [
-        Expr::input_link(R0),
-        Expr::not_equal(R0, &link(&bridge.link)),
-    ]
-}
-
-fn to(bridge: &Bridge) -> [Expr; 2] {
-    [Expr::output_link(R0), Expr::equal(R0, &link(&bridge.link))]
-}
-
-fn not_to(bridge: &Bridge) -> [Expr; 2] {
-    [
-        Expr::output_link(R0),
-        Expr::not_equal(R0, &link(&bridge.link)),
-    ]
 }
 
 fn to_any_bridge() -> [Expr; 2] {
@@ -67,26 +49,37 @@ pub(super) fn known() -> [Expr; 3] {
     ]
 }
 
-fn source_in(net: &IpNet) -> Vec<Expr> {
-    let (which, mask, network) = match net {
-        IpNet::V4(v4) => (
-            Family::Ipv4,
-            v4.netmask().octets().to_vec(),
-            v4.network().octets().to_vec(),
-        ),
-        IpNet::V6(v6) => (
-            Family::Ipv6,
-            v6.netmask().octets().to_vec(),
-            v6.network().octets().to_vec(),
-        ),
+/// The links that it came by and leaves by, as a pair in a set.
+fn links_in(set: &str) -> [Expr; 3] {
+    [
+        Expr::input_link(R0),
+        Expr::output_link(R4),
+        Expr::lookup(set, R0, false),
+    ]
+}
+
+/// The family and the link that it leaves by, as a pair in a set.
+fn family_to(set: &str) -> [Expr; 3] {
+    [
+        Expr::network_protocol(R0),
+        Expr::output_link(R1),
+        Expr::lookup(set, R0, false),
+    ]
+}
+
+/// Its destination is a port that may be reached directly.
+fn direct(v6: bool) -> [Expr; 4] {
+    let (which, port) = if v6 {
+        (Family::Ipv6, R5)
+    } else {
+        (Family::Ipv4, R2)
     };
-    let mut rule = family(which).to_vec();
-    rule.extend([
-        Expr::source(which, R0),
-        Expr::mask(R0, &mask),
-        Expr::equal(R0, &network),
-    ]);
-    rule
+    [
+        Expr::transport_protocol(R0),
+        Expr::destination(which, R1),
+        Expr::destination_port(port),
+        Expr::lookup(DIRECT[usize::from(v6)].name, R0, false),
+    ]
 }
 
 fn loopback_destination() -> Vec<Expr> {
@@ -102,7 +95,7 @@ pub(super) fn rule(batch: &mut Batch, chain: &str, parts: &[&[Expr]], verdict: E
 }
 
 /// Fills the flushed chains.
-pub(super) fn write(batch: &mut Batch, bridges: &[Bridge]) {
+pub(super) fn write(batch: &mut Batch) {
     // Bridges route 127.0.0.0/8 for the sake of published ports; containers must not use it to reach the host's own.
     rule(
         batch,
@@ -113,8 +106,8 @@ pub(super) fn write(batch: &mut Batch, bridges: &[Bridge]) {
     for chain in ["prerouting", "output"] {
         translate(batch, chain);
     }
-    forward(batch, bridges);
-    postrouting(batch, bridges);
+    forward(batch);
+    postrouting(batch);
 }
 
 /// What is sent to a local address and a published port goes to its container.
@@ -123,7 +116,7 @@ fn translate(batch: &mut Batch, chain: &str) {
         Expr::fib_destination_type(R0),
         Expr::equal(R0, &Expr::LOCAL.to_ne_bytes()),
     ];
-    // The kernel cannot translate ::1; refused at once, clients go on to 127.0.0.1.
+    // The kernel cannot translate ::1; netd relays that.
     let loopback = std::net::Ipv6Addr::LOCALHOST.octets();
     let not_loopback = [
         Expr::destination(Family::Ipv6, R0),
@@ -134,6 +127,7 @@ fn translate(batch: &mut Batch, chain: &str) {
         (Family::Ipv6, "ports6", &not_loopback[..]),
     ] {
         let v6 = which == Family::Ipv6;
+        let index = usize::from(v6);
         let (port_after_address, port) = if v6 { (R5, R4) } else { (R2, R1) };
         let at = [
             Expr::transport_protocol(R0),
@@ -146,49 +140,83 @@ fn translate(batch: &mut Batch, chain: &str) {
             Expr::destination_port(R1),
             Expr::map(suffix, R0, R0),
         ];
-        for lookup in [&at[..], &anywhere[..]] {
-            rule(
-                batch,
-                chain,
-                &[&family(which), &local, guard, lookup],
-                Expr::dnat(which, R0, port),
-            );
+        let row_at = [&at[..3], &[Expr::map(ROWS[index][1].name, R0, R0)]].concat();
+        let row_anywhere = [&anywhere[..2], &[Expr::map(ROWS[index][0].name, R0, R0)]].concat();
+        for (lookup, to) in [
+            (&at[..], Expr::dnat(which, R0, port)),
+            (&row_at[..], Expr::dnat_address(which, R0)),
+            (&anywhere[..], Expr::dnat(which, R0, port)),
+            (&row_anywhere[..], Expr::dnat_address(which, R0)),
+        ] {
+            rule(batch, chain, &[&family(which), &local, guard, lookup], to);
         }
     }
 }
 
-fn forward(batch: &mut Batch, bridges: &[Bridge]) {
+fn forward(batch: &mut Batch) {
     let mut add =
         |parts: &[&[Expr]], verdict| rule(batch, "forward", parts, Expr::verdict(verdict));
+    let in_set = |link: Expr, set: &str| [link, Expr::lookup(set, R0, false)];
     add(&[&known()], Verdict::Accept);
-    for bridge in bridges.iter().filter(|b| b.internal) {
-        add(&[&from(bridge), &not_to(bridge)], Verdict::Drop);
-        add(&[&to(bridge), &not_from(bridge)], Verdict::Drop);
+    add(&[&links_in(TOGETHER.name)], Verdict::Accept);
+    for link in [Expr::input_link(R0), Expr::output_link(R0)] {
+        add(&[&in_set(link, INTERNAL.name)], Verdict::Drop);
     }
     add(&[&to_any_bridge(), &published()], Verdict::Accept);
-    for bridge in bridges {
-        let verdict = if bridge.icc {
-            Verdict::Accept
-        } else {
-            Verdict::Drop
-        };
-        add(&[&from(bridge), &to(bridge)], verdict);
+    add(&[&links_in(APART.name)], Verdict::Drop);
+    add(&[&family_to(UNPROTECTED.name)], Verdict::Accept);
+    for (v6, which, icmp) in [(false, Family::Ipv4, ICMP), (true, Family::Ipv6, ICMPV6)] {
+        let is_icmp = [Expr::transport_protocol(R0), Expr::equal(R0, &[icmp])];
+        add(
+            &[&family(which), &family_to(ROUTED.name), &is_icmp],
+            Verdict::Accept,
+        );
+        add(
+            &[&family(which), &family_to(ROUTED.name), &direct(v6)],
+            Verdict::Accept,
+        );
+        add(
+            &[&family(which), &links_in(TRUSTED.name), &direct(v6)],
+            Verdict::Accept,
+        );
     }
     // Other bridges' members, and the world beyond the host, come in by published ports only.
     add(&[&to_any_bridge()], Verdict::Drop);
 }
 
-fn postrouting(batch: &mut Batch, bridges: &[Bridge]) {
-    let mut add = |parts: &[&[Expr]]| rule(batch, "postrouting", parts, Expr::masquerade());
-    let loopback = IpNet::V4(ipnet::Ipv4Net::new_assert([127, 0, 0, 0].into(), 8));
-    add(&[&source_in(&loopback), &to_any_bridge(), &published()]);
-    for bridge in bridges {
-        for subnet in &bridge.subnets {
-            // Answers between members of a bridge would not pass the host, and not be translated back.
-            add(&[&source_in(subnet), &to(bridge), &published()]);
-            if bridge.masquerade {
-                add(&[&source_in(subnet), &not_to(bridge)]);
-            }
-        }
+fn postrouting(batch: &mut Batch) {
+    let mut add = |parts: &[&[Expr]], verdict| rule(batch, "postrouting", parts, verdict);
+    let loopback = [Expr::source(Family::Ipv4, R0), Expr::equal(R0, &[127])];
+    add(
+        &[
+            &family(Family::Ipv4),
+            &loopback,
+            &to_any_bridge(),
+            &published(),
+        ],
+        Expr::masquerade(),
+    );
+    for (index, which) in [Family::Ipv4, Family::Ipv6].into_iter().enumerate() {
+        let own = [
+            Expr::output_link(R0),
+            Expr::source(which, R4),
+            Expr::lookup(OWN[index].name, R0, false),
+        ];
+        let out = [Expr::network_protocol(R0), Expr::source(which, R1)];
+        // Answers between members of a bridge would not pass the host, and not be translated back.
+        add(&[&family(which), &own, &published()], Expr::masquerade());
+        add(&[&family(which), &own], Expr::verdict(Verdict::Accept));
+        add(
+            &[&family(which), &out, &[Expr::map(AS[index].name, R0, R0)]],
+            Expr::snat(which, R0),
+        );
+        add(
+            &[
+                &family(which),
+                &out,
+                &[Expr::lookup(OUT[index].name, R0, false)],
+            ],
+            Expr::masquerade(),
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Weak;
 
 use gantry_sys::nft::{Event, Family, NftWatch};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::{Firewall, foreign};
 
@@ -18,7 +18,7 @@ pub(super) fn start(firewall: Weak<Firewall>) -> io::Result<OwnedFd> {
         .stack_size(128 * 1024)
         .spawn(move || {
             while ready(&watch, &alive) {
-                let events = watch.wait();
+                let events = all(&watch);
                 let Some(firewall) = firewall.upgrade() else {
                     return;
                 };
@@ -40,6 +40,18 @@ fn ready(watch: &NftWatch, alive: &OwnedFd) -> bool {
     polled.is_ok() && waited[1].revents().is_empty()
 }
 
+/// What there is to hear, so that much at once is one change: a flush tells of every rule.
+fn all(watch: &NftWatch) -> io::Result<Vec<Event>> {
+    let mut events = watch.wait()?;
+    loop {
+        let mut waited = [PollFd::new(watch, PollFlags::IN)];
+        if rustix::event::poll(&mut waited, Some(&Timespec::default()))? == 0 {
+            return Ok(events);
+        }
+        events.extend(watch.wait()?);
+    }
+}
+
 fn react(firewall: &Firewall, events: io::Result<Vec<Event>>) -> io::Result<()> {
     let Ok(events) = events else {
         // Some were missed: there is no telling which.
@@ -57,9 +69,22 @@ fn react(firewall: &Firewall, events: io::Result<Vec<Event>>) -> io::Result<()> 
     let removed = events.iter().any(|event| {
         matches!(event, Event::TableRemoved { family, name } if *family == Family::Inet as u8 && name == own)
     });
-    let foreign = events.iter().any(|event| {
-        matches!(event, Event::Chain(chain) if chain.table != *own && foreign::stops_us(chain))
+    let others = |by: &u32| Some(*by) != firewall.port;
+    let damaged = events.iter().any(|event| {
+        matches!(event, Event::Removed { family, table, by, .. }
+            if *family == Family::Inet as u8 && table == own && others(by))
     });
+    let foreign = events.iter().any(|event| match event {
+        Event::Chain(chain) => chain.table != *own && foreign::stops_us(chain),
+        // Our rules in a chain of others may have been among them.
+        Event::Removed {
+            table, rule, by, ..
+        } => *rule && table != own && others(by),
+        Event::TableRemoved { .. } => false,
+    });
+    if damaged && !removed {
+        return firewall.react(true, foreign);
+    }
     if removed || foreign {
         // A table that was replaced by this program is there again.
         return firewall.react(removed && !firewall.is_there()?, foreign);

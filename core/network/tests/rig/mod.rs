@@ -1,6 +1,8 @@
 //! A host of its own: a network namespace with the service in it, and a second one that stands for the world outside.
 #![allow(dead_code)]
 
+pub(crate) mod shared;
+
 use std::future::Future;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -111,23 +113,7 @@ impl Rig {
     }
 
     pub(crate) fn spec(&self, name: &str) -> SandboxSpec {
-        let dir = self.dir.path().join(name);
-        std::fs::create_dir_all(&dir).unwrap();
-        let container = ContainerId::generate();
-        SandboxSpec {
-            hostname: container.short().to_owned(),
-            container,
-            name: name.into(),
-            dir,
-            mode: SandboxMode::Own,
-            domainname: String::new(),
-            dns: Vec::new(),
-            dns_search: Vec::new(),
-            dns_options: Vec::new(),
-            extra_hosts: Vec::new(),
-            links: Vec::new(),
-            egress: None,
-        }
+        sandbox_spec(self.dir.path(), name)
     }
 
     pub(crate) fn start(&self, spec: SandboxSpec) -> Container {
@@ -186,6 +172,40 @@ impl Rig {
 
     pub(crate) fn end(&self, container: Container) {
         self.block(self.service.release(&container.id)).unwrap();
+    }
+}
+
+/// A container's sandbox, with its files below `root`.
+pub(crate) fn sandbox_spec(root: &Path, name: &str) -> SandboxSpec {
+    let dir = root.join(name);
+    std::fs::create_dir_all(&dir).unwrap();
+    let container = ContainerId::generate();
+    SandboxSpec {
+        hostname: container.short().to_owned(),
+        container,
+        name: name.into(),
+        dir,
+        mode: SandboxMode::Own,
+        domainname: String::new(),
+        dns: Vec::new(),
+        dns_search: Vec::new(),
+        dns_options: Vec::new(),
+        extra_hosts: Vec::new(),
+        links: Vec::new(),
+        egress: None,
+    }
+}
+
+/// Asks until there is an answer: what other threads do is seen in their own time.
+#[track_caller]
+pub(crate) fn at_last<T>(mut what: impl FnMut() -> Option<T>) -> T {
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(answer) = what() {
+            return answer;
+        }
+        assert!(std::time::Instant::now() < end, "it never comes");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -323,6 +343,15 @@ pub(crate) fn another(dir: &Path, tag: &str) -> Other {
 }
 
 pub(crate) fn another_with(config: NetworkConfig, registry: Arc<DriverRegistry>) -> Other {
+    another_live(config, registry, Vec::new())
+}
+
+/// Another engine, which finds containers that live.
+pub(crate) fn another_live(
+    config: NetworkConfig,
+    registry: Arc<DriverRegistry>,
+    live: Vec<LiveSandbox>,
+) -> Other {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -331,12 +360,20 @@ pub(crate) fn another_with(config: NetworkConfig, registry: Arc<DriverRegistry>)
     let service = runtime
         .block_on(NetworkService::open(config, registry))
         .unwrap();
+    runtime.block_on(service.restore(live)).unwrap();
     Other { service, runtime }
 }
 
 impl Other {
     pub(crate) fn block<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
+    }
+
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.runtime.spawn(future)
     }
 
     pub(crate) fn end(self) {

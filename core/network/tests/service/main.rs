@@ -4,6 +4,7 @@ mod ports;
 mod reach;
 #[path = "../rig/mod.rs"]
 mod rig;
+mod shared;
 mod survive;
 mod wishes;
 

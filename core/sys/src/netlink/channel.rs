@@ -29,6 +29,8 @@ pub(crate) fn append<T: NetlinkSerializable>(bytes: &mut Vec<u8>, mut message: N
 pub(crate) struct Frame<'a> {
     pub(crate) kind: u16,
     pub(crate) sequence: u32,
+    /// The number of the socket whose request it is about.
+    pub(crate) port: u32,
     pub(crate) payload: &'a [u8],
 }
 
@@ -66,6 +68,7 @@ impl<'a> Iterator for Frames<'a> {
         Some(Frame {
             kind: u16::from_ne_bytes([header[4], header[5]]),
             sequence: word(8),
+            port: word(12),
             payload,
         })
     }
@@ -76,24 +79,31 @@ impl<'a> Iterator for Frames<'a> {
 pub(crate) struct Channel {
     socket: Socket,
     sequence: u32,
+    port: u32,
 }
 
 impl Channel {
     pub(crate) fn open(protocol: isize) -> io::Result<Self> {
         let mut socket = Socket::new(protocol)?;
-        socket.bind_auto()?;
+        let port = socket.bind_auto()?.port_number();
         socket.connect(&SocketAddr::new(0, 0))?;
         // Acknowledgements then do not repeat the request.
         socket.set_cap_ack(true)?;
         Ok(Self {
             socket,
             sequence: 0,
+            port,
         })
     }
 
     /// Receives what the kernel tells all members of a multicast group.
     pub(crate) fn join(&mut self, group: u32) -> io::Result<()> {
         self.socket.add_membership(group)
+    }
+
+    /// The number by which the kernel knows the socket.
+    pub(crate) fn port(&self) -> u32 {
+        self.port
     }
 
     /// Lets one send be as large as `bytes`.

@@ -258,6 +258,21 @@ impl Expr {
             ],
         )
     }
+    /// Translates the destination to the address in the register, leaves the port as it is, and accepts.
+    #[must_use]
+    pub fn dnat_address(family: Family, address: Register) -> Self {
+        const DESTINATION: u32 = 1;
+        const ADDRESS_SPECIFIED: u32 = 1;
+        Self::other(
+            "nat",
+            vec![
+                attribute(1, DESTINATION),
+                attribute(2, family as u32),
+                attribute(3, address as u32),
+                attribute(7, ADDRESS_SPECIFIED),
+            ],
+        )
+    }
     /// Translates the source to the address in the register, and accepts.
     #[must_use]
     pub fn snat(family: Family, address: Register) -> Self {

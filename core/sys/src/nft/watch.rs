@@ -19,6 +19,17 @@ pub enum Event {
         /// Its name.
         name: String,
     },
+    /// Something in a table was removed: a rule, a chain, a set or elements of one.
+    Removed {
+        /// The kernel's number of the table's family.
+        family: u8,
+        /// The table.
+        table: String,
+        /// It was a rule or a chain.
+        rule: bool,
+        /// The socket's number of whom did it, see [`super::NftSocket::port`].
+        by: u32,
+    },
     /// A chain was added, or its policy changed.
     Chain(ChainFacts),
 }
@@ -34,6 +45,10 @@ const GROUP: u32 = 7;
 const SUBSYSTEM: u16 = 10 << 8;
 const DELETE_TABLE: u16 = SUBSYSTEM | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
+const DELETE_CHAIN: u16 = SUBSYSTEM | 5;
+const DELETE_RULE: u16 = SUBSYSTEM | 8;
+const DELETE_SET: u16 = SUBSYSTEM | 11;
+const DELETE_ELEMENTS: u16 = SUBSYSTEM | 14;
 
 impl AsFd for NftWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -69,6 +84,14 @@ impl NftWatch {
                     family: head[0],
                     name: nested(rest, 1).map(text).unwrap_or_default(),
                 }),
+                kind @ (DELETE_CHAIN | DELETE_RULE | DELETE_SET | DELETE_ELEMENTS) => {
+                    events.push(Event::Removed {
+                        family: head[0],
+                        table: nested(rest, 1).map(text).unwrap_or_default(),
+                        rule: matches!(kind, DELETE_CHAIN | DELETE_RULE),
+                        by: frame.port,
+                    });
+                }
                 NEW_CHAIN => events.push(Event::Chain(chain_facts(head[0], rest))),
                 _ => {}
             }

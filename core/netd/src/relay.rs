@@ -1,0 +1,211 @@
+//! Relays of published ports, for what the kernel cannot translate: `[::1]`, and IPv6 to containers without it; for hosts
+//! whose INPUT rules are to be obeyed, everything.
+//!
+//! Nothing is held open a port. The daemon's rules lead what is sent to relayed ports, whatever their number, to one
+//! transparent socket a family and transport (nftables' `tproxy`); a socket tells where it was meant to go.
+
+mod tcp;
+mod udp;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::rc::Rc;
+
+use gantry_sys::socket;
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+
+use crate::{Listeners, Relay};
+
+impl Relay {
+    fn covers(&self, udp: bool, at: SocketAddr) -> bool {
+        let here = self.host.ip() == at.ip()
+            || (self.host.ip().is_unspecified() && self.host.is_ipv4() == at.is_ipv4());
+        let row = self.host.port()..=self.host.port().saturating_add(self.more);
+        self.udp == udp && here && row.contains(&at.port())
+    }
+
+    /// Where what was sent to `at` goes.
+    fn target_of(&self, at: SocketAddr) -> SocketAddr {
+        let port = self
+            .target
+            .port()
+            .wrapping_add(at.port() - self.host.port());
+        SocketAddr::new(self.target.ip(), port)
+    }
+}
+
+/// A sandbox's relays.
+#[derive(Debug, Default)]
+struct Sandbox {
+    relays: Vec<Relay>,
+    /// Told when its connections have to end.
+    gone: Rc<Notify>,
+}
+
+/// What is relayed whereto.
+#[derive(Debug, Default)]
+pub(crate) struct Relays {
+    sandboxes: RefCell<HashMap<String, Sandbox>>,
+    /// Relays of which not all parts have come.
+    coming: RefCell<HashMap<String, Vec<Relay>>>,
+    listeners: RefCell<Option<Listeners>>,
+    flows: udp::Flows,
+}
+
+/// Where a connection goes, and what ends it.
+struct Way {
+    target: SocketAddr,
+    gone: Rc<Notify>,
+}
+
+impl Relays {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sandboxes.borrow().is_empty()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.sandboxes.borrow().keys().cloned().collect()
+    }
+
+    /// Takes a part of a sandbox's relays; the last part puts them in the place of those of before. Connections go on;
+    /// flows of datagrams end where they would go elsewhere now.
+    pub(crate) fn put(&self, id: String, part: Vec<Relay>, first: bool, last: bool) {
+        let mut all = match first {
+            true => Vec::new(),
+            false => self.coming.borrow_mut().remove(&id).unwrap_or_default(),
+        };
+        all.extend(part);
+        if !last {
+            self.coming.borrow_mut().insert(id, all);
+            return;
+        }
+        {
+            let mut sandboxes = self.sandboxes.borrow_mut();
+            if !all.is_empty() || sandboxes.contains_key(&id) {
+                sandboxes.entry(id).or_default().relays = all;
+            }
+        }
+        self.flows
+            .end_unless(|at, target| self.way(true, at).is_some_and(|way| way.target == target));
+    }
+
+    /// Forgets a sandbox's relays and ends its connections.
+    pub(crate) fn remove(&self, id: &str) {
+        if let Some(sandbox) = self.sandboxes.borrow_mut().remove(id) {
+            sandbox.gone.notify_waiters();
+        }
+    }
+
+    fn way(&self, udp: bool, at: SocketAddr) -> Option<Way> {
+        let sandboxes = self.sandboxes.borrow();
+        let all = sandboxes
+            .values()
+            .flat_map(|s| s.relays.iter().map(move |relay| (relay, s)));
+        let (relay, sandbox) = all
+            .filter(|(relay, _)| relay.covers(udp, at))
+            // A certain address before any address.
+            .min_by_key(|(relay, _)| relay.host.ip().is_unspecified())?;
+        Some(Way {
+            target: relay.target_of(at),
+            gone: Rc::clone(&sandbox.gone),
+        })
+    }
+
+    /// The sockets that relayed ports are led to, made when they are first asked for.
+    pub(crate) fn listen(self: &Rc<Self>) -> io::Result<Listeners> {
+        if let Some(listeners) = *self.listeners.borrow() {
+            return Ok(listeners);
+        }
+        let (tcp4, udp4) = self.listen_at(Ipv4Addr::LOCALHOST.into())?;
+        // A host need not have IPv6; nothing is led there then.
+        let (tcp6, udp6) = self
+            .listen_at(Ipv6Addr::LOCALHOST.into())
+            .unwrap_or_default();
+        let listeners = Listeners {
+            tcp4,
+            udp4,
+            tcp6,
+            udp6,
+        };
+        *self.listeners.borrow_mut() = Some(listeners);
+        Ok(listeners)
+    }
+
+    fn listen_at(self: &Rc<Self>, ip: IpAddr) -> io::Result<(u16, u16)> {
+        let (tcp, udp) = (TcpListener::bind((ip, 0))?, UdpSocket::bind((ip, 0))?);
+        let (at_tcp, at_udp) = (tcp.local_addr()?, udp.local_addr()?);
+        socket::make_transparent(&tcp, at_tcp, false)?;
+        socket::make_transparent(&udp, at_udp, true)?;
+        tcp.set_nonblocking(true)?;
+        udp.set_nonblocking(true)?;
+        let tcp = tokio::net::TcpListener::from_std(tcp)?;
+        let udp = tokio::net::UdpSocket::from_std(udp)?;
+        spawn_local(tcp::serve(tcp, Rc::clone(self)));
+        spawn_local(udp::serve(udp, Rc::clone(self)));
+        Ok((at_tcp.port(), at_udp.port()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relay(host: &str, target: &str, more: u16) -> Relay {
+        Relay {
+            udp: false,
+            host: host.parse().unwrap(),
+            target: target.parse().unwrap(),
+            more,
+        }
+    }
+
+    fn target(relays: &Relays, udp: bool, at: &str) -> Option<String> {
+        let way = relays.way(udp, at.parse().unwrap())?;
+        Some(way.target.to_string())
+    }
+
+    #[test]
+    fn rows_of_ports_and_certain_addresses() {
+        let relays = Relays::default();
+        relays.put(
+            "a".into(),
+            vec![relay("[::]:8000", "10.0.0.2:80", 9)],
+            true,
+            true,
+        );
+        relays.put(
+            "b".into(),
+            vec![relay("[::1]:8005", "10.0.0.3:81", 0)],
+            true,
+            true,
+        );
+        let at = |at| target(&relays, false, at);
+        assert_eq!(at("[::1]:8000").as_deref(), Some("10.0.0.2:80"));
+        assert_eq!(at("[fd00::1]:8009").as_deref(), Some("10.0.0.2:89"));
+        assert_eq!(at("[::1]:8005").as_deref(), Some("10.0.0.3:81"));
+        assert_eq!(at("[::1]:8010"), None);
+        assert_eq!(at("127.0.0.1:8000"), None);
+        assert_eq!(target(&relays, true, "[::1]:8000"), None);
+        relays.put(
+            "a".into(),
+            vec![relay("[::]:9000", "10.0.0.2:80", 0)],
+            true,
+            false,
+        );
+        assert!(at("[::1]:8000").is_some(), "not all has come yet");
+        relays.put(
+            "a".into(),
+            vec![relay("[::]:9001", "10.0.0.2:81", 0)],
+            false,
+            true,
+        );
+        assert_eq!((at("[::1]:8000"), relays.ids().len()), (None, 2));
+        assert_eq!(at("[::1]:9001").as_deref(), Some("10.0.0.2:81"));
+        relays.remove("a");
+        relays.remove("b");
+        assert!(relays.is_empty());
+    }
+}

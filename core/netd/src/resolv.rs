@@ -1,0 +1,108 @@
+//! The host's name servers, followed as they change.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// What a resolv.conf(5) says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ResolvConf {
+    /// Name servers, in order.
+    pub servers: Vec<IpAddr>,
+    /// Search domains.
+    pub search: Vec<String>,
+    /// Options.
+    pub options: Vec<String>,
+}
+
+/// The host's file, and the one that tells the real servers where the first names systemd-resolved's own.
+const FILES: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+
+impl ResolvConf {
+    /// Reads the text of such a file; what cannot be understood is left out.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut resolv = Self::default();
+        for line in text.lines() {
+            let line = line.split(['#', ';']).next().unwrap_or_default();
+            let mut words = line.split_whitespace();
+            match words.next() {
+                Some("nameserver") => {
+                    // A link-local address may carry a zone, which means nothing elsewhere.
+                    let word = words.next().and_then(|w| w.split('%').next());
+                    resolv
+                        .servers
+                        .extend(word.and_then(|w| w.parse::<IpAddr>().ok()));
+                }
+                Some("search" | "domain") => resolv.search = words.map(str::to_owned).collect(),
+                Some("options") => resolv.options.extend(words.map(str::to_owned)),
+                _ => {}
+            }
+        }
+        resolv
+    }
+
+    /// The host's, where systemd-resolved runs its real servers.
+    #[must_use]
+    pub fn of_host() -> Self {
+        const STUB: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53));
+        let [own, real] =
+            FILES.map(|path| Some(Self::parse(&std::fs::read_to_string(Path::new(path)).ok()?)));
+        let own = own.unwrap_or_default();
+        if own.servers == [STUB] {
+            return real.unwrap_or(own);
+        }
+        own
+    }
+}
+
+/// By what a file is recognised: device, inode, size, and time of change in seconds and nanoseconds.
+type Stamp = Option<(u64, u64, u64, i64, i64)>;
+
+fn stamp(path: &str) -> Stamp {
+    let file = std::fs::metadata(path).ok()?;
+    Some((
+        file.dev(),
+        file.ino(),
+        file.size(),
+        file.mtime(),
+        file.mtime_nsec(),
+    ))
+}
+
+/// The host's name servers.
+#[derive(Debug, Default)]
+pub(crate) struct HostServers {
+    read: Option<[Stamp; 2]>,
+    servers: Vec<IpAddr>,
+}
+
+impl HostServers {
+    /// Those there are now; while a file is being written anew, those of before. None: there never were any.
+    pub(crate) fn now(&mut self) -> Option<&[IpAddr]> {
+        let stamps = FILES.map(stamp);
+        if self.read != Some(stamps) {
+            let servers = ResolvConf::of_host().servers;
+            if !servers.is_empty() {
+                self.servers = servers;
+            }
+            self.read = Some(stamps);
+        }
+        Some(self.servers.as_slice()).filter(|servers| !servers.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_files_are_read() {
+        let text = "# x\nnameserver 10.0.0.1\nnameserver fe80::1%eth0 ; y\nnameserver bad\nsearch a.b c\noptions ndots:2 rotate\n";
+        let resolv = ResolvConf::parse(text);
+        let servers: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "fe80::1".parse().unwrap()];
+        assert_eq!(resolv.servers, servers);
+        assert_eq!(resolv.search, ["a.b", "c"]);
+        assert_eq!(resolv.options, ["ndots:2", "rotate"]);
+    }
+}

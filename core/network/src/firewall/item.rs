@@ -1,0 +1,62 @@
+//! Elements of sets and maps, and how one collection of them becomes another.
+
+use std::collections::HashSet;
+
+use gantry_sys::nft::Batch;
+
+/// An element of a set or map.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Item {
+    pub(super) set: &'static str,
+    pub(super) key: Vec<u8>,
+    /// The last key of a range.
+    pub(super) end: Option<Vec<u8>>,
+    /// What a map has for it.
+    pub(super) value: Option<Vec<u8>>,
+}
+
+impl Item {
+    pub(super) fn key(set: &'static str, key: Vec<u8>) -> Self {
+        Self {
+            set,
+            key,
+            end: None,
+            value: None,
+        }
+    }
+
+    pub(super) fn range(set: &'static str, [first, last]: [Vec<u8>; 2]) -> Self {
+        Self {
+            end: Some(last),
+            ..Self::key(set, first)
+        }
+    }
+
+    pub(super) fn with(self, value: Vec<u8>) -> Self {
+        Self {
+            value: Some(value),
+            ..self
+        }
+    }
+}
+
+/// Turns one collection into another. What goes goes before others come, which ranges might overlap.
+pub(super) fn change(batch: &mut Batch, before: &HashSet<Item>, after: &HashSet<Item>) {
+    for item in before.difference(after) {
+        let key = item.key.clone();
+        match &item.end {
+            Some(end) => batch.delete_ranges(item.set, vec![(key, end.clone())]),
+            None => batch.delete_elements(item.set, vec![key]),
+        }
+    }
+    for item in after.difference(before) {
+        let key = item.key.clone();
+        match (&item.end, &item.value) {
+            (Some(end), Some(value)) => {
+                batch.map_ranges(item.set, vec![((key, end.clone()), value.clone())]);
+            }
+            (Some(end), None) => batch.add_ranges(item.set, vec![(key, end.clone())]),
+            (None, value) => batch.add_elements(item.set, vec![(key, value.clone())]),
+        }
+    }
+}
