@@ -124,6 +124,8 @@ pub(crate) struct Config {
     pub(crate) ip_forward: bool,
     pub(crate) iptables: bool,
     pub(crate) ip6tables: bool,
+    pub(crate) userland_proxy: bool,
+    pub(crate) published_ports_obey_input: bool,
     pub(crate) mtu: i64,
     pub(crate) default_address_pools: Vec<AddressPool>,
     pub(crate) default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
@@ -203,6 +205,8 @@ impl Default for Config {
             ip_forward: true,
             iptables: true,
             ip6tables: true,
+            userland_proxy: true,
+            published_ports_obey_input: false,
             mtu: 1500,
             default_address_pools: Vec::new(),
             default_network_opts: BTreeMap::new(),
@@ -422,7 +426,7 @@ mod tests {
 
     #[test]
     fn told_about_what_has_no_effect() {
-        let told = notices(["userland-proxy", "debug", "containerd"].iter());
+        let told = notices(["userland-proxy-path", "debug", "containerd"].iter());
         assert_eq!(told.len(), 2);
         assert!(told[1].contains("without containerd"));
     }

@@ -105,7 +105,7 @@ use Shape::{
 
 const NO_CONTAINERD: &str = "this engine runs containers itself, without containerd";
 const NO_SWARM: &str = "this engine is not a swarm node";
-const NO_PROXY: &str = "published ports are handled by the kernel; there is no proxy process";
+const NO_PROXY: &str = "gantry-netd relays what the kernel cannot; there is no other proxy";
 const OBSOLETE: &str = "the option has no meaning any more";
 const NFTABLES: &str = "the firewall is always driven through nftables";
 const NOT_YET: &str = "not supported by this version";
@@ -195,6 +195,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     opt("oom-score-adjust", Int, Used, "OOM score of the daemon"),
     short('p', opt("pidfile", Text, Used, "File for the daemon's process ID")),
     opt("proxies", FileOnly, Used, ""),
+    opt("published-ports-obey-input", Bool, Used, "Relay all published ports, so that they pass the host's INPUT rules"),
     opt("raw-logs", Bool, Used, "The engine's own log without colours"),
     flagged("registry-config-dirs", "registry-config-dir", List, Reload, "Directories with certificates and hosts.toml of registries"),
     flagged("registry-mirrors", "registry-mirror", List, Reload, "Mirrors of Docker Hub, or of another registry (NAME=URL)"),
@@ -214,7 +215,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     opt("tlscert", Text, Used, "The daemon's certificate"),
     opt("tlskey", Text, Used, "The daemon's key"),
     opt("tlsverify", Bool, Used, "TLS on tcp sockets, and clients must prove themselves"),
-    opt("userland-proxy", Bool, Ignored(NO_PROXY), "Userland proxy for loopback traffic"),
+    opt("userland-proxy", Bool, Used, "Relay published ports where the kernel cannot translate: [::1], IPv6 to containers without it"),
     opt("userland-proxy-path", Text, Ignored(NO_PROXY), "Path of the userland proxy"),
     opt("userns-remap", Text, Used, "User or group of the user namespaces"),
 ];

@@ -36,6 +36,8 @@ pub(crate) fn network(config: &Config, place: &Place) -> anyhow::Result<NetworkC
         mtu => u32::try_from(mtu).context("mtu")?,
     };
     network.firewall = config.iptables;
+    network.userland_proxy = config.userland_proxy;
+    network.obey_input = config.published_ports_obey_input;
     network.ip_forward = config.ip_forward;
     network
         .default_options
