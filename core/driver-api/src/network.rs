@@ -112,6 +112,12 @@ pub struct NetworkPlan {
     /// Firewall rules that belong to the network.
     #[serde(default)]
     pub firewall: Vec<FirewallIntent>,
+    /// The network needs no gateway of IPv4: core gives back the address that it chose for one.
+    #[serde(default)]
+    pub no_gateway_ipv4: bool,
+    /// The same of IPv6.
+    #[serde(default)]
+    pub no_gateway_ipv6: bool,
 }
 
 /// What core must do inside the sandbox after the driver made the link there.
@@ -143,6 +149,12 @@ pub struct JoinPlan {
     /// nothing but which of several networks has the default route. `leave` then gets the namespace whenever it exists.
     #[serde(default)]
     pub configured: bool,
+    /// Published ports are reached at the container's own IPv4 address: no port of the host is taken for them.
+    #[serde(default)]
+    pub routed_ipv4: bool,
+    /// The same of IPv6.
+    #[serde(default)]
+    pub routed_ipv6: bool,
 }
 
 /// A route inside a sandbox.
@@ -215,6 +227,9 @@ pub enum FirewallIntent {
         internal: bool,
         /// Members may talk to each other.
         icc: bool,
+        /// Further ways in and out.
+        #[serde(default)]
+        ways: BridgeWays,
     },
     /// A published port.
     Publish {
@@ -227,6 +242,54 @@ pub enum FirewallIntent {
         /// The link on the host behind which the target is.
         link: String,
     },
+    /// A port of a container that may be reached at the container's own address, where its bridge's
+    /// [`GatewayMode::Routed`] or [`BridgeWays::trusted`] says so.
+    Direct {
+        /// Transport.
+        protocol: Protocol,
+        /// Container side.
+        target: SocketAddr,
+    },
+}
+
+/// Who reaches the members of a bridge at their own addresses, from other links than the bridge, and how they reach out.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayMode {
+    /// Nobody; published ports are translated, and so are sources on the way out.
+    #[default]
+    Nat,
+    /// Everybody, every port; otherwise as [`Self::Nat`].
+    NatUnprotected,
+    /// Everybody, ports that are [`FirewallIntent::Direct`] and ICMP. Nothing is translated.
+    Routed,
+    /// Nobody, and the bridge has no address for them to go to.
+    Isolated,
+}
+
+/// Ways of a bridge beyond the usual.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BridgeWays {
+    /// Gateway mode of IPv4.
+    pub ipv4: GatewayMode,
+    /// Gateway mode of IPv6.
+    pub ipv6: GatewayMode,
+    /// What sources are translated to on the way out, one address a family at most; without one, to the address of the
+    /// link that a packet leaves by.
+    pub sources: Vec<IpAddr>,
+    /// Links on the host from which ports that are [`FirewallIntent::Direct`] are reached.
+    pub trusted: Vec<String>,
+}
+
+impl BridgeWays {
+    /// The mode of a family.
+    #[must_use]
+    pub fn mode(&self, v6: bool) -> GatewayMode {
+        if v6 { self.ipv6 } else { self.ipv4 }
+    }
 }
 
 contract! {

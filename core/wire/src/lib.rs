@@ -52,7 +52,7 @@ pub use image::{
 };
 pub use network::{
     ConfigReference, Ipam, IpamConfig, Network, NetworkConnectRequest, NetworkContainer,
-    NetworkCreateReply, NetworkCreateRequest, NetworkDisconnectRequest,
+    NetworkCreateReply, NetworkCreateRequest, NetworkDisconnectRequest, PeerInfo,
 };
 pub use path_stat::PathStat;
 pub use progress::{ErrorDetail, JsonMessage, ProgressDetail};

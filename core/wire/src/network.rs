@@ -45,6 +45,20 @@ pub struct Network {
     pub options: BTreeMap<String, String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Other hosts that have containers on it; filled in by inspect.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<PeerInfo>,
+}
+
+/// A host that shares a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PeerInfo {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    #[serde(rename = "IP")]
+    pub ip: String,
 }
 
 /// Address management of a network.

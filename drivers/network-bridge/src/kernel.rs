@@ -1,11 +1,13 @@
 //! What is asked of the kernel.
 
 use std::fs;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use gantry_plugin_sdk::links;
 use gantry_plugin_sdk::sys::netlink::{Change, LinkFacts, Mac, NewVeth, RouteSocket};
 use gantry_plugin_sdk::{DriverError, DriverResult};
+use ipnet::IpNet;
 use parking_lot::Mutex;
 
 use crate::state::Bridge;
@@ -88,11 +90,15 @@ impl Kernel {
         if bridge.options.mtu != 0 {
             changes.push(Change::mtu(facts.index, bridge.options.mtu));
         }
+        let addresses = bridge.addresses();
+        if addresses.iter().any(|net| net.addr().is_ipv6()) {
+            // Hosts may have it switched off for new links. The file is missing without IPv6, which the address tells.
+            let _ = sysctl("ipv6", name, "disable_ipv6", "0");
+        }
         changes.extend(
-            bridge
-                .gateways
-                .iter()
-                .map(|net| Change::address(facts.index, *net)),
+            addresses
+                .into_iter()
+                .map(|net| Change::address(facts.index, net)),
         );
         changes.push(Change::up(facts.index));
         socket.apply(changes).map_err(|e| doing()(e.error))?;
@@ -101,6 +107,27 @@ impl Kernel {
         // A container must not become the host's router. The file is missing without IPv6.
         let _ = sysctl("ipv6", name, "accept_ra", "0");
         Ok(facts.index)
+    }
+
+    /// Takes addresses off a bridge that its network has no use for (any more).
+    pub(crate) fn drop_other_addresses(&self, bridge: &Bridge) -> DriverResult<()> {
+        let wanted = bridge.addresses();
+        let mut socket = self.socket.lock();
+        let doing = || failed(format!("reading the addresses of {}", bridge.link));
+        let there = socket.addresses().map_err(doing())?;
+        let is_link_local =
+            |net: &IpNet| matches!(net.addr(), IpAddr::V6(ip) if ip.is_unicast_link_local());
+        let changes: Vec<Change> = there
+            .into_iter()
+            .filter(|(index, net)| {
+                *index == bridge.index && !wanted.contains(net) && !is_link_local(net)
+            })
+            .map(|(index, net)| Change::delete_address(index, net))
+            .collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        socket.apply(changes).map_err(|e| doing()(e.error))
     }
 
     /// Makes a veth pair on the bridge, its inner end in the namespace.

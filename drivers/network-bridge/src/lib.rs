@@ -7,6 +7,7 @@
 //! Invariants:
 //! - Every link that this driver makes is named after the engine's tag, or (a bridge whose name the user chose) noted
 //!   in the driver's directory before it is made; a bridge that was there before is used and never removed.
+//! - What is on a bridge of this driver's is what its network wants: addresses of an earlier configuration go.
 //! - Removing a network answers at once; the kernel takes its time with the link on a thread of its own. A new network
 //!   that wants the name waits for it.
 //!
@@ -21,8 +22,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use gantry_plugin_sdk::links::{self, Names};
 use gantry_plugin_sdk::network::{
-    EndpointRef, EndpointSpec, FirewallIntent, JoinPlan, NetworkInfo, NetworkPlan, NetworkRef,
-    NetworkSpec, PortLease, Scope, SetExternal,
+    EndpointRef, EndpointSpec, FirewallIntent, GatewayMode, JoinPlan, NetworkInfo, NetworkPlan,
+    NetworkRef, NetworkSpec, PortLease, Scope, SetExternal,
 };
 use gantry_plugin_sdk::sys::netlink::Mac;
 use gantry_plugin_sdk::{
@@ -72,7 +73,7 @@ impl BridgeNetwork {
         let Some(note) = self.state.noted(id) else {
             return Err(DriverError::not_found(format!("network {id} is not known")));
         };
-        let options = Options::parse(&note.spec.options)?;
+        let options = Options::of(&note.spec)?;
         self.ensure(&note.spec, options)
     }
 
@@ -103,6 +104,7 @@ impl BridgeNetwork {
             .iter()
             .filter_map(|s| IpNet::new(s.gateway?, s.net.prefix_len()).ok())
             .collect();
+        let ours_before = ours && found.is_some();
         let mut bridge = Bridge {
             index: found.unwrap_or(0),
             link,
@@ -111,6 +113,9 @@ impl BridgeNetwork {
             internal: spec.internal,
             options,
         };
+        if ours_before {
+            self.kernel.drop_other_addresses(&bridge)?;
+        }
         bridge.index = self.kernel.ensure_bridge(&spec.id, &bridge)?;
         self.state.set(&spec.id, bridge.clone());
         Ok(bridge)
@@ -198,19 +203,23 @@ impl Network for BridgeNetwork {
     }
 
     fn validate(&self, _: &Call<'_>, spec: NetworkSpec) -> DriverResult<()> {
-        Options::parse(&spec.options).map(drop)
+        Options::of(&spec).map(drop)
     }
 
     fn create_network(&self, _: &Call<'_>, spec: NetworkSpec) -> DriverResult<NetworkPlan> {
-        let options = Options::parse(&spec.options)?;
-        let bridge = self.ensure(&spec, options)?;
+        let bridge = self.ensure(&spec, Options::of(&spec)?)?;
+        let options = bridge.options;
+        let isolated = |v6| options.ways.mode(v6) == GatewayMode::Isolated;
         Ok(NetworkPlan {
+            no_gateway_ipv4: isolated(false) || (bridge.internal && options.inhibit_ipv4),
+            no_gateway_ipv6: isolated(true),
             firewall: vec![FirewallIntent::Bridge {
                 link: bridge.link,
                 subnets: bridge.subnets,
-                masquerade: bridge.options.masquerade && !bridge.internal,
+                masquerade: options.masquerade && !bridge.internal,
                 internal: bridge.internal,
-                icc: bridge.options.icc,
+                icc: options.icc,
+                ways: options.ways,
             }],
         })
     }
@@ -281,18 +290,29 @@ impl Network for BridgeNetwork {
                 .find(|ip: &IpAddr| ip.is_ipv4() == lease.host.is_ipv4())
                 .map(|ip| SocketAddr::new(ip, lease.container_port))
         };
-        Ok(request
-            .ports
-            .iter()
-            .filter_map(|lease| {
-                Some(FirewallIntent::Publish {
+        let ways = &bridge.options.ways;
+        let mut intents = Vec::with_capacity(request.ports.len());
+        for lease in &request.ports {
+            let Some(target) = target(lease) else {
+                continue;
+            };
+            let routed = ways.mode(target.is_ipv6()) == GatewayMode::Routed;
+            if !routed {
+                intents.push(FirewallIntent::Publish {
                     protocol: lease.protocol,
                     host: lease.host,
-                    target: target(lease)?,
+                    target,
                     link: bridge.link.clone(),
-                })
-            })
-            .collect())
+                });
+            }
+            if routed || !ways.trusted.is_empty() {
+                intents.push(FirewallIntent::Direct {
+                    protocol: lease.protocol,
+                    target,
+                });
+            }
+        }
+        Ok(intents)
     }
 }
 

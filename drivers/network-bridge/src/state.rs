@@ -24,6 +24,14 @@ pub(crate) struct Bridge {
     pub(crate) options: Options,
 }
 
+impl Bridge {
+    /// The addresses that it bears.
+    pub(crate) fn addresses(&self) -> Vec<IpNet> {
+        let has = |net: &&IpNet| self.options.has_address(net.addr().is_ipv6());
+        self.gateways.iter().filter(has).copied().collect()
+    }
+}
+
 /// What is kept of a network's bridge in a file named by the network's ID. It is enough to serve the network in
 /// another process, which is not told of it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

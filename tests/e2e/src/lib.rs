@@ -7,6 +7,7 @@
 
 mod authority;
 mod engine;
+mod far;
 mod fixture;
 mod footprint;
 mod http;
@@ -20,6 +21,7 @@ mod token;
 
 pub use authority::{Authority, Pair};
 pub use engine::{Engine, Options, bin_dir};
+pub use far::Far;
 pub use fixture::{busybox_rootfs, busybox_tar, debian_rootfs, free_port, noise};
 pub use http::{HttpServer, Request, Response, ask};
 pub use hub::Hub;

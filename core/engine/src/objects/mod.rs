@@ -8,6 +8,7 @@ mod import;
 mod info;
 mod migrate;
 mod networks;
+mod pools;
 mod remote;
 mod system;
 mod transfer;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use gantry_network::{IpamConfig, IpamPool, NetworkCreate, NetworkRecord, Scope};
+use gantry_network::{NetworkCreate, NetworkRecord, Scope};
 use gantry_wire as wire;
 use gantry_wire::Filters;
 
+use super::pools;
 use crate::events::Attributes;
 use crate::{Engine, EngineError, Result};
 
@@ -39,7 +40,9 @@ impl Engine {
                     "custom"
                 };
                 let unused = || {
-                    !network.predefined && self.services.networks.members(&network.id).is_empty()
+                    !network.predefined
+                        && self.services.networks.members(&network.id).is_empty()
+                        && self.services.networks.peers(&network.id).is_empty()
                 };
                 starts("id", network.id.as_str())
                     && starts("name", &network.name)
@@ -68,6 +71,7 @@ impl Engine {
             return Err(EngineError::not_found(format!("network {id} not found")));
         }
         let members = self.services.networks.members(&record.id);
+        let peers = self.services.networks.peers(&record.id);
         let mut network = shown(record);
         let with_prefix = |address: Option<IpAddr>, prefix: u8| {
             address
@@ -88,6 +92,13 @@ impl Engine {
                 (member.container.to_string(), container)
             })
             .collect();
+        network.peers = peers
+            .into_iter()
+            .map(|peer| wire::PeerInfo {
+                name: peer.name,
+                ip: peer.address.map(|ip| ip.to_string()).unwrap_or_default(),
+            })
+            .collect();
         Ok(network)
     }
 
@@ -99,31 +110,24 @@ impl Engine {
         &self,
         request: wire::NetworkCreateRequest,
     ) -> Result<wire::NetworkCreateReply> {
-        if request.config_only
-            || request
-                .config_from
-                .as_ref()
-                .is_some_and(|c| !c.network.is_empty())
-        {
-            return Err(EngineError::not_implemented(
-                "networks that are configurations for others are not supported",
-            ));
-        }
         if request.ingress || request.scope == "swarm" {
             return Err(EngineError::unavailable(
                 "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
             ));
         }
+        let enable_ipv6 = request.enable_ipv6.unwrap_or_default();
         let wanted = NetworkCreate {
+            config_only: request.config_only,
+            config_from: request.config_from.map(|c| c.network).unwrap_or_default(),
             name: request.name,
             driver: request.driver,
             internal: request.internal,
             attachable: request.attachable,
-            ipam: ipam(request.ipam.unwrap_or_default())?,
+            ipam: pools::ipam(request.ipam.unwrap_or_default(), enable_ipv6)?,
             options: request.options.unwrap_or_default(),
             labels: request.labels.unwrap_or_default(),
             enable_ipv4: request.enable_ipv4,
-            enable_ipv6: request.enable_ipv6.unwrap_or_default(),
+            enable_ipv6,
             scope: request.scope,
         };
         let record = self
@@ -193,46 +197,6 @@ fn scope(scope: Scope) -> &'static str {
     }
 }
 
-fn ipam(asked: wire::Ipam) -> Result<IpamConfig> {
-    let mut pools = Vec::new();
-    for pool in asked.config.unwrap_or_default() {
-        let mut aux_addresses = BTreeMap::new();
-        for (name, address) in pool.auxiliary_addresses.unwrap_or_default() {
-            aux_addresses.insert(name, parse(&address, "auxiliary address")?);
-        }
-        pools.push(IpamPool {
-            subnet: optional(&pool.subnet, "subnet")?,
-            ip_range: optional(&pool.ip_range, "IP range")?,
-            gateway: optional(&pool.gateway, "gateway address")?,
-            aux_addresses,
-            chosen: false,
-        });
-    }
-    Ok(IpamConfig {
-        driver: match asked.driver.as_str() {
-            "" => "default".into(),
-            driver => driver.to_owned(),
-        },
-        options: asked.options.unwrap_or_default(),
-        pools,
-    })
-}
-
-fn optional<T: std::str::FromStr>(text: &str, what: &str) -> Result<Option<T>> {
-    match text {
-        "" => Ok(None),
-        text => parse(text, what).map(Some),
-    }
-}
-
-fn parse<T: std::str::FromStr>(text: &str, what: &str) -> Result<T> {
-    text.parse().map_err(|_| {
-        EngineError::bad_request(format!(
-            "invalid network config: invalid {what} {text}: invalid CIDR or address"
-        ))
-    })
-}
-
 fn shown(record: NetworkRecord) -> wire::Network {
     let pools = record
         .ipam
@@ -268,6 +232,10 @@ fn shown(record: NetworkRecord) -> wire::Network {
         },
         internal: record.internal,
         attachable: record.attachable,
+        config_only: record.config_only,
+        config_from: wire::ConfigReference {
+            network: record.config_from,
+        },
         options: record.options,
         labels: record.labels,
         ..wire::Network::default()

@@ -163,7 +163,11 @@ impl Engine {
             ports.entry(key).or_default().get_or_insert_default().push(
                 gantry_model::container::PortBinding {
                     host_ip: binding.host_ip.to_string(),
-                    host_port: binding.host_port.to_string(),
+                    // None is taken where containers are reached at their own addresses.
+                    host_port: match binding.host_port {
+                        0 => String::new(),
+                        port => port.to_string(),
+                    },
                 },
             );
         }
