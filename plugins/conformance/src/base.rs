@@ -56,9 +56,17 @@ pub(crate) fn verify(subject: &Subject, report: &mut Report) {
 
 fn capabilities(subject: &Subject) -> Result<(), Problem> {
     // Any optional method understands this, and finds nothing of that name.
-    let endpoint = serde_json::json!({"domain": "127.0.0.1:1", "url": "http://127.0.0.1:1"});
+    let endpoint = serde_json::json!({
+        "domain": "127.0.0.1:1",
+        "url": "http://127.0.0.1:1",
+        "network": "verify-absent",
+        "id": "verify-absent",
+    });
     let request = serde_json::json!({
         "name": "verify-absent",
+        "id": "verify-absent",
+        "created": "2026-01-01T00:00:00Z",
+        "enable_ipv4": false,
         "key": "verify-absent",
         "endpoint": endpoint,
         "repository": "verify/absent",

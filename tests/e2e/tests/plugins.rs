@@ -275,7 +275,7 @@ fn a_network_driver_from_elsewhere() {
     let ask = |from: &str, whom: &str| {
         let url = format!("http://{whom}/");
         eventually("a container reaches another", 20, || {
-            let done = engine.docker(&["exec", from, "wget", "-qO-", "-T", "2", &url]);
+            let done = engine.docker(&["exec", from, "timeout", "2", "wget", "-qO-", &url]);
             (done.code == 0).then_some(done.out)
         })
     };
