@@ -17,6 +17,7 @@ mod storage;
 mod subject;
 mod volume;
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use gantry_driver_api::Kind;
@@ -49,22 +50,31 @@ pub struct Run {
 /// # Errors
 /// When the driver does not start.
 pub fn run(run: &Run) -> Result<Report, SubjectError> {
-    let all = || {
-        let subject = Subject::load(run)?;
-        let mut report = Report::default();
-        base::verify(&subject, &mut report);
-        match subject.kind() {
-            Kind::Storage => storage::verify(&subject, &mut report),
-            Kind::Network => network::verify(&subject, &mut report),
-            Kind::Volume => volume::verify(&subject, &mut report),
-            Kind::Registry => registry::verify(&subject, run.fixture.as_ref(), &mut report),
-        }
-        Ok(report)
-    };
     if subject::kind(&run.plugin)? != Kind::Network {
-        return all();
+        return all(run);
     }
     // Threads and processes that are started from the thread in the namespace are in it, too.
-    let (_, report) = gantry_sys::netns::create(|| Ok(all()))?;
+    let (_, report) = gantry_sys::netns::create(|| Ok(all(run)))?;
     report
+}
+
+/// As [`run`], in a network namespace that is there, for drivers that need something in it.
+///
+/// # Errors
+/// When the driver does not start.
+pub fn run_inside(run: &Run, netns: impl AsFd) -> Result<Report, SubjectError> {
+    gantry_sys::netns::inside(netns, || Ok(all(run)))?
+}
+
+fn all(run: &Run) -> Result<Report, SubjectError> {
+    let subject = Subject::load(run)?;
+    let mut report = Report::default();
+    base::verify(&subject, &mut report);
+    match subject.kind() {
+        Kind::Storage => storage::verify(&subject, &mut report),
+        Kind::Network => network::verify(&subject, &mut report),
+        Kind::Volume => volume::verify(&subject, &mut report),
+        Kind::Registry => registry::verify(&subject, run.fixture.as_ref(), &mut report),
+    }
+    Ok(report)
 }

@@ -1,12 +1,13 @@
 //! `driver-verify PLUGIN.so`: says what a plugin keeps of its contract's promises. Run it as root.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use gantry_driver_registry::Isolation;
-use gantry_plugin_conformance::{RegistryFixture, Run, bench, driver_host, run};
+use gantry_plugin_conformance::{RegistryFixture, Run, bench, driver_host, run, run_inside};
 
 /// Verifies a driver plugin.
 #[derive(Debug, Parser)]
@@ -27,6 +28,9 @@ struct Arguments {
     /// For registry drivers: URL, repository, tag and blob digest to fetch.
     #[arg(long, num_args = 4, value_names = ["URL", "REPOSITORY", "TAG", "DIGEST"])]
     fetch: Option<Vec<String>>,
+    /// For network drivers: the network namespace to check in, a file; a new one if not given.
+    #[arg(long)]
+    netns: Option<PathBuf>,
     /// Measure a null call instead, in process and isolated.
     #[arg(long)]
     bench: bool,
@@ -65,7 +69,10 @@ fn main() -> Result<ExitCode> {
         println!("{prices}");
         return Ok(ExitCode::SUCCESS);
     }
-    let report = run(&plan)?;
+    let report = match arguments.netns {
+        Some(path) => run_inside(&plan, File::open(path).context("--netns")?)?,
+        None => run(&plan)?,
+    };
     print!("{report}");
     let failed = report.failed().count();
     println!("{} checks, {failed} failed", report.checks.len());

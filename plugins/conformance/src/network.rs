@@ -1,5 +1,6 @@
 //! What is promised of a network driver. Runs in a network namespace of its own (see [`run`](crate::run)).
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use gantry_driver_api::network::{
     EndpointRef, EndpointSpec, FirewallIntent, JoinPlan, NetworkRef, NetworkSpec, PortLease,
-    Protocol, SetExternal, Subnet,
+    Protocol, Scope, SetExternal, SharedEndpoint, SharedNetwork, SharedPool, Subnet, Watch,
 };
 use gantry_driver_api::{ErrorCode, Network, Reconcile};
 use gantry_sys::netlink::RouteSocket;
@@ -21,18 +22,57 @@ const NETWORK: &str = "aaaa00000000000000000000000000000000000000000000000000000
 const ENDPOINT: &str = "eeee000000000000000000000000000000000000000000000000000000000001";
 const ABSENT: &str = "ffff000000000000000000000000000000000000000000000000000000000001";
 
-struct Driver(Arc<dyn Network>);
+struct Driver {
+    driver: Arc<dyn Network>,
+    /// The links that were there before.
+    before: Vec<String>,
+}
 
 impl Driver {
-    fn of(subject: &Subject) -> Result<Self, Problem> {
-        subject
-            .network()
-            .map(Self)
-            .map_err(|e| Problem::Failed(e.to_string()))
+    fn of(subject: &Subject, before: &[String]) -> Result<Self, Problem> {
+        let driver = subject.network();
+        Ok(Self {
+            driver: driver.map_err(|e| Problem::Failed(e.to_string()))?,
+            before: before.to_vec(),
+        })
+    }
+
+    /// Whether other hosts share its networks.
+    fn global(&self) -> Result<bool, Problem> {
+        Ok(self.driver.info(&call(), ())?.scope == Scope::Global)
+    }
+
+    /// What it makes of a network that every host is told of: options for `create_network`.
+    fn share(&self) -> Result<BTreeMap<String, String>, Problem> {
+        let wish = SharedNetwork {
+            id: NETWORK.into(),
+            name: "verify".into(),
+            created: "2026-01-01T00:00:00Z".into(),
+            internal: false,
+            attachable: true,
+            enable_ipv4: true,
+            enable_ipv6: false,
+            pools: vec![SharedPool {
+                subnet: Some(address(0).trunc()),
+                gateway: Some(address(1).addr()),
+                ..SharedPool::default()
+            }],
+            options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        };
+        Ok(self.driver.share(&call(), wish)?.options)
+    }
+
+    fn allocate(&self, endpoint: EndpointSpec) -> Result<Vec<ipnet::IpNet>, Problem> {
+        let wish = SharedEndpoint {
+            endpoint,
+            names: vec!["verify".into()],
+        };
+        Ok(self.driver.allocate(&call(), wish)?)
     }
 
     fn addressed(&self) -> Result<bool, Problem> {
-        Ok(self.0.info(&call(), ())?.addressed)
+        Ok(self.driver.info(&call(), ())?.addressed)
     }
 
     fn network(&self) -> Result<NetworkSpec, Problem> {
@@ -49,12 +89,15 @@ impl Driver {
                 Vec::new()
             },
             internal: false,
-            options: Default::default(),
+            options: match self.global()? {
+                true => self.share()?,
+                false => BTreeMap::new(),
+            },
         })
     }
 
     fn endpoint(&self) -> Result<EndpointSpec, Problem> {
-        Ok(EndpointSpec {
+        let mut endpoint = EndpointSpec {
             network: NETWORK.into(),
             id: ENDPOINT.into(),
             addresses: if self.addressed()? {
@@ -65,23 +108,45 @@ impl Driver {
             mac: None,
             link: "eth0".into(),
             options: Default::default(),
-        })
+        };
+        if self.global()? {
+            endpoint.addresses = self.allocate(endpoint.clone())?;
+        }
+        Ok(endpoint)
     }
 
     /// A network with an endpoint that has joined a new sandbox.
     fn joined(&self) -> Result<(OwnedFd, JoinPlan), Problem> {
         let (sandbox, ()) = netns::create(|| Ok(()))?;
-        self.0.create_network(&call(), self.network()?)?;
-        self.0.create_endpoint(&call(), self.endpoint()?)?;
+        self.driver.create_network(&call(), self.network()?)?;
+        self.driver.create_endpoint(&call(), self.endpoint()?)?;
         let fds = [sandbox.as_fd()];
-        let plan = self.0.join(&call().with_fds(&fds), self.endpoint()?)?;
+        let plan = self.driver.join(&call().with_fds(&fds), self.endpoint()?)?;
         Ok((sandbox, plan))
     }
 
     fn remove(&self) -> Result<(), Problem> {
-        self.0.delete_endpoint(&call(), endpoint_ref(ENDPOINT))?;
+        self.driver
+            .delete_endpoint(&call(), endpoint_ref(ENDPOINT))?;
         let network = NetworkRef { id: NETWORK.into() };
-        Ok(self.0.delete_network(&call(), network)?)
+        self.driver.delete_network(&call(), network.clone())?;
+        if self.global()? {
+            self.driver.unshare(&call(), network)?;
+        }
+        Ok(())
+    }
+
+    /// Fails unless nothing is left that was not there before: a driver may remove links in its own time, but soon.
+    fn expect_clean(&self) -> Result<(), Problem> {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let left = links()?;
+            if left == self.before {
+                return Ok(());
+            }
+            expect(Instant::now() < end, || format!("left are {left:?}"))?;
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 }
 
@@ -108,19 +173,6 @@ fn links() -> Result<Vec<String>, Problem> {
     Ok(names)
 }
 
-/// Fails unless nothing but loopback is left: a driver may remove links in its own time, but soon.
-fn expect_clean() -> Result<(), Problem> {
-    let end = Instant::now() + Duration::from_secs(10);
-    loop {
-        let left = links()?;
-        if left == ["lo"] {
-            return Ok(());
-        }
-        expect(Instant::now() < end, || format!("left are {left:?}"))?;
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 pub(crate) fn verify(subject: &Subject, report: &mut Report) {
     type Run = fn(&Driver) -> Result<(), Problem>;
     let checks: &[(&str, Run)] = &[
@@ -140,40 +192,48 @@ pub(crate) fn verify(subject: &Subject, report: &mut Report) {
         ("leave works when the sandbox has vanished", vanished),
         ("published ports become intents of the same ports", publish),
         ("removing what is absent succeeds", absent),
+        (
+            "networks and addresses of several hosts are given once",
+            sharing,
+        ),
     ];
+    let before = links().unwrap_or_default();
     for &(promise, run) in checks {
-        report.check(promise, || run(&Driver::of(subject)?));
+        report.check(promise, || run(&Driver::of(subject, &before)?));
     }
     report.check(
         "an endpoint can leave and be removed after a restart",
-        || restart(subject),
+        || restart(subject, &before),
     );
 }
 
 fn constant(driver: &Driver) -> Result<(), Problem> {
-    let (a, b) = (driver.0.info(&call(), ())?, driver.0.info(&call(), ())?);
+    let (a, b) = (
+        driver.driver.info(&call(), ())?,
+        driver.driver.info(&call(), ())?,
+    );
     expect(a == b, || format!("{a:?}, then {b:?}"))
 }
 
 fn network(driver: &Driver) -> Result<(), Problem> {
-    driver.0.validate(&call(), driver.network()?)?;
-    let first = driver.0.create_network(&call(), driver.network()?)?;
-    let second = driver.0.create_network(&call(), driver.network()?)?;
+    driver.driver.validate(&call(), driver.network()?)?;
+    let first = driver.driver.create_network(&call(), driver.network()?)?;
+    let second = driver.driver.create_network(&call(), driver.network()?)?;
     expect(first == second, || format!("{first:?}, then {second:?}"))?;
-    driver.0.create_endpoint(&call(), driver.endpoint()?)?;
-    driver.0.create_endpoint(&call(), driver.endpoint()?)?;
+    driver.driver.create_endpoint(&call(), driver.endpoint()?)?;
+    driver.driver.create_endpoint(&call(), driver.endpoint()?)?;
     driver.remove()?;
-    expect_clean()
+    driver.expect_clean()
 }
 
 fn no_namespace(driver: &Driver) -> Result<(), Problem> {
     if !driver.addressed()? {
         return skip("it makes no links");
     }
-    driver.0.create_network(&call(), driver.network()?)?;
-    driver.0.create_endpoint(&call(), driver.endpoint()?)?;
+    driver.driver.create_network(&call(), driver.network()?)?;
+    driver.driver.create_endpoint(&call(), driver.endpoint()?)?;
     refused(
-        driver.0.join(&call(), driver.endpoint()?),
+        driver.driver.join(&call(), driver.endpoint()?),
         ErrorCode::InvalidArgument,
     )?;
     driver.remove()
@@ -203,7 +263,7 @@ fn join(driver: &Driver) -> Result<(), Problem> {
     }
     for _ in 0..2 {
         driver
-            .0
+            .driver
             .leave(&call().with_fds(&fds), endpoint_ref(ENDPOINT))?;
     }
     let left = netns::inside(sandbox.as_fd(), || RouteSocket::open()?.links())?;
@@ -213,15 +273,15 @@ fn join(driver: &Driver) -> Result<(), Problem> {
         || format!("left is {left:?}"),
     )?;
     driver.remove()?;
-    expect_clean()
+    driver.expect_clean()
 }
 
 fn vanished(driver: &Driver) -> Result<(), Problem> {
     let (sandbox, _) = driver.joined()?;
     drop(sandbox);
-    driver.0.leave(&call(), endpoint_ref(ENDPOINT))?;
+    driver.driver.leave(&call(), endpoint_ref(ENDPOINT))?;
     driver.remove()?;
-    expect_clean()
+    driver.expect_clean()
 }
 
 fn publish(driver: &Driver) -> Result<(), Problem> {
@@ -239,7 +299,7 @@ fn publish(driver: &Driver) -> Result<(), Problem> {
         endpoint: driver.endpoint()?,
         ports: vec![lease],
     };
-    let intents = driver.0.set_external(&call(), request)?;
+    let intents = driver.driver.set_external(&call(), request)?;
     let published = intents.iter().any(|intent| {
         matches!(intent, FirewallIntent::Publish { protocol: Protocol::Tcp, host: h, target, .. }
             if *h == host && *target == SocketAddr::new(address(2).addr(), 80))
@@ -249,37 +309,81 @@ fn publish(driver: &Driver) -> Result<(), Problem> {
         endpoint: driver.endpoint()?,
         ports: Vec::new(),
     };
-    let intents = driver.0.set_external(&call(), request)?;
+    let intents = driver.driver.set_external(&call(), request)?;
     expect(intents.is_empty(), || {
         format!("nothing published gives {intents:?}")
     })?;
     drop(sandbox);
-    driver.0.leave(&call(), endpoint_ref(ENDPOINT))?;
+    driver.driver.leave(&call(), endpoint_ref(ENDPOINT))?;
     driver.remove()?;
-    expect_clean()
+    driver.expect_clean()
 }
 
 fn absent(driver: &Driver) -> Result<(), Problem> {
-    driver.0.leave(&call(), endpoint_ref(ABSENT))?;
-    driver.0.delete_endpoint(&call(), endpoint_ref(ABSENT))?;
+    driver.driver.leave(&call(), endpoint_ref(ABSENT))?;
+    driver
+        .driver
+        .delete_endpoint(&call(), endpoint_ref(ABSENT))?;
     let network = NetworkRef { id: ABSENT.into() };
-    Ok(driver.0.delete_network(&call(), network)?)
+    driver.driver.delete_network(&call(), network.clone())?;
+    if driver.global()? {
+        driver.driver.unshare(&call(), network)?;
+    }
+    Ok(())
 }
 
-fn restart(subject: &Subject) -> Result<(), Problem> {
-    let driver = Driver::of(subject)?;
+fn sharing(driver: &Driver) -> Result<(), Problem> {
+    if !driver.global()? {
+        return skip("its networks are this host's");
+    }
+    let first = driver.share()?;
+    let second = driver.share()?;
+    expect(first == second, || format!("{first:?}, then {second:?}"))?;
+    let known = driver.driver.shared(&call(), Watch::default())?;
+    expect(known.revision != 0, || "the revision is 0".into())?;
+    driver.driver.create_network(&call(), driver.network()?)?;
+    let endpoint = driver.endpoint()?;
+    let again = driver.allocate(endpoint.clone())?;
+    expect(again == endpoint.addresses, || {
+        format!("{again:?}, but {:?}", endpoint.addresses)
+    })?;
+    let other = EndpointSpec {
+        id: ABSENT.into(),
+        addresses: vec![address(2).addr().into()],
+        ..endpoint
+    };
+    let wish = SharedEndpoint {
+        endpoint: other,
+        names: Vec::new(),
+    };
+    refused(driver.driver.allocate(&call(), wish), ErrorCode::Conflict)?;
+    let network = NetworkRef { id: NETWORK.into() };
+    refused(
+        driver.driver.unshare(&call(), network),
+        ErrorCode::FailedPrecondition,
+    )?;
+    let members = driver.driver.members(&call(), Watch::default())?.members;
+    expect(members.is_empty(), || {
+        format!("{members:?} are of other hosts")
+    })?;
+    driver.remove()?;
+    driver.expect_clean()
+}
+
+fn restart(subject: &Subject, before: &[String]) -> Result<(), Problem> {
+    let driver = Driver::of(subject, before)?;
     let (sandbox, plan) = driver.joined()?;
     drop(driver);
     subject
         .restart()
         .map_err(|e| Problem::Failed(e.to_string()))?;
-    let driver = Driver::of(subject)?;
+    let driver = Driver::of(subject, before)?;
     let request = Reconcile {
         live: vec![NETWORK.into()],
         endpoints: vec![ENDPOINT.into()],
     };
-    driver.0.reconcile(&call(), request)?;
-    driver.0.create_network(&call(), driver.network()?)?;
+    driver.driver.reconcile(&call(), request)?;
+    driver.driver.create_network(&call(), driver.network()?)?;
     let inside = netns::inside(sandbox.as_fd(), || RouteSocket::open()?.links())?;
     let there = plan.link.is_empty() || inside.iter().any(|link| link.name == plan.link);
     expect(there, || {
@@ -287,8 +391,8 @@ fn restart(subject: &Subject) -> Result<(), Problem> {
     })?;
     let fds = [sandbox.as_fd()];
     driver
-        .0
+        .driver
         .leave(&call().with_fds(&fds), endpoint_ref(ENDPOINT))?;
     driver.remove()?;
-    expect_clean()
+    driver.expect_clean()
 }

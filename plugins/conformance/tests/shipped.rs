@@ -7,7 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use gantry_driver_registry::Isolation;
-use gantry_plugin_conformance::{Outcome, RegistryFixture, Run, driver_host, run, shipped};
+use gantry_fixtures::{Etcd, Hosts};
+use gantry_plugin_conformance::{
+    Outcome, RegistryFixture, Run, driver_host, run, run_inside, shipped,
+};
 
 fn verify(driver: &str, isolation: Isolation) {
     let plan = Run {
@@ -41,6 +44,60 @@ macro_rules! verified {
 }
 
 verified! { storage_overlayfs storage_native network_bridge network_host network_none volume_local registry_hub registry_oci_dir }
+
+/// On a host of two, the other of which has the store.
+#[test]
+fn networks_over_several_hosts() {
+    let hosts = Hosts::new(2);
+    let etcd = Etcd::start(&[hosts.host(2)]);
+    for isolation in [Isolation::None, Isolation::Process] {
+        let plan = Run {
+            plugin: shipped("network_overlay").expect("the plugin is built"),
+            isolation,
+            options: serde_json::json!({"etcd": etcd.endpoints()}),
+            driver_host: driver_host().expect("gantry-driver-host is built"),
+            fixture: None,
+        };
+        let report = run_inside(&plan, &hosts.host(1).namespace).unwrap();
+        assert_eq!(report.failed().count(), 0, "{isolation:?}\n{report}");
+        let skipped = |check: &&gantry_plugin_conformance::Check| {
+            matches!(check.outcome, Outcome::Skipped(_))
+        };
+        assert_eq!(report.checks.iter().filter(skipped).count(), 0, "{report}");
+    }
+}
+
+/// With a plugin whose links go with their sandboxes; a bridge would stay until its network is removed.
+#[test]
+fn networks_of_cni_plugins() {
+    let dir = tempfile::tempdir().unwrap();
+    let ipam = serde_json::json!({
+        "type": "host-local",
+        "dataDir": dir.path(),
+        "subnet": "10.213.7.0/24",
+        "routes": [{"dst": "0.0.0.0/0"}],
+    });
+    let list =
+        serde_json::json!({"cniVersion": "1.0.0", "plugins": [{"type": "ptp", "ipam": ipam}]});
+    for isolation in [Isolation::None, Isolation::Process] {
+        let plan = Run {
+            plugin: shipped("network_cni").expect("the plugin is built"),
+            isolation,
+            options: serde_json::json!({"bin": ["/usr/lib/cni"], "networks": {"verify": list}}),
+            driver_host: driver_host().expect("gantry-driver-host is built"),
+            fixture: None,
+        };
+        let report = run(&plan).unwrap();
+        assert_eq!(report.failed().count(), 0, "{isolation:?}\n{report}");
+    }
+    let leases = std::fs::read_dir(dir.path().join("verify")).unwrap();
+    let left: Vec<_> = leases.flatten().map(|entry| entry.file_name()).collect();
+    assert!(
+        left.iter()
+            .all(|name| !name.to_string_lossy().starts_with("10.")),
+        "{left:?}"
+    );
+}
 
 fn run_tool(program: &str, arguments: &[&str]) {
     let status = Command::new(program).args(arguments).status().unwrap();

@@ -25,12 +25,13 @@ const DRAIN: Duration = Duration::from_secs(60);
 
 /// The drivers that come with the engine. They run in its process unless told otherwise, and are missed when they are
 /// not there; nothing else is made of their names.
-const SHIPPED: [(Kind, &str); 11] = [
+const SHIPPED: [(Kind, &str); 12] = [
     (Kind::Storage, "overlayfs"),
     (Kind::Storage, "native"),
     (Kind::Network, "bridge"),
     (Kind::Network, "macvlan"),
     (Kind::Network, "ipvlan"),
+    (Kind::Network, "overlay"),
     (Kind::Network, "cni"),
     (Kind::Network, "host"),
     (Kind::Network, "none"),

@@ -1,0 +1,264 @@
+//! What keeps this host alive in the store, and what happens to hosts that are not.
+//!
+//! A host has a key that goes with its lease of a few seconds. Without that key it is *away*: nothing is taken from it,
+//! since its containers and the links to them live on while its engine is restarted or a cable is out. Only after a much
+//! longer time (`forget`) any other host that sees the store removes what it had. A host that comes back, sooner or
+//! later, takes a new lease first, which stops that, and then puts back what it still has; an address that was given to
+//! another meanwhile stays with the other, and is told of in the log.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use gantry_plugin_sdk::notes::Notes;
+
+use crate::cluster::{Cluster, Held, Shared};
+use crate::etcd::EtcdError;
+use crate::etcd::wire::Txn;
+use crate::follow::everything;
+use crate::mirror::Tables;
+use crate::records::{EndpointRecord, HostRecord, Key, encode};
+
+/// How long to wait after a failure.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Why a beat failed.
+type Result<T> = std::result::Result<T, gantry_plugin_sdk::DriverError>;
+
+/// Beats until the task is ended.
+pub(crate) async fn beat(cluster: Shared) {
+    let mut lease = None;
+    let mut away = HashMap::new();
+    loop {
+        let kept = keep(&cluster, &mut lease).await;
+        cluster.live.store(kept.is_ok(), Ordering::Relaxed);
+        let kept = match kept {
+            Ok(()) => give_back(&cluster).await,
+            failed => failed,
+        };
+        let pause = match kept {
+            Ok(()) => cluster.options.lease() / 3,
+            // The task that follows the store tells of it.
+            Err(_) => PAUSE.min(cluster.options.lease() / 3),
+        };
+        if kept.is_ok() {
+            forget(&cluster, &mut away).await;
+        }
+        let nudged = cluster.nudge.notified();
+        // It makes no difference which of them it was.
+        let _ = tokio::time::timeout(pause, nudged).await;
+    }
+}
+
+/// Sees to it that this host has a lease.
+async fn keep(cluster: &Shared, lease: &mut Option<i64>) -> Result<()> {
+    if let Some(id) = *lease
+        && cluster.etcd.keep_alive(id).await?
+    {
+        return Ok(());
+    }
+    *lease = None;
+    let address = cluster.address()?;
+    let granted = cluster.etcd.grant(cluster.options.lease()).await?.id;
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let (host, live) = (
+        cluster.keys.name(&Key::Host(cluster.host.clone())),
+        cluster.keys.name(&Key::Live(cluster.host.clone())),
+    );
+    let txn = Txn::default()
+        .put_leased(&live, "", granted)
+        .put(&host, encode(&HostRecord { name, address })?);
+    cluster.etcd.txn(&txn).await?;
+    claim(cluster).await?;
+    *lease = Some(granted);
+    Ok(())
+}
+
+/// Puts back what this host holds and the store does not know (any more), and removes what the store has of this host
+/// and nobody here knows.
+async fn claim(cluster: &Shared) -> Result<()> {
+    let (tables, _) = everything(cluster).await?;
+    let mut stray: HashMap<String, Held> = tables
+        .endpoints
+        .iter()
+        .filter(|(_, record)| record.host == cluster.host)
+        .map(|((network, id), record)| {
+            let held = Held {
+                network: network.clone(),
+                record: record.clone(),
+                released: true,
+            };
+            (id.clone(), held)
+        })
+        .collect();
+    let held = {
+        let mut notes = cluster.held.lock();
+        // Another process of this driver may have written since.
+        *notes = Notes::open(notes.root().to_owned())?;
+        notes.all()
+    };
+    for (id, held) in held {
+        stray.remove(&id);
+        if !held.released {
+            put_back(cluster, &tables, &id, &held).await?;
+        }
+    }
+    for (id, held) in stray {
+        remove(cluster, &id, &held).await?;
+    }
+    Ok(())
+}
+
+async fn put_back(cluster: &Shared, tables: &Tables, id: &str, held: &Held) -> Result<()> {
+    let key = (held.network.clone(), id.to_owned());
+    let name = cluster.keys.name(&Key::endpoint(&held.network, id));
+    match tables.endpoints.get(&key) {
+        Some(known) if *known == held.record => return Ok(()),
+        Some(_) => {
+            let txn = Txn::default()
+                .if_present(&name)
+                .put(&name, encode(&held.record)?);
+            cluster.etcd.txn(&txn).await?;
+            return Ok(());
+        }
+        None => {}
+    }
+    let txn = create(cluster, &held.network, id, &held.record)?;
+    if !cluster.etcd.txn(&txn).await?.succeeded {
+        cluster.log.error(format!(
+            "endpoint {id}: another host was given its addresses ({:?}), or its network {} is gone, while this host was \
+             away: start its container anew",
+            held.record.addresses, held.network
+        ));
+    }
+    Ok(())
+}
+
+/// The transaction that makes an endpoint and takes its addresses, if nobody has them.
+pub(crate) fn create(
+    cluster: &Cluster,
+    network: &str,
+    id: &str,
+    record: &EndpointRecord,
+) -> Result<Txn> {
+    let keys = &cluster.keys;
+    let endpoint = keys.name(&Key::endpoint(network, id));
+    let mut txn = Txn::default()
+        .if_present(&keys.name(&Key::Network(network.to_owned())))
+        .if_present(&keys.name(&Key::Live(cluster.host.clone())))
+        .if_absent(&endpoint)
+        .put(&endpoint, encode(record)?)
+        .or_get(&endpoint);
+    for net in &record.addresses {
+        let address = keys.name(&Key::Address(network.to_owned(), net.addr()));
+        txn = txn
+            .if_absent(&address)
+            .put(&address, id.as_bytes())
+            .or_get(&address);
+    }
+    Ok(txn)
+}
+
+/// The transaction that removes an endpoint and its addresses, if it is there.
+fn end(cluster: &Cluster, network: &str, id: &str, record: &EndpointRecord) -> Txn {
+    let endpoint = cluster.keys.name(&Key::endpoint(network, id));
+    let txn = Txn::default().if_present(&endpoint).delete(&endpoint);
+    record.addresses.iter().fold(txn, |txn, net| {
+        let address = Key::Address(network.to_owned(), net.addr());
+        txn.delete(&cluster.keys.name(&address))
+    })
+}
+
+/// Removes an endpoint of this host's from the store.
+pub(crate) async fn remove(cluster: &Cluster, id: &str, held: &Held) -> Result<()> {
+    let txn = end(cluster, &held.network, id, &held.record);
+    cluster.etcd.txn(&txn).await?;
+    cluster.let_go(id)
+}
+
+/// Gives back what could not be given back when it was released.
+async fn give_back(cluster: &Shared) -> Result<()> {
+    let all = cluster.held.lock().all();
+    for (id, held) in all.into_iter().filter(|(_, held)| held.released) {
+        remove(cluster, &id, &held).await?;
+    }
+    Ok(())
+}
+
+/// What people call a host.
+fn called(cluster: &Cluster, host: &str) -> String {
+    let known = cluster.mirror.look(|tables| {
+        let record = tables.hosts.get(host)?;
+        Some(format!("{} ({})", record.name, record.address))
+    });
+    known.flatten().unwrap_or_else(|| host.to_owned())
+}
+
+/// Removes what hosts had that are away for long. Their absence counts from when this host saw it, and only while this
+/// host sees the store.
+async fn forget(cluster: &Shared, away: &mut HashMap<String, Instant>) {
+    let fresh = |age: Duration| age < 2 * cluster.options.lease();
+    if !cluster.mirror.age().is_some_and(fresh) {
+        away.clear();
+        return;
+    }
+    let absent = cluster.mirror.look(|tables| {
+        let hosts = tables.hosts.keys();
+        let absent = hosts.filter(|host| !tables.live.contains(*host) && **host != cluster.host);
+        absent.cloned().collect::<Vec<_>>()
+    });
+    let absent = absent.unwrap_or_default();
+    away.retain(|host, _| {
+        let is_back = cluster.mirror.look(|tables| tables.live.contains(host));
+        if is_back == Some(true) {
+            let name = called(cluster, host);
+            cluster.log.info(format!("host {name} is there again"));
+        }
+        absent.contains(host)
+    });
+    for host in absent {
+        let since = *away.entry(host.clone()).or_insert_with(|| {
+            let name = called(cluster, &host);
+            cluster.log.warn(format!("host {name} is away"));
+            Instant::now()
+        });
+        if since.elapsed() < cluster.options.forget() {
+            continue;
+        }
+        match forget_host(cluster, &host).await {
+            Ok(()) => {
+                away.remove(&host);
+            }
+            Err(error) => {
+                let text = format!("forgetting host {host}: {error}");
+                cluster.log.warn(text);
+            }
+        }
+    }
+}
+
+async fn forget_host(cluster: &Shared, host: &str) -> std::result::Result<(), EtcdError> {
+    let had = cluster.mirror.look(|tables| {
+        let all = tables.endpoints.iter();
+        let had = all.filter(|(_, record)| record.host == host);
+        had.map(|(key, record)| (key.clone(), record.clone()))
+            .collect::<Vec<_>>()
+    });
+    let live = cluster.keys.name(&Key::Live(host.to_owned()));
+    let had = had.unwrap_or_default();
+    cluster.log.warn(format!(
+        "host {} is away for long: its {} endpoints are removed",
+        called(cluster, host),
+        had.len()
+    ));
+    for ((network, id), record) in had {
+        let txn = end(cluster, &network, &id, &record).if_absent(&live);
+        cluster.etcd.txn(&txn).await?;
+    }
+    let name = cluster.keys.name(&Key::Host(host.to_owned()));
+    let txn = Txn::default().if_absent(&live).delete(&name);
+    cluster.etcd.txn(&txn).await.map(drop)
+}

@@ -1,0 +1,224 @@
+//! This host as a member of the cluster: who it is, what it holds there, and how calls reach the store.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use gantry_plugin_sdk::notes::Notes;
+use gantry_plugin_sdk::{Call, DriverError, DriverResult, ErrorCode, Log};
+use http::Uri;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+
+use crate::etcd::Etcd;
+use crate::mirror::Mirror;
+use crate::options::Options;
+use crate::records::{EndpointRecord, Keys};
+use crate::space::Cursors;
+
+/// How long a call waits for the store where its caller does not say.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What this host holds in the store for one of its endpoints. Written before it is held and removed after it was given
+/// back, so that a host that comes back knows what was its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Held {
+    pub(crate) network: String,
+    pub(crate) record: EndpointRecord,
+    /// It is to be given back as soon as the store answers.
+    #[serde(default)]
+    pub(crate) released: bool,
+}
+
+/// The member.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) etcd: Etcd,
+    pub(crate) keys: Keys,
+    pub(crate) mirror: Mirror,
+    pub(crate) options: Options,
+    /// This host's name in the store: drawn once, kept in the driver's directory.
+    pub(crate) host: String,
+    /// By endpoint. Changed under its lock, so that it can be read again.
+    pub(crate) held: Mutex<Notes<Held>>,
+    pub(crate) cursors: Cursors,
+    /// Whether this host's lease was good when it was looked at last.
+    pub(crate) live: AtomicBool,
+    /// Asks for the next beat now.
+    pub(crate) nudge: Notify,
+    pub(crate) log: Log,
+    root: PathBuf,
+    address: Mutex<Option<IpAddr>>,
+}
+
+impl Cluster {
+    pub(crate) fn new(options: Options, root: &Path, log: Log) -> DriverResult<Self> {
+        let host = identity(&root.join("host"))?;
+        Ok(Self {
+            etcd: Etcd::new(&options)?,
+            keys: Keys::new(&options.prefix),
+            mirror: Mirror::new(&host),
+            options,
+            held: Mutex::new(Notes::open(root.join("endpoints"))?),
+            cursors: Cursors::default(),
+            live: AtomicBool::new(false),
+            nudge: Notify::new(),
+            log,
+            root: root.to_owned(),
+            address: Mutex::new(None),
+            host,
+        })
+    }
+
+    /// The address that other hosts send to. One that was found is kept for when it cannot be found.
+    pub(crate) fn address(&self) -> DriverResult<IpAddr> {
+        let mut known = self.address.lock();
+        if let Some(address) = *known {
+            return Ok(address);
+        }
+        let file = self.root.join("address");
+        let found = match self
+            .options
+            .advertise
+            .or_else(|| towards(&self.options.etcd))
+        {
+            Some(address) => {
+                fs::write(&file, address.to_string())
+                    .map_err(|e| DriverError::io(format!("writing {}", file.display()), &e))?;
+                Some(address)
+            }
+            None => fs::read_to_string(&file)
+                .ok()
+                .and_then(|text| text.parse().ok()),
+        };
+        *known = found;
+        found.ok_or_else(|| {
+            DriverError::new(
+                ErrorCode::FailedPrecondition,
+                "the address that other hosts can send to is not known: set the overlay driver's option \"advertise\"",
+            )
+        })
+    }
+
+    /// What the store has not told yet.
+    pub(crate) fn unheard() -> DriverError {
+        DriverError::new(
+            ErrorCode::Unavailable,
+            "the cluster's store was not reached yet",
+        )
+    }
+
+    /// Puts a note.
+    pub(crate) fn hold(&self, endpoint: &str, held: Held) -> DriverResult<()> {
+        self.held.lock().put(endpoint, held)
+    }
+
+    /// Removes a note.
+    pub(crate) fn let_go(&self, endpoint: &str) -> DriverResult<()> {
+        self.held.lock().remove(endpoint).map(drop)
+    }
+
+    /// Has an endpoint given back soon.
+    pub(crate) fn give_back(&self, endpoint: &str) -> DriverResult<()> {
+        let notes = self.held.lock();
+        if let Some(held) = notes.get(endpoint) {
+            let released = Held {
+                released: true,
+                ..held
+            };
+            notes.put(endpoint, released)?;
+            self.nudge.notify_one();
+        }
+        Ok(())
+    }
+}
+
+/// 32 hexadecimal digits, drawn when they are first asked for.
+fn identity(file: &Path) -> DriverResult<String> {
+    let is_one = |text: &str| text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if let Ok(text) = fs::read_to_string(file)
+        && is_one(&text)
+    {
+        return Ok(text);
+    }
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| DriverError::internal(format!("drawing this host's ID: {e}")))?;
+    let text = format!("{:032x}", u128::from_ne_bytes(bytes));
+    let new = file.with_extension("new");
+    // It must outlive a power cut: other hosts know this one by it.
+    let written = fs::write(&new, &text)
+        .and_then(|()| fs::File::open(&new)?.sync_all())
+        .and_then(|()| fs::rename(&new, file));
+    written.map_err(|e| DriverError::io(format!("writing {}", file.display()), &e))?;
+    Ok(text)
+}
+
+/// The address of this host that packets to a remote one carry.
+fn source(to: SocketAddr) -> Option<IpAddr> {
+    let any = match to {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(to).ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
+}
+
+/// The address that the store sees; where the store is on this host, the one that goes with the default route.
+fn towards(endpoints: &[String]) -> Option<IpAddr> {
+    let of = |endpoint: &String| {
+        let uri: Uri = endpoint.parse().ok()?;
+        let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
+        let port = uri.port_u16().unwrap_or(2379);
+        (host, port).to_socket_addrs().ok()?.find_map(source)
+    };
+    // An address that documents use (RFC 5737): nothing is sent to it.
+    let outside = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 9));
+    endpoints.iter().find_map(of).or_else(|| source(outside))
+}
+
+/// A runtime of the driver's own, whose threads are in the network namespace of the calling thread.
+pub(crate) fn runtime() -> DriverResult<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(2)
+        .thread_name("network-overlay")
+        .thread_stack_size(512 << 10)
+        .enable_all()
+        .build()
+        .map_err(|e| DriverError::io("starting the client of the cluster's store", &e))
+}
+
+/// Runs work that asks the store to its end, in the driver's own threads, within the call's time.
+pub(crate) fn run<T: Send + 'static>(
+    runtime: &Runtime,
+    call: &Call<'_>,
+    work: impl Future<Output = DriverResult<T>> + Send + 'static,
+) -> DriverResult<T> {
+    let limit = call.timeout.unwrap_or(PATIENCE).min(PATIENCE);
+    let (done, answer) = mpsc::sync_channel(1);
+    runtime.spawn(async move {
+        let result = tokio::time::timeout(limit, work).await;
+        let late = |_| {
+            Err(DriverError::new(
+                ErrorCode::Unavailable,
+                "the cluster's store did not answer in time",
+            ))
+        };
+        // The caller may have been ended with the driver.
+        let _ = done.send(result.unwrap_or_else(late));
+    });
+    let gone = |_| Err(DriverError::internal("the driver is being shut down"));
+    answer.recv().unwrap_or_else(gone)
+}
+
+/// What the tasks of a member have in common.
+pub(crate) type Shared = Arc<Cluster>;

@@ -1,0 +1,220 @@
+//! What the driver and its networks can be told.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gantry_plugin_sdk::links::{self, MTU};
+use gantry_plugin_sdk::{DriverError, DriverResult, ErrorCode};
+use http::Uri;
+use ipnet::IpNet;
+use serde::Deserialize;
+
+/// A network's number among all networks, under the key that users know from Docker.
+pub(crate) const VNI: &str = "com.docker.network.driver.overlay.vxlanid_list";
+const ENCRYPTED: &str = "encrypted";
+
+/// The driver's options.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Options {
+    /// Where etcd answers: `http://` or `https://`, host, port.
+    pub(crate) etcd: Vec<String>,
+    /// The address that other hosts send to; none: the one that etcd sees.
+    pub(crate) advertise: Option<IpAddr>,
+    /// What all keys begin with.
+    pub(crate) prefix: String,
+    /// What subnets are chosen from.
+    pub(crate) pools: Vec<PoolOption>,
+    /// The UDP port of all hosts.
+    pub(crate) port: u16,
+    /// Seconds until a silent host is away.
+    lease: u64,
+    /// Seconds until what a host had that is away is given to others.
+    forget: u64,
+    /// How to know etcd, and to be known.
+    pub(crate) tls: TlsOptions,
+}
+
+/// A range that subnets are chosen from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PoolOption {
+    pub(crate) base: IpNet,
+    pub(crate) size: u8,
+}
+
+/// Files in PEM form.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TlsOptions {
+    /// Authorities; none: the system's.
+    pub(crate) ca: Option<PathBuf>,
+    /// What this host shows, and its key.
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            etcd: Vec::new(),
+            advertise: None,
+            prefix: "/gantry".into(),
+            pools: vec![PoolOption {
+                base: IpNet::new_assert(IpAddr::from([10, 64, 0, 0]), 10),
+                size: 24,
+            }],
+            port: 4789,
+            lease: 10,
+            forget: 300,
+            tls: TlsOptions::default(),
+        }
+    }
+}
+
+fn invalid(text: impl std::fmt::Display) -> DriverError {
+    DriverError::invalid(format!("overlay: {text}"))
+}
+
+impl Options {
+    pub(crate) fn parse(value: serde_json::Value) -> DriverResult<Self> {
+        let mut options: Self = serde_json::from_value(value).map_err(invalid)?;
+        for endpoint in &mut options.etcd {
+            let uri: Uri = endpoint
+                .parse()
+                .map_err(|e| invalid(format!("invalid etcd endpoint {endpoint:?}: {e}")))?;
+            let known = matches!(uri.scheme_str(), Some("http" | "https"));
+            if !known || uri.authority().is_none() || uri.path() != "/" {
+                return Err(invalid(format!(
+                    "invalid etcd endpoint {endpoint:?}: it should be like http://10.0.0.1:2379"
+                )));
+            }
+            let length = endpoint.trim_end_matches('/').len();
+            endpoint.truncate(length);
+        }
+        for PoolOption { base, size } in &options.pools {
+            let sizes = base.prefix_len()..=base.max_prefix_len() - 2;
+            if base.trunc() != *base || !sizes.contains(size) {
+                return Err(invalid(format!("invalid pool {base} of size {size}")));
+            }
+        }
+        // etcd makes shorter leases longer without saying so.
+        if options.lease < 2 || options.forget < options.lease {
+            return Err(invalid(
+                "lease must be 2 seconds at least, and forget not less than lease",
+            ));
+        }
+        if options.tls.certificate.is_some() != options.tls.key.is_some() {
+            return Err(invalid("tls: certificate and key go together"));
+        }
+        let length = options.prefix.trim_end_matches('/').len();
+        options.prefix.truncate(length);
+        Ok(options)
+    }
+
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease)
+    }
+
+    pub(crate) fn forget(&self) -> Duration {
+        Duration::from_secs(self.forget)
+    }
+}
+
+/// Options of one network. Unknown keys are ignored, as Docker does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct NetworkOptions {
+    /// MTU, 0 for what the way between the hosts allows.
+    pub(crate) mtu: u32,
+    /// The network's number, once it has one.
+    pub(crate) vni: Option<u32>,
+}
+
+impl NetworkOptions {
+    pub(crate) fn parse(given: &BTreeMap<String, String>) -> DriverResult<Self> {
+        let mut options = Self::default();
+        if let Some(value) = given.get(MTU) {
+            options.mtu = links::mtu(value)?;
+        }
+        if let Some(value) = given.get(VNI) {
+            let vni = value.parse().ok().filter(|vni| (1..1 << 24).contains(vni));
+            let Some(vni) = vni else {
+                return Err(DriverError::invalid(format!(
+                    "invalid value for {VNI}: {value:?} is not one number from 1 to 16777215"
+                )));
+            };
+            options.vni = Some(vni);
+        }
+        let encrypted = given.get(ENCRYPTED).map(String::as_str);
+        if !matches!(
+            encrypted,
+            None | Some("0" | "f" | "F" | "false" | "FALSE" | "False")
+        ) {
+            return Err(DriverError::new(
+                ErrorCode::NotImplemented,
+                "encrypted overlay networks are not supported: this driver does not set up IPsec; let hosts reach each \
+                 other over an encrypted link and advertise its address",
+            ));
+        }
+        Ok(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn options_are_checked() {
+        let options = Options::parse(json!({})).unwrap();
+        assert_eq!((options.port, options.prefix.as_str()), (4789, "/gantry"));
+        assert_eq!(options.pools[0].base.to_string(), "10.64.0.0/10");
+        let options = Options::parse(json!({
+            "etcd": ["http://10.0.0.1:2379/", "https://[fd00::1]:2379"], "prefix": "/a/", "lease": 2, "forget": 2,
+            "pools": [{"base": "fd00:1::/48", "size": 64}], "advertise": "10.0.0.9"
+        }));
+        let options = options.unwrap();
+        assert_eq!(
+            options.etcd,
+            ["http://10.0.0.1:2379", "https://[fd00::1]:2379"]
+        );
+        assert_eq!(options.prefix, "/a");
+        for bad in [
+            json!({"etcd": ["10.0.0.1:2379"]}),
+            json!({"etcd": ["http://10.0.0.1:2379/v3"]}),
+            json!({"pools": [{"base": "10.64.0.1/10", "size": 24}]}),
+            json!({"pools": [{"base": "10.64.0.0/10", "size": 31}]}),
+            json!({"pools": [{"base": "10.64.0.0/10", "size": 9}]}),
+            json!({"lease": 1}),
+            json!({"lease": 10, "forget": 5}),
+            json!({"tls": {"key": "/k"}}),
+            json!({"etdc": []}),
+        ] {
+            let error = Options::parse(bad.clone()).unwrap_err();
+            assert_eq!(error.code, ErrorCode::InvalidArgument, "{bad}");
+        }
+    }
+
+    #[test]
+    fn options_of_networks_are_checked() {
+        let parse = |key: &str, value: &str| {
+            NetworkOptions::parse(&BTreeMap::from([(key.to_owned(), value.to_owned())]))
+        };
+        assert_eq!(parse(MTU, "1400").unwrap().mtu, 1400);
+        assert_eq!(parse(VNI, "4097").unwrap().vni, Some(4097));
+        assert!(parse(ENCRYPTED, "false").is_ok());
+        for (key, value, code) in [
+            (MTU, "12", ErrorCode::InvalidArgument),
+            (VNI, "4097,4098", ErrorCode::InvalidArgument),
+            (VNI, "16777216", ErrorCode::InvalidArgument),
+            (ENCRYPTED, "", ErrorCode::NotImplemented),
+            (ENCRYPTED, "true", ErrorCode::NotImplemented),
+        ] {
+            assert_eq!(parse(key, value).unwrap_err().code, code, "{key}={value}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What hosts tell each other: keys in the store, and the JSON behind them.
+//!
+//! ```text
+//! <prefix>/overlay/layout                     what is handed out in order
+//! <prefix>/overlay/networks/<network>         a network
+//! <prefix>/overlay/hosts/<host>               a host that has or had endpoints
+//! <prefix>/overlay/live/<host>                goes with the host's lease
+//! <prefix>/overlay/endpoints/<network>/<id>   an endpoint, with its host
+//! <prefix>/overlay/addresses/<network>/<ip>   the endpoint that has the address
+//! ```
+
+use std::net::IpAddr;
+
+use gantry_plugin_sdk::network::SharedNetwork;
+use gantry_plugin_sdk::{DriverError, DriverResult};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// A network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NetworkRecord {
+    pub(crate) vni: u32,
+    pub(crate) network: SharedNetwork,
+}
+
+/// A host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HostRecord {
+    /// Its name for itself.
+    pub(crate) name: String,
+    /// Where frames for its endpoints are sent.
+    pub(crate) address: IpAddr,
+}
+
+/// An endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EndpointRecord {
+    pub(crate) host: String,
+    pub(crate) addresses: Vec<IpNet>,
+    pub(crate) mac: String,
+    #[serde(default)]
+    pub(crate) names: Vec<String>,
+}
+
+/// What is handed out in order, so that it is not used again soon. Every change of the set of networks changes it, which
+/// makes those changes one after the other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Layout {
+    #[serde(default)]
+    pub(crate) last_vni: u32,
+}
+
+/// A record as it is written.
+pub(crate) fn encode(record: &impl Serialize) -> DriverResult<Vec<u8>> {
+    serde_json::to_vec(record).map_err(|e| DriverError::internal(format!("encoding a record: {e}")))
+}
+
+/// Refuses an identifier that cannot be a part of a key.
+pub(crate) fn check_id(id: &str) -> DriverResult<()> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    match !id.is_empty() && id.len() <= 64 && id.bytes().all(fits) {
+        true => Ok(()),
+        false => Err(DriverError::invalid(format!("invalid ID {id:?}"))),
+    }
+}
+
+/// What a key below the root is of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Key {
+    Layout,
+    Network(String),
+    Host(String),
+    Live(String),
+    Endpoint(String, String),
+    Address(String, IpAddr),
+}
+
+impl Key {
+    pub(crate) fn endpoint(network: &str, id: &str) -> Self {
+        Self::Endpoint(network.to_owned(), id.to_owned())
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (table, rest) = text.split_once('/').unwrap_or((text, ""));
+        let pair = || {
+            let (network, id) = rest.split_once('/')?;
+            let whole = !network.is_empty() && !id.is_empty() && !id.contains('/');
+            whole.then(|| (network.to_owned(), id.to_owned()))
+        };
+        let one = || (!rest.is_empty() && !rest.contains('/')).then(|| rest.to_owned());
+        Some(match table {
+            "layout" if rest.is_empty() => Self::Layout,
+            "networks" => Self::Network(one()?),
+            "hosts" => Self::Host(one()?),
+            "live" => Self::Live(one()?),
+            "endpoints" => {
+                let (network, id) = pair()?;
+                Self::Endpoint(network, id)
+            }
+            "addresses" => {
+                let (network, ip) = pair()?;
+                Self::Address(network, ip.parse().ok()?)
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// Where the keys are.
+#[derive(Debug, Clone)]
+pub(crate) struct Keys {
+    root: String,
+}
+
+impl Keys {
+    pub(crate) fn new(prefix: &str) -> Self {
+        Self {
+            root: format!("{prefix}/overlay/"),
+        }
+    }
+
+    /// What all keys begin with.
+    pub(crate) fn root(&self) -> &str {
+        &self.root
+    }
+
+    /// What the keys of networks begin with.
+    pub(crate) fn networks(&self) -> String {
+        format!("{}networks/", self.root)
+    }
+
+    /// What the keys of a network's endpoints begin with.
+    pub(crate) fn endpoints(&self, network: &str) -> String {
+        format!("{}endpoints/{network}/", self.root)
+    }
+
+    /// What the keys of a network's addresses begin with.
+    pub(crate) fn addresses(&self, network: &str) -> String {
+        format!("{}addresses/{network}/", self.root)
+    }
+
+    pub(crate) fn name(&self, key: &Key) -> String {
+        let root = &self.root;
+        match key {
+            Key::Layout => format!("{root}layout"),
+            Key::Network(id) => format!("{root}networks/{id}"),
+            Key::Host(id) => format!("{root}hosts/{id}"),
+            Key::Live(id) => format!("{root}live/{id}"),
+            Key::Endpoint(network, id) => format!("{}{id}", self.endpoints(network)),
+            Key::Address(network, ip) => format!("{}{ip}", self.addresses(network)),
+        }
+    }
+
+    /// What a key is of; none for keys that this version does not know.
+    pub(crate) fn parse(&self, name: &str) -> Option<Key> {
+        Key::parse(name.strip_prefix(&self.root)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_parts_of_keys() {
+        assert!(check_id(&"0f".repeat(32)).is_ok());
+        for bad in ["", "a/b", "..", &"0".repeat(65)] {
+            assert!(check_id(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn keys_are_read_as_they_are_written() {
+        let keys = Keys::new("/gantry");
+        let all = [
+            Key::Layout,
+            Key::Network("n".into()),
+            Key::Host("h".into()),
+            Key::Live("h".into()),
+            Key::endpoint("n", "e"),
+            Key::Address("n".into(), "10.64.0.2".parse().unwrap()),
+            Key::Address("n".into(), "fd00::2".parse().unwrap()),
+        ];
+        for key in all {
+            let name = keys.name(&key);
+            assert!(name.starts_with(keys.root()), "{name}");
+            assert_eq!(keys.parse(&name), Some(key), "{name}");
+        }
+        for unknown in [
+            "/gantry/overlay/networks/",
+            "/gantry/overlay/endpoints/n",
+            "/gantry/overlay/x/y",
+            "/g/overlay/layout",
+            "/gantry/overlay/addresses/n/here",
+            "/gantry/overlay/endpoints/n/e/f",
+        ] {
+            assert_eq!(keys.parse(unknown), None, "{unknown}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What happens while somebody is not there.
+
+use gantry_plugin_sdk::{Driver, ErrorCode, Reconcile};
+
+use super::*;
+
+#[test]
+fn the_store_may_go_and_come_back() {
+    let (hosts, mut etcd) = lab();
+    let (one, two) = (
+        Host::new(hosts.host(1), &json!({})),
+        Host::new(hosts.host(2), &json!({})),
+    );
+    one.share(network_of("n")).unwrap();
+    one.create("n");
+    two.create("n");
+    let (a, b) = (one.sandbox("n", "a"), two.sandbox("n", "b"));
+    a.reaches(&b);
+    etcd.kill(hosts.host(3));
+    eventually("it is missed", || one.status("Member") == "away");
+    let short = Call::new("test").with_timeout(Duration::from_secs(1));
+    let before = one
+        .with(|driver| driver.shared(&short, Watch::default()))
+        .unwrap();
+    let after = one.with(|driver| {
+        driver.shared(
+            &short,
+            Watch {
+                since: before.revision,
+            },
+        )
+    });
+    assert_eq!(after.unwrap(), before, "nothing is known to be removed");
+    let refused = one.allocate("n", "c", &[]).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Unavailable, "{refused}");
+    assert_eq!(
+        one.allocate("n", "a", &[]).unwrap(),
+        a.plan.addresses,
+        "it has them"
+    );
+    one.create("n");
+    b.reaches(&a);
+    two.release("n", "b");
+    etcd.start_member(hosts.host(3));
+    eventually("it was given back", || one.others().is_empty());
+    eventually("it is there again", || one.status("Member") == "yes");
+    one.allocate("n", "c", &[]).unwrap();
+    eventually("that is known elsewhere", || two.others() == ["a", "c"]);
+}
+
+#[test]
+fn a_host_without_a_cable_loses_nothing() {
+    let (hosts, _etcd) = lab();
+    let (one, two) = (
+        Host::new(hosts.host(1), &json!({})),
+        Host::new(hosts.host(2), &json!({})),
+    );
+    one.share(network_of("n")).unwrap();
+    one.create("n");
+    two.create("n");
+    let (a, b) = (one.sandbox("n", "a"), two.sandbox("n", "b"));
+    a.reaches(&b);
+    hosts.cut(2);
+    eventually("it is away", || one.status("Hosts") == "2 (1 away)");
+    assert!(a.send(&b, false).is_err());
+    assert_eq!(one.others(), ["b"]);
+    assert_eq!(two.others(), ["a"]);
+    let taken = b.address(false).to_string();
+    let refused = one.allocate("n", "c", &[&taken]).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Conflict);
+    one.allocate("n", "c", &[]).unwrap();
+    hosts.heal(2);
+    eventually("it is back", || one.status("Hosts") == "2 (0 away)");
+    eventually("it knows what it missed", || two.others() == ["a", "c"]);
+    a.reaches(&b);
+    b.reaches(&a);
+}
+
+#[test]
+fn a_lost_host_is_forgotten_and_gets_back_what_is_left() {
+    let (hosts, _etcd) = lab();
+    let options = json!({"lease": 2, "forget": 2});
+    let (one, mut two) = (
+        Host::new(hosts.host(1), &options.clone()),
+        Host::new(hosts.host(2), &options),
+    );
+    one.share(network_of("n")).unwrap();
+    one.create("n");
+    two.create("n");
+    let first = two.allocate("n", "b", &[]).unwrap()[0].addr().to_string();
+    let second = two.allocate("n", "c", &[]).unwrap();
+    eventually("they are known", || one.others() == ["b", "c"]);
+    two.stop();
+    eventually("it is forgotten", || one.status("Hosts") == "1 (0 away)");
+    assert!(one.others().is_empty());
+    one.allocate("n", "a", &[&first]).unwrap();
+    two.start();
+    let live = Reconcile {
+        live: vec!["n".into()],
+        endpoints: vec!["b".into(), "c".into()],
+    };
+    two.with(|driver| driver.reconcile(&call(), live)).unwrap();
+    eventually("what is left is put back", || one.others() == ["c"]);
+    let members = one
+        .with(|driver| driver.members(&call(), Watch::default()))
+        .unwrap();
+    let addresses: Vec<_> = second.iter().map(IpNet::addr).collect();
+    assert_eq!(members.members[0].addresses, addresses);
+    assert_eq!(two.others(), ["a"]);
+}
