@@ -55,7 +55,8 @@ impl Shared {
 }
 
 /// Asks for news and acts on them; the revision of the answer.
-type Ask = fn(&Weak<Inner>, &str, &dyn Driver, u64) -> Result<u64>;
+type Ask = fn(&Weak<Inner>, &str, &dyn Driver, u64) -> Followed;
+type Followed = std::result::Result<u64, Trouble>;
 
 impl Inner {
     /// Follows every driver whose networks hosts share.
@@ -333,26 +334,34 @@ fn refused(record: &NetworkRecord, error: DriverError) -> NetworkError {
 fn follow(inner: &Weak<Inner>, driver: &str, ask: Ask) {
     let mut since = 0;
     let mut pause = PAUSE;
-    let mut told = String::new();
+    let mut told = None;
     loop {
         let begun = Instant::now();
         let handle = match inner.upgrade() {
             Some(inner) if !*inner.shared.closed.lock() => inner.driver(driver),
             _ => return,
         };
-        match handle.and_then(|handle| ask(inner, driver, &*handle, since)) {
+        let asked = handle
+            .map_err(Trouble::from)
+            .and_then(|handle| ask(inner, driver, &*handle, since));
+        match asked {
             Ok(revision) => {
                 if revision == since {
                     // Whoever answers too early is not asked more often for that.
                     std::thread::sleep(NEWS.saturating_sub(begun.elapsed()));
                 }
                 (since, pause) = (revision, PAUSE);
-                told.clear();
+                told = None;
             }
-            Err(error) => {
-                if error.message != told {
+            Err(Trouble::Unused(why)) => {
+                tracing::debug!(driver, why, "no hosts to follow");
+                std::thread::sleep(LONGEST_PAUSE);
+                since = 0;
+            }
+            Err(Trouble::Other(error)) => {
+                if told.as_ref() != Some(&error) {
                     tracing::warn!(driver, %error, "other hosts are not followed at present");
-                    told.clone_from(&error.message);
+                    told = Some(error);
                 }
                 std::thread::sleep(pause);
                 (since, pause) = (0, (pause * 2).min(LONGEST_PAUSE));
@@ -361,16 +370,33 @@ fn follow(inner: &Weak<Inner>, driver: &str, ask: Ask) {
     }
 }
 
-/// The answer to a question for news; none when there is none.
-fn news<T>(asked: DriverResult<T>) -> Result<Option<T>> {
-    match asked {
-        Ok(answer) => Ok(Some(answer)),
-        Err(error) if error.code == ErrorCode::DeadlineExceeded => Ok(None),
-        Err(error) => Err(error.into()),
+/// Why other hosts cannot be followed.
+enum Trouble {
+    /// The driver was not told of a store: nobody uses it.
+    Unused(String),
+    /// Something is wrong.
+    Other(NetworkError),
+}
+
+impl From<NetworkError> for Trouble {
+    fn from(error: NetworkError) -> Self {
+        Self::Other(error)
     }
 }
 
-fn networks(inner: &Weak<Inner>, name: &str, driver: &dyn Driver, since: u64) -> Result<u64> {
+/// The answer to a question for news; none when there is none.
+fn news<T>(asked: DriverResult<T>) -> std::result::Result<Option<T>, Trouble> {
+    match asked {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) => match error.code {
+            ErrorCode::DeadlineExceeded => Ok(None),
+            ErrorCode::FailedPrecondition => Err(Trouble::Unused(error.message)),
+            _ => Err(Trouble::Other(error.into())),
+        },
+    }
+}
+
+fn networks(inner: &Weak<Inner>, name: &str, driver: &dyn Driver, since: u64) -> Followed {
     let call = Call::new("follow networks").with_timeout(NEWS);
     let answer = news(driver.shared(&call, Watch { since }))?;
     let Some(inner) = inner.upgrade() else {
@@ -384,7 +410,7 @@ fn networks(inner: &Weak<Inner>, name: &str, driver: &dyn Driver, since: u64) ->
     Ok(answer.revision)
 }
 
-fn members(inner: &Weak<Inner>, name: &str, driver: &dyn Driver, since: u64) -> Result<u64> {
+fn members(inner: &Weak<Inner>, name: &str, driver: &dyn Driver, since: u64) -> Followed {
     let call = Call::new("follow members").with_timeout(NEWS);
     let answer = news(driver.members(&call, Watch { since }))?;
     let fresh = answer.filter(|answer| answer.revision != since);

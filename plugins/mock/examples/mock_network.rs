@@ -2,4 +2,9 @@
 
 use gantry_plugin_mock::MockNetwork;
 
-gantry_plugin_sdk::plugin! { kind: network, driver: MockNetwork, name: "mock" }
+gantry_plugin_sdk::plugin! {
+    kind: network,
+    driver: MockNetwork,
+    name: "mock",
+    capabilities: ["share", "unshare", "shared", "allocate", "members"],
+}

@@ -12,6 +12,7 @@ mod network;
 mod registry;
 mod script;
 mod storage;
+mod store;
 mod volume;
 
 pub use network::MockNetwork;

@@ -1,22 +1,28 @@
-//! A network driver that makes no links.
+//! A network driver that makes no links. With the options `store` (a file) and `host` (a name), its networks are shared
+//! by every engine whose driver has the same file.
 
 use std::collections::{HashMap, HashSet};
 
 use gantry_plugin_sdk::network::{
-    EndpointRef, EndpointSpec, FirewallIntent, JoinPlan, NetworkInfo, NetworkPlan, NetworkRef,
-    NetworkSpec, Scope, SetExternal,
+    EndpointRef, EndpointSpec, FirewallIntent, JoinPlan, Members, NetworkInfo, NetworkPlan,
+    NetworkRef, NetworkSpec, Scope, SetExternal, SharedEndpoint, SharedNetwork, SharedNetworks,
+    Watch,
 };
 use gantry_plugin_sdk::{
-    Call, Driver, DriverConfig, DriverError, DriverResult, Health, Log, Network, Reconcile,
+    Call, Driver, DriverConfig, DriverError, DriverResult, ErrorCode, Health, Log, Network,
+    Reconcile, serde_json,
 };
+use ipnet::IpNet;
 use parking_lot::Mutex;
 
 use crate::Script;
+use crate::store::Store;
 
 /// The driver. Networks and endpoints are in memory.
 pub struct MockNetwork {
     script: Script,
     log: Log,
+    store: Option<Store>,
     networks: Mutex<HashSet<String>>,
     endpoints: Mutex<HashMap<String, String>>,
 }
@@ -27,11 +33,24 @@ impl MockNetwork {
     /// # Errors
     /// What the script says.
     pub fn new(config: DriverConfig, log: Log) -> DriverResult<Self> {
+        let store = match config.options.get("store") {
+            None => None,
+            Some(_) => serde_json::from_value(config.options.clone())
+                .map(Some)
+                .map_err(|e| DriverError::invalid(format!("options: {e}")))?,
+        };
         Ok(Self {
             script: Script::parse(&config.options)?,
             log,
+            store,
             networks: Mutex::default(),
             endpoints: Mutex::default(),
+        })
+    }
+
+    fn store(&self) -> DriverResult<&Store> {
+        self.store.as_ref().ok_or_else(|| {
+            DriverError::new(ErrorCode::FailedPrecondition, "no store is configured")
         })
     }
 
@@ -62,7 +81,10 @@ impl Driver for MockNetwork {
         self.endpoints
             .lock()
             .retain(|id, _| request.endpoints.contains(id));
-        Ok(())
+        match &self.store {
+            Some(store) => store.free(|id| !request.endpoints.iter().any(|live| live == id)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -70,7 +92,10 @@ impl Network for MockNetwork {
     fn info(&self, _: &Call<'_>, (): ()) -> DriverResult<NetworkInfo> {
         self.script.gate("info")?;
         Ok(NetworkInfo {
-            scope: Scope::Local,
+            scope: match self.store {
+                Some(_) => Scope::Global,
+                None => Scope::Local,
+            },
             own_namespace: true,
             addressed: false,
             singleton: false,
@@ -103,7 +128,10 @@ impl Network for MockNetwork {
     fn delete_endpoint(&self, _: &Call<'_>, request: EndpointRef) -> DriverResult<()> {
         self.script.gate("delete_endpoint")?;
         self.endpoints.lock().remove(&request.id);
-        Ok(())
+        match &self.store {
+            Some(store) => store.free(|id| id == request.id),
+            None => Ok(()),
+        }
     }
 
     fn join(&self, call: &Call<'_>, request: EndpointSpec) -> DriverResult<JoinPlan> {
@@ -114,7 +142,10 @@ impl Network for MockNetwork {
                 "join needs the namespace's descriptor",
             ));
         }
-        Ok(JoinPlan::default())
+        Ok(JoinPlan {
+            addresses: request.addresses,
+            ..JoinPlan::default()
+        })
     }
 
     fn leave(&self, _: &Call<'_>, _: EndpointRef) -> DriverResult<()> {
@@ -124,5 +155,30 @@ impl Network for MockNetwork {
     fn set_external(&self, _: &Call<'_>, _: SetExternal) -> DriverResult<Vec<FirewallIntent>> {
         self.script.gate("set_external")?;
         Ok(Vec::new())
+    }
+
+    fn share(&self, _: &Call<'_>, request: SharedNetwork) -> DriverResult<SharedNetwork> {
+        self.script.gate("share")?;
+        self.store()?.share(request)
+    }
+
+    fn unshare(&self, _: &Call<'_>, request: NetworkRef) -> DriverResult<()> {
+        self.script.gate("unshare")?;
+        self.store()?.unshare(&request.id)
+    }
+
+    fn shared(&self, call: &Call<'_>, request: Watch) -> DriverResult<SharedNetworks> {
+        self.script.gate("shared")?;
+        self.store()?.shared(call, request)
+    }
+
+    fn allocate(&self, _: &Call<'_>, request: SharedEndpoint) -> DriverResult<Vec<IpNet>> {
+        self.script.gate("allocate")?;
+        self.store()?.allocate(request)
+    }
+
+    fn members(&self, call: &Call<'_>, request: Watch) -> DriverResult<Members> {
+        self.script.gate("members")?;
+        self.store()?.members(call, request)
     }
 }

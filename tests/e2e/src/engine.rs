@@ -26,6 +26,8 @@ pub struct Options {
     pub boot_id: Option<String>,
     /// Files of the host that the daemon finds with another content.
     pub files: Vec<(&'static str, String)>,
+    /// The network namespace that is the daemon's host, instead of the test's own.
+    pub namespace: Option<PathBuf>,
 }
 
 /// A running engine. Dropping it without [`Engine::finish`] (a failing test) ends its processes all the same.
@@ -178,11 +180,11 @@ impl Engine {
         let others = self.options.files.iter().map(|(path, text)| (*path, text));
         let files: Vec<_> = boot_id.into_iter().chain(others).collect();
         if files.is_empty() {
-            return Command::new(gantryd);
+            return gantry_fixtures::inside(self.options.namespace.as_deref(), gantryd);
         }
         let script = "while [ \"$1\" != -- ]; do mount --bind \"$1\" \"$2\" || exit; shift 2; done; \
                       shift; exec \"$@\"";
-        let mut command = Command::new("unshare");
+        let mut command = gantry_fixtures::inside(self.options.namespace.as_deref(), "unshare");
         command.args([
             "--mount",
             "--propagation",
@@ -353,7 +355,8 @@ impl Engine {
         let left = std::cell::RefCell::default();
         let clean = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             eventually("nothing is left", 10, || {
-                *left.borrow_mut() = footprint::of(self.dir(), &self.tag);
+                *left.borrow_mut() =
+                    footprint::of(self.dir(), &self.tag, self.options.namespace.as_deref());
                 left.borrow().is_empty().then_some(())
             });
         }));
@@ -387,6 +390,10 @@ impl Drop for Engine {
             let _ = child.kill();
             let _ = child.wait();
         }
-        footprint::end(self.dir.path(), &self.tag);
+        footprint::end(
+            self.dir.path(),
+            &self.tag,
+            self.options.namespace.as_deref(),
+        );
     }
 }

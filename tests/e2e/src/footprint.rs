@@ -4,20 +4,23 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Everything found that belongs to one engine, one line each.
-pub(crate) fn of(dir: &Path, tag: &str) -> BTreeSet<String> {
+use gantry_fixtures::inside;
+
+/// Everything found that belongs to one engine, one line each. `namespace` is the engine's host's network, when that is
+/// another than this process's.
+pub(crate) fn of(dir: &Path, tag: &str, namespace: Option<&Path>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     mounts(dir, &mut found);
-    links(tag, &mut found);
+    links(tag, namespace, &mut found);
     cgroups(tag, &mut found);
-    tables(tag, &mut found);
+    tables(tag, namespace, &mut found);
     processes(dir, tag, &mut found);
     found
 }
 
 /// Ends the processes of an engine whose test failed, and takes its network and its cgroups down: the next test wants a quiet
 /// machine and addresses that are free.
-pub(crate) fn end(dir: &Path, tag: &str) {
+pub(crate) fn end(dir: &Path, tag: &str, namespace: Option<&Path>) {
     let mut found = BTreeSet::new();
     processes(dir, tag, &mut found);
     for line in found {
@@ -29,16 +32,18 @@ pub(crate) fn end(dir: &Path, tag: &str) {
         }
     }
     let mut found = BTreeSet::new();
-    links(tag, &mut found);
-    tables(tag, &mut found);
+    links(tag, namespace, &mut found);
+    tables(tag, namespace, &mut found);
     cgroups(tag, &mut found);
+    let run = |args: &[&str]| {
+        let mut command = inside(namespace, args[0]);
+        drop(command.args(&args[1..]).output());
+    };
     for line in found {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
-            ["link", name] => drop(crate::run("ip", &["link", "del", name])),
-            ["nft", "table", family, name] => {
-                drop(crate::run("nft", &["delete", "table", family, name]));
-            }
+            ["link", name] => run(&["ip", "link", "del", name]),
+            ["nft", "table", family, name] => run(&["nft", "delete", "table", family, name]),
             ["cgroup", path] => remove_cgroup(path),
             _ => {}
         }
@@ -68,17 +73,25 @@ fn mounts(dir: &Path, found: &mut BTreeSet<String>) {
     );
 }
 
-fn links(tag: &str, found: &mut BTreeSet<String>) {
-    for entry in fs::read_dir("/sys/class/net")
-        .expect("sysfs is mounted")
-        .flatten()
-    {
-        let name = entry.file_name().to_string_lossy().into_owned();
+fn links(tag: &str, namespace: Option<&Path>, found: &mut BTreeSet<String>) {
+    for line in lines(namespace, "ip", &["-o", "link"]) {
+        // `7: name@other: <FLAGS> ...`
+        let name = line.split(": ").nth(1).unwrap_or(&line);
+        let name = name.split('@').next().unwrap_or(name);
         // Link names have 15 bytes: a prefix of the tag must do.
         if name.contains(&tag[..6]) {
             found.insert(format!("link {name}"));
         }
     }
+}
+
+/// What a program prints in a network namespace.
+fn lines(namespace: Option<&Path>, program: &str, args: &[&str]) -> Vec<String> {
+    let done = inside(namespace, program).args(args).output();
+    let done = done.unwrap_or_else(|e| panic!("{program}: {e}"));
+    assert!(done.status.success(), "{program}: {done:?}");
+    let text = String::from_utf8_lossy(&done.stdout);
+    text.lines().map(str::to_owned).collect()
 }
 
 fn cgroups(tag: &str, found: &mut BTreeSet<String>) {
@@ -97,10 +110,10 @@ fn cgroups(tag: &str, found: &mut BTreeSet<String>) {
     walk(Path::new("/sys/fs/cgroup"), 3, tag, found);
 }
 
-fn tables(tag: &str, found: &mut BTreeSet<String>) {
-    let list = crate::run("nft", &["list", "tables"]).ok();
+fn tables(tag: &str, namespace: Option<&Path>, found: &mut BTreeSet<String>) {
+    let list = lines(namespace, "nft", &["list", "tables"]);
     found.extend(
-        list.lines()
+        list.iter()
             .filter(|l| l.contains(tag))
             .map(|l| format!("nft {l}")),
     );
