@@ -13,27 +13,21 @@
 //!
 //! It keeps no list of endpoints that must survive: link names follow from endpoint IDs.
 
-mod kernel;
 mod options;
-mod removal;
 mod state;
 
-use std::net::{IpAddr, SocketAddr};
-
+use gantry_plugin_sdk::bridges::{self, Bridges, Removals, Veth};
 use gantry_plugin_sdk::links::{self, Names};
 use gantry_plugin_sdk::network::{
     EndpointRef, EndpointSpec, FirewallIntent, GatewayMode, JoinPlan, NetworkInfo, NetworkPlan,
-    NetworkRef, NetworkSpec, PortLease, Scope, SetExternal,
+    NetworkRef, NetworkSpec, Scope, SetExternal,
 };
-use gantry_plugin_sdk::sys::netlink::Mac;
 use gantry_plugin_sdk::{
     Call, Driver, DriverConfig, DriverError, DriverResult, ErrorCode, Log, Network, Reconcile,
 };
 
 use ipnet::IpNet;
-use kernel::Kernel;
 use options::Options;
-use removal::Removals;
 use state::{Bridge, State};
 
 /// The first letters of link names.
@@ -45,7 +39,7 @@ const VETH: char = 'v';
 pub struct BridgeNetwork {
     names: Names,
     state: State,
-    kernel: Kernel,
+    bridges: Bridges,
     removals: Removals,
     log: Log,
 }
@@ -58,9 +52,9 @@ impl BridgeNetwork {
     pub fn new(config: DriverConfig, log: Log) -> DriverResult<Self> {
         Ok(Self {
             names: Names::new(&config.tag),
+            removals: Removals::open(&config.root, &config.tag, log.clone())?,
             state: State::open(config.root)?,
-            kernel: Kernel::open()?,
-            removals: Removals::new(log.clone()),
+            bridges: Bridges::open()?,
             log,
         })
     }
@@ -95,28 +89,33 @@ impl BridgeNetwork {
             ));
         }
         self.removals.wait_for(&link);
-        let found = self.kernel.index(&link)?;
+        let found = self.bridges.link(&link)?;
         // A link that is there at first sight is somebody else's.
         let ours = known.map_or(found.is_none(), |note| note.ours);
         self.state.note(spec, &link, ours)?;
-        let gateways = spec
-            .subnets
-            .iter()
+        let gateways = spec.subnets.iter();
+        let gateways: Vec<IpNet> = gateways
             .filter_map(|s| IpNet::new(s.gateway?, s.net.prefix_len()).ok())
             .collect();
-        let ours_before = ours && found.is_some();
-        let mut bridge = Bridge {
-            index: found.unwrap_or(0),
+        let has = |net: &&IpNet| options.has_address(net.addr().is_ipv6());
+        let mut host = bridges::Bridge {
             link,
+            index: found.as_ref().map_or(0, |found| found.index),
+            addresses: gateways.iter().filter(has).copied().collect(),
+            mtu: options.mtu,
+            isolated: !options.icc,
+        };
+        if ours && found.is_some() {
+            self.bridges.drop_other_addresses(&host)?;
+        }
+        host.index = self.bridges.ensure(&spec.id, &host)?;
+        let bridge = Bridge {
+            host,
             gateways,
             subnets: spec.subnets.iter().map(|s| s.net).collect(),
             internal: spec.internal,
             options,
         };
-        if ours_before {
-            self.kernel.drop_other_addresses(&bridge)?;
-        }
-        bridge.index = self.kernel.ensure_bridge(&spec.id, &bridge)?;
         self.state.set(&spec.id, bridge.clone());
         Ok(bridge)
     }
@@ -131,26 +130,22 @@ impl BridgeNetwork {
         let Some(netns) = call.fds.first() else {
             return Err(DriverError::invalid("join needs the sandbox's namespace"));
         };
-        let outer = self.names.name(VETH, &spec.id);
-        let mac = plan.mac.parse::<Mac>().ok();
-        let veth = kernel::Veth {
-            outer: &outer,
+        let veth = Veth {
+            outer: &plan.outer,
             inner: &plan.link,
-            mac,
+            mac: plan.mac.parse().ok(),
             netns: *netns,
         };
-        match self.kernel.attach(bridge, &veth) {
+        match self.bridges.attach(&bridge.host, &veth) {
             Err(e) if e.code == ErrorCode::NotFound => {
                 // Somebody removed the bridge under us.
+                let link = &bridge.host.link;
                 self.log
-                    .warn(format!("bridge {} is gone, making it again", bridge.link));
-                let index = self.kernel.ensure_bridge(&spec.network, bridge)?;
-                let bridge = Bridge {
-                    index,
-                    ..bridge.clone()
-                };
+                    .warn(format!("bridge {link} is gone, making it again"));
+                let mut bridge = bridge.clone();
+                bridge.host.index = self.bridges.ensure(&spec.network, &bridge.host)?;
                 self.state.set(&spec.network, bridge.clone());
-                self.kernel.attach(&bridge, &veth)
+                self.bridges.attach(&bridge.host, &veth)
             }
             result => result,
         }
@@ -165,7 +160,7 @@ impl Driver for BridgeNetwork {
             .map(|id| self.names.name(VETH, id))
             .collect();
         let kept = self.state.retain(&live.live);
-        for link in self.kernel.links()? {
+        for link in self.bridges.links()? {
             let orphan = if self.names.is(VETH, &link.name) {
                 !veths.contains(&link.name)
             } else {
@@ -175,7 +170,7 @@ impl Driver for BridgeNetwork {
             if orphan {
                 self.log
                     .info(format!("removing leftover link {}", link.name));
-                self.removals.begin(&link.name);
+                self.removals.begin(&[&link.name]);
             }
         }
         Ok(())
@@ -214,7 +209,7 @@ impl Network for BridgeNetwork {
             no_gateway_ipv4: isolated(false) || (bridge.internal && options.inhibit_ipv4),
             no_gateway_ipv6: isolated(true),
             firewall: vec![FirewallIntent::Bridge {
-                link: bridge.link,
+                link: bridge.host.link,
                 subnets: bridge.subnets,
                 masquerade: options.masquerade && !bridge.internal,
                 internal: bridge.internal,
@@ -228,7 +223,7 @@ impl Network for BridgeNetwork {
         if let Some(note) = self.state.noted(&network.id)
             && note.ours
         {
-            self.removals.begin(&note.link);
+            self.removals.begin(&[&note.link]);
         }
         self.state.forget(&network.id)
     }
@@ -268,7 +263,7 @@ impl Network for BridgeNetwork {
         if call.fds.is_empty() {
             return Ok(());
         }
-        self.kernel.delete(&self.names.name(VETH, &endpoint.id))
+        self.bridges.delete(&self.names.name(VETH, &endpoint.id))
     }
 
     fn set_external(
@@ -279,31 +274,17 @@ impl Network for BridgeNetwork {
         let bridge = self.bridge(&request.endpoint.network)?;
         if !request.ports.is_empty() {
             let outer = self.names.name(VETH, &request.endpoint.id);
-            self.kernel.allow_hairpin(&bridge, &outer)?;
+            self.bridges.allow_hairpin(&bridge.host, &outer)?;
         }
-        let target = |lease: &PortLease| {
-            request
-                .endpoint
-                .addresses
-                .iter()
-                .map(IpNet::addr)
-                .find(|ip: &IpAddr| ip.is_ipv4() == lease.host.is_ipv4())
-                .map(|ip| SocketAddr::new(ip, lease.container_port))
-        };
         let ways = &bridge.options.ways;
         let mut intents = Vec::with_capacity(request.ports.len());
         for lease in &request.ports {
-            let Some(target) = target(lease) else {
+            let Some(target) = bridges::target(&request.endpoint, lease) else {
                 continue;
             };
             let routed = ways.mode(target.is_ipv6()) == GatewayMode::Routed;
             if !routed {
-                intents.push(FirewallIntent::Publish {
-                    protocol: lease.protocol,
-                    host: lease.host,
-                    target,
-                    link: bridge.link.clone(),
-                });
+                intents.push(bridges::publish(lease, target, &bridge.host.link));
             }
             if routed || !ways.trusted.is_empty() {
                 intents.push(FirewallIntent::Direct {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use gantry_plugin_sdk::DriverResult;
+use gantry_plugin_sdk::bridges;
 use gantry_plugin_sdk::network::NetworkSpec;
 use gantry_plugin_sdk::notes::Notes;
 use ipnet::IpNet;
@@ -15,21 +16,13 @@ use crate::options::Options;
 /// A network's bridge.
 #[derive(Debug, Clone)]
 pub(crate) struct Bridge {
-    pub(crate) link: String,
-    pub(crate) index: u32,
-    /// The bridge's own addresses with their prefix lengths.
+    /// As it is on the host.
+    pub(crate) host: bridges::Bridge,
+    /// Where its members' ways out lead, with prefix lengths; not all of it need be the bridge's.
     pub(crate) gateways: Vec<IpNet>,
     pub(crate) subnets: Vec<IpNet>,
     pub(crate) internal: bool,
     pub(crate) options: Options,
-}
-
-impl Bridge {
-    /// The addresses that it bears.
-    pub(crate) fn addresses(&self) -> Vec<IpNet> {
-        let has = |net: &&IpNet| self.options.has_address(net.addr().is_ipv6());
-        self.gateways.iter().filter(has).copied().collect()
-    }
 }
 
 /// What is kept of a network's bridge in a file named by the network's ID. It is enough to serve the network in

@@ -1,9 +1,10 @@
 //! The driver in network namespaces of its own.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 
-use gantry_plugin_sdk::network::{Protocol, Subnet};
+use gantry_plugin_sdk::network::{PortLease, Protocol, Subnet};
 use gantry_plugin_sdk::sys::netlink::RouteSocket;
 use gantry_plugin_sdk::sys::netns;
 

@@ -236,7 +236,7 @@ impl Network for OverlayNetwork {
 
     fn join(&self, call: &Call<'_>, spec: EndpointSpec) -> DriverResult<JoinPlan> {
         let (bridge, network) = self.plane.bridge(&spec.network)?;
-        let gateways = bridge.gateways.iter().map(IpNet::addr);
+        let gateways = bridge.addresses.iter().map(IpNet::addr);
         let plan = JoinPlan {
             link: links::inner_name(&spec).unwrap_or_else(|| spec.link.clone()),
             mac: links::mac(&spec)?.to_string(),
@@ -269,7 +269,11 @@ impl Network for OverlayNetwork {
             let outer = self.plane.names.name(VETH, &request.endpoint.id);
             self.plane.bridges.allow_hairpin(&bridge, &outer)?;
         }
-        Ok(bridges::publish(&request, &bridge.link))
+        let published = request.ports.iter().filter_map(|lease| {
+            let target = bridges::target(&request.endpoint, lease)?;
+            Some(bridges::publish(lease, target, &bridge.link))
+        });
+        Ok(published.collect())
     }
 
     fn share(&self, call: &Call<'_>, network: SharedNetwork) -> DriverResult<SharedNetwork> {

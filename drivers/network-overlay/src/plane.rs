@@ -83,7 +83,7 @@ impl Plane {
             host: host.to_owned(),
             plans: Notes::open(root.join("networks"))?,
             segments: Mutex::default(),
-            removals: Removals::new(log.clone()),
+            removals: Removals::open(root, tag, log.clone())?,
             log,
         })
     }
@@ -116,7 +116,7 @@ impl Plane {
         let mut bridge = Bridge {
             link,
             index: 0,
-            gateways: gateways
+            addresses: gateways
                 .filter_map(|s| IpNet::new(s.gateway?, s.net.prefix_len()).ok())
                 .collect(),
             mtu,

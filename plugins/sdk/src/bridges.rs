@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use gantry_driver_api::network::{FirewallIntent, SetExternal};
+use gantry_driver_api::network::{EndpointSpec, FirewallIntent, PortLease};
 use gantry_driver_api::{DriverError, DriverResult};
 use gantry_sys::netlink::{BatchError, Change, LinkFacts, Mac, NewVeth, RouteSocket};
 use ipnet::IpNet;
@@ -30,7 +30,7 @@ pub struct Bridge {
     /// Its index, once it is there.
     pub index: u32,
     /// Its own addresses with their prefix lengths.
-    pub gateways: Vec<IpNet>,
+    pub addresses: Vec<IpNet>,
     /// MTU of the bridge and of the pairs on it, 0 for the kernel's.
     pub mtu: u32,
     /// Whether its members are kept apart.
@@ -135,7 +135,7 @@ impl Bridges {
         if bridge.mtu != 0 {
             changes.push(Change::mtu(facts.index, bridge.mtu));
         }
-        let addresses = bridge.gateways.iter();
+        let addresses = bridge.addresses.iter();
         if addresses.clone().any(|net| net.addr().is_ipv6()) {
             // Hosts may have it switched off for new links. The file is missing without IPv6, which the address tells.
             let _ = sysctl("ipv6", name, "disable_ipv6", "0");
@@ -163,7 +163,7 @@ impl Bridges {
         let changes: Vec<Change> = there
             .into_iter()
             .filter(|(index, net)| {
-                *index == bridge.index && !bridge.gateways.contains(net) && !is_link_local(net)
+                *index == bridge.index && !bridge.addresses.contains(net) && !is_link_local(net)
             })
             .map(|(index, net)| Change::delete_address(index, net))
             .collect();
@@ -244,21 +244,21 @@ impl Bridges {
     }
 }
 
-/// The intents for published ports of an endpoint behind a bridge: each leads to the endpoint's address of its family.
+/// Where a published port leads: to the endpoint's address of the host side's family, if it has one.
 #[must_use]
-pub fn publish(request: &SetExternal, bridge: &str) -> Vec<FirewallIntent> {
-    let addresses = || request.endpoint.addresses.iter().map(IpNet::addr);
-    let target = |host: SocketAddr, port| {
-        let ip = addresses().find(|ip: &IpAddr| ip.is_ipv4() == host.is_ipv4())?;
-        Some(SocketAddr::new(ip, port))
-    };
-    let intents = request.ports.iter().filter_map(|lease| {
-        Some(FirewallIntent::Publish {
-            protocol: lease.protocol,
-            host: lease.host,
-            target: target(lease.host, lease.container_port)?,
-            link: bridge.to_owned(),
-        })
-    });
-    intents.collect()
+pub fn target(endpoint: &EndpointSpec, lease: &PortLease) -> Option<SocketAddr> {
+    let mut addresses = endpoint.addresses.iter().map(IpNet::addr);
+    let ip = addresses.find(|ip: &IpAddr| ip.is_ipv4() == lease.host.is_ipv4())?;
+    Some(SocketAddr::new(ip, lease.container_port))
+}
+
+/// The intent for a published port of an endpoint behind a bridge.
+#[must_use]
+pub fn publish(lease: &PortLease, target: SocketAddr, bridge: &str) -> FirewallIntent {
+    FirewallIntent::Publish {
+        protocol: lease.protocol,
+        host: lease.host,
+        target,
+        link: bridge.to_owned(),
+    }
 }
