@@ -105,7 +105,8 @@ impl BridgeNetwork {
             mtu: options.mtu,
             isolated: !options.icc,
         };
-        if ours && found.is_some() {
+        // Where the bridge is given no address, it may have got one of the user's.
+        if ours && found.is_some() && !options.inhibit_ipv4 {
             self.bridges.drop_other_addresses(&host)?;
         }
         host.index = self.bridges.ensure(&spec.id, &host)?;

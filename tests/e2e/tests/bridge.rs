@@ -411,3 +411,25 @@ fn more_networks_than_docker_has_pools_for() {
     assert_eq!(docker(&engine, "network ls -q -f type=custom").ok(), "");
     engine.finish();
 }
+
+#[test]
+fn removals_are_finished_by_the_next_daemon() {
+    let mut engine = Engine::start();
+    let name = format!("gb{}", engine.tag());
+    let options = [("com.docker.network.bridge.name", name.as_str())];
+    create(&engine, &options, "--subnet 10.236.30.0/24 brief").ok();
+    let there = || run("ip", &["link", "show", "dev", &name]).code == 0;
+    assert!(there());
+    let (status, reply) = engine.api("DELETE", "/networks/brief", None);
+    assert_eq!(status, 204, "{reply}");
+    engine.kill9();
+    engine.boot();
+    eventually("the bridge is gone", 20, || (!there()).then_some(()));
+    // Its name and its subnet are free at once, whatever the kernel is still at.
+    for _ in 0..3 {
+        create(&engine, &options, "--subnet 10.236.30.0/24 brief").ok();
+        assert!(there());
+        docker(&engine, "network rm brief").ok();
+    }
+    engine.finish();
+}

@@ -208,6 +208,25 @@ impl Change {
         }
     }
 
+    /// Puts a link into a group; all are in group 0 at first.
+    #[must_use]
+    pub fn group(index: u32, group: u32) -> Self {
+        let mut message = link(index);
+        message.attributes.push(LinkAttribute::Group(group));
+        Self::set(message)
+    }
+
+    /// Removes every link of a group, in the time of one. `ENODEV` when there is none.
+    #[must_use]
+    pub fn delete_group(group: u32) -> Self {
+        let mut message = link(0);
+        message.attributes.push(LinkAttribute::Group(group));
+        Self {
+            message: RouteNetlinkMessage::DelLink(message),
+            flags: 0,
+        }
+    }
+
     /// Sets a link up.
     #[must_use]
     pub fn up(index: u32) -> Self {

@@ -1,100 +1,337 @@
 //! Links whose removal was answered before the kernel was done.
+//!
+//! A bridge takes the kernel some 30 ms, in which nobody's links can be changed; a hundred that go together take no longer.
+//! So links are gathered for a moment and removed as one group. Their addresses, and with them the routes, go at once.
+//! Until a link is gone it stands in a journal, by which the driver's next process goes on.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use gantry_sys::netlink::{Change, RouteSocket};
+use gantry_driver_api::DriverResult;
+use gantry_sys::netlink::{BatchError, Change, RouteSocket};
 
 use crate::Log;
+use crate::notes::Notes;
+
+/// Links are removed when none has come for this long,
+const QUIET: Duration = Duration::from_millis(50);
+/// or the first has waited for this long.
+const LONGEST: Duration = Duration::from_secs(1);
+/// `errno` of a link that is not there.
+const ENODEV: i32 = 19;
 
 #[derive(Debug, Default)]
-struct Pending {
-    links: Mutex<HashSet<String>>,
-    fewer: Condvar,
+struct Gathered {
+    /// Indexes by name, of links that wait and of those that are being removed.
+    pending: HashMap<String, u32>,
+    waiting: Vec<String>,
+    /// When the first and the last of those that wait came.
+    since: Option<(Instant, Instant)>,
+    /// Somebody waits for them.
+    hurry: bool,
+    /// There is a thread.
+    working: bool,
 }
 
-impl Pending {
-    fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
-        // A panic makes the driver faulted; nobody comes here after it.
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn done(&self, link: &str) {
-        self.lock().remove(link);
-        self.fewer.notify_all();
-    }
-
-    fn wait_while(&self, busy: impl Fn(&HashSet<String>) -> bool) {
-        let waited = self.fewer.wait_while(self.lock(), |links| busy(links));
-        drop(waited);
-    }
-}
-
-/// Removes links on threads of their own: a bridge takes the kernel some 30 ms.
 #[derive(Debug)]
-pub struct Removals {
-    pending: Arc<Pending>,
+struct Shared {
+    gathered: Mutex<Gathered>,
+    changed: Condvar,
+    journal: Notes<u32>,
+    group: u32,
     log: Log,
 }
 
-fn remove(link: &str) -> std::io::Result<()> {
+/// Removes links on a thread of its own.
+#[derive(Debug)]
+pub struct Removals {
+    shared: Arc<Shared>,
+}
+
+/// The journal's name for a link: names of links have characters that names of notes have not.
+fn entry(link: &str) -> String {
+    link.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn link_of(entry: &str) -> Option<String> {
+    let byte = |at: usize| u8::from_str_radix(entry.get(at..at + 2)?, 16).ok();
+    let bytes: Option<Vec<u8>> = (0..entry.len()).step_by(2).map(byte).collect();
+    String::from_utf8(bytes?).ok()
+}
+
+/// Removes those of the links that still are what they were.
+fn remove(links: &[(String, u32)], group: u32) -> io::Result<()> {
     let mut socket = RouteSocket::open()?;
-    if let Some(found) = socket.link(link)? {
-        socket.apply(vec![Change::delete(found.index)])?;
+    let mut there = Vec::new();
+    for (name, index) in links {
+        let found = socket.link(name)?;
+        there.extend(found.filter(|f| f.index == *index).map(|f| f.index));
+    }
+    if there.len() > 1 {
+        let grouped = there.iter().map(|index| Change::group(*index, group));
+        let removed = socket
+            .apply(grouped.collect())
+            .and_then(|()| socket.apply(vec![Change::delete_group(group)]));
+        if removed.is_ok() {
+            return Ok(());
+        }
+    }
+    for index in there {
+        match socket.apply(vec![Change::delete(index)]) {
+            Err(BatchError { error, .. }) if error.raw_os_error() != Some(ENODEV) => {
+                return Err(error);
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
 
-impl Removals {
-    /// With nothing to remove yet. Failures are logged; the driver's next reconciliation finds what was left.
-    #[must_use]
-    pub fn new(log: Log) -> Self {
-        Self {
-            pending: Arc::default(),
-            log,
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
+        // A panic makes the driver faulted; nobody comes here after it.
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be removed next, once it is time; none when nothing is left to do.
+    fn take(&self) -> Option<Vec<(String, u32)>> {
+        let mut gathered = self.lock();
+        loop {
+            let Some((first, last)) = gathered.since else {
+                gathered.working = false;
+                return None;
+            };
+            let due = (last + QUIET).min(first + LONGEST);
+            let rest = due.saturating_duration_since(Instant::now());
+            if gathered.hurry || rest.is_zero() {
+                break;
+            }
+            let waited = self.changed.wait_timeout(gathered, rest);
+            gathered = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        gathered.since = None;
+        gathered.hurry = false;
+        let names = std::mem::take(&mut gathered.waiting);
+        let index = |name: &String| gathered.pending.get(name).copied();
+        Some(
+            names
+                .into_iter()
+                .filter_map(|name| Some((index(&name)?, name)))
+                .map(|(index, name)| (name, index))
+                .collect(),
+        )
+    }
+
+    fn work(&self) {
+        while let Some(links) = self.take() {
+            let removed = remove(&links, self.group);
+            for (name, _) in &links {
+                match &removed {
+                    Ok(()) => self.forget(name),
+                    Err(e) => self.log.warn(format!("removing link {name}: {e}")),
+                }
+            }
+            let mut gathered = self.lock();
+            for (name, _) in &links {
+                gathered.pending.remove(name);
+            }
+            drop(gathered);
+            self.changed.notify_all();
         }
     }
 
-    /// Removes links soon, in order. They are in the calling thread's namespace.
+    fn forget(&self, link: &str) {
+        if let Err(e) = self.journal.remove(&entry(link)) {
+            self.log.warn(format!("link {link} is gone: {e}"));
+        }
+    }
+
+    fn wait_while(&self, busy: impl Fn(&Gathered) -> bool) {
+        let mut gathered = self.lock();
+        gathered.hurry = gathered.since.is_some() && busy(&gathered);
+        self.changed.notify_all();
+        let waited = self.changed.wait_while(gathered, |gathered| busy(gathered));
+        drop(waited);
+    }
+}
+
+impl Removals {
+    /// Goes on with what is in the journal, which is kept in a directory below `root`. The engine's `tag` tells its links
+    /// from others'. Failures are logged; the driver's next reconciliation finds what was left.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn open(root: &Path, tag: &str, log: Log) -> DriverResult<Self> {
+        let hash = tag.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        });
+        let shared = Arc::new(Shared {
+            gathered: Mutex::default(),
+            changed: Condvar::new(),
+            journal: Notes::open(root.join("removals"))?,
+            // People number their groups from 1 on.
+            group: hash | 1 << 31,
+            log,
+        });
+        let removals = Self { shared };
+        for (entry, index) in removals.shared.journal.all() {
+            if let Some(link) = link_of(&entry) {
+                removals.gather(link, index);
+            }
+        }
+        removals.start();
+        Ok(removals)
+    }
+
+    /// Removes links soon. They are in the calling thread's namespace, and lead nowhere from now on.
     pub fn begin(&self, links: &[&str]) {
-        let mut pending = self.pending.lock();
-        let links: Vec<String> = links
-            .iter()
-            .filter(|link| pending.insert((**link).to_owned()))
-            .map(|link| (*link).to_owned())
-            .collect();
-        drop(pending);
-        if links.is_empty() {
+        if let Err(e) = self.retire(links) {
+            self.shared
+                .log
+                .warn(format!("removing links {}: {e}", links.join(", ")));
+        }
+        self.start();
+    }
+
+    fn retire(&self, links: &[&str]) -> io::Result<()> {
+        let mut socket = RouteSocket::open()?;
+        for link in links {
+            let Some(found) = socket.link(link)? else {
+                continue;
+            };
+            if let Err(e) = self.shared.journal.put(&entry(link), found.index) {
+                self.shared.log.warn(format!("removing link {link}: {e}"));
+            }
+            self.gather((*link).to_owned(), found.index);
+            let addresses = socket.addresses()?.into_iter();
+            let changes: Vec<Change> = addresses
+                .filter(|(index, _)| *index == found.index)
+                .map(|(index, net)| Change::delete_address(index, net))
+                .collect();
+            if !changes.is_empty() {
+                socket.apply(changes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn gather(&self, link: String, index: u32) {
+        let mut gathered = self.shared.lock();
+        if gathered.pending.insert(link.clone(), index).is_none() {
+            let now = Instant::now();
+            let first = gathered.since.map_or(now, |(first, _)| first);
+            gathered.since = Some((first, now));
+            gathered.waiting.push(link);
+        }
+    }
+
+    /// Sees to it that what was gathered is removed.
+    fn start(&self) {
+        let mut gathered = self.shared.lock();
+        if gathered.since.is_none() || gathered.working {
             return;
         }
-        let (pending, log, names) = (Arc::clone(&self.pending), self.log.clone(), links.clone());
-        let work = move || {
-            for name in names {
-                if let Err(e) = remove(&name) {
-                    log.warn(format!("removing link {name}: {e}"));
-                }
-                pending.done(&name);
-            }
-        };
+        let shared = Arc::clone(&self.shared);
         let spawned = std::thread::Builder::new()
             .name("link-removal".into())
             .stack_size(128 * 1024)
-            .spawn(work);
-        if let Err(e) = spawned {
-            for link in &links {
-                self.log.warn(format!("removing link {link}: {e}"));
-                self.pending.done(link);
+            .spawn(move || shared.work());
+        match spawned {
+            Ok(_) => gathered.working = true,
+            Err(e) => {
+                self.shared.log.warn(format!("removing links: {e}"));
+                gathered.pending.clear();
+                gathered.waiting.clear();
+                gathered.since = None;
             }
         }
     }
 
     /// Waits until a name is free again.
     pub fn wait_for(&self, link: &str) {
-        self.pending.wait_while(|links| links.contains(link));
+        self.shared
+            .wait_while(|gathered| gathered.pending.contains_key(link));
     }
 
     /// Waits until nothing is under way.
     pub fn finish(&self) {
-        self.pending.wait_while(|links| !links.is_empty());
+        self.shared
+            .wait_while(|gathered| !gathered.pending.is_empty());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_sys::netns;
+
+    use super::*;
+
+    fn links(prefix: &str) -> usize {
+        let links = RouteSocket::open().unwrap().links().unwrap();
+        links.iter().filter(|l| l.name.starts_with(prefix)).count()
+    }
+
+    fn make(name: &str) -> u32 {
+        let mut socket = RouteSocket::open().unwrap();
+        socket.apply(vec![Change::bridge(name, None)]).unwrap();
+        socket.link(name).unwrap().unwrap().index
+    }
+
+    #[test]
+    fn many_go_together_and_others_stay() {
+        let root = tempfile::tempdir().unwrap();
+        netns::create(|| {
+            let removals = Removals::open(root.path(), "0badcafe", Log::none()).unwrap();
+            let names: Vec<String> = (0..9).map(|n| format!("br.{n}")).collect();
+            let indexes: Vec<u32> = names.iter().map(|name| make(name)).collect();
+            let index = indexes[0];
+            make("mine");
+            let mut socket = RouteSocket::open()?;
+            socket.apply(vec![
+                Change::address(index, "10.9.0.1/24".parse().unwrap()),
+                Change::up(index),
+            ])?;
+            removals.begin(&names.iter().map(String::as_str).collect::<Vec<_>>());
+            assert!(
+                socket
+                    .addresses()?
+                    .iter()
+                    .all(|(of, net)| *of != index || net.addr().is_ipv6())
+            );
+            removals.wait_for("br.3");
+            assert_eq!(links("br."), 0);
+            removals.begin(&["br.3", "absent"]);
+            removals.finish();
+            assert_eq!(
+                (links("mine"), removals.shared.journal.all()),
+                (1, Vec::new())
+            );
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn the_next_process_goes_on() {
+        let root = tempfile::tempdir().unwrap();
+        netns::create(|| {
+            let (gone, again) = (make("gone"), make("again"));
+            let journal: Notes<u32> = Notes::open(root.path().join("removals")).unwrap();
+            journal.put(&entry("gone"), gone).unwrap();
+            journal.put(&entry("absent"), 7).unwrap();
+            // Somebody else's by now.
+            journal.put(&entry("again"), again + 1).unwrap();
+            Removals::open(root.path(), "0badcafe", Log::none())
+                .unwrap()
+                .finish();
+            assert_eq!((links("gone"), links("again")), (0, 1));
+            let journal: Notes<u32> = Notes::open(root.path().join("removals")).unwrap();
+            assert_eq!(journal.all(), Vec::new());
+            Ok(())
+        })
+        .unwrap();
     }
 }
