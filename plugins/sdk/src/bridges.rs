@@ -157,15 +157,13 @@ impl Bridges {
     pub fn drop_other_addresses(&self, bridge: &Bridge) -> DriverResult<()> {
         let mut socket = self.socket();
         let doing = || failed(format!("reading the addresses of {}", bridge.link));
-        let there = socket.addresses().map_err(doing())?;
+        let there = socket.addresses_of(bridge.index).map_err(doing())?;
         let is_link_local =
             |net: &IpNet| matches!(net.addr(), IpAddr::V6(ip) if ip.is_unicast_link_local());
         let changes: Vec<Change> = there
             .into_iter()
-            .filter(|(index, net)| {
-                *index == bridge.index && !bridge.addresses.contains(net) && !is_link_local(net)
-            })
-            .map(|(index, net)| Change::delete_address(index, net))
+            .filter(|net| !bridge.addresses.contains(net) && !is_link_local(net))
+            .map(|net| Change::delete_address(bridge.index, net))
             .collect();
         socket.apply(changes).map_err(|e| doing()(e.error))
     }

@@ -116,6 +116,11 @@ impl Channel {
         );
     }
 
+    /// Whether the kernel is to send of what it is asked to dump only what the request describes. One that cannot sends all.
+    pub(crate) fn strict(&self, strict: bool) {
+        let _ = self.socket.set_netlink_get_strict_chk(strict);
+    }
+
     /// Takes `count` sequence numbers in a row and returns the first.
     pub(crate) fn reserve(&mut self, count: usize) -> u32 {
         let first = self.sequence.wrapping_add(1);

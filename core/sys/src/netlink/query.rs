@@ -10,7 +10,9 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType,
+};
 
 use super::{Mac, RouteSocket};
 
@@ -113,23 +115,63 @@ impl RouteSocket {
         Ok(addresses)
     }
 
+    /// The addresses of one link.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn addresses_of(&mut self, index: u32) -> io::Result<Vec<IpNet>> {
+        let mut addresses = Vec::new();
+        let mut request = AddressMessage::default();
+        request.header.index = index;
+        self.channel.strict(true);
+        let asked = self.ask(
+            RouteNetlinkMessage::GetAddress(request),
+            true,
+            &mut |reply| {
+                if let RouteNetlinkMessage::NewAddress(address) = reply
+                    && address.header.index == index
+                {
+                    addresses.extend(address_of(&address));
+                }
+            },
+        );
+        self.channel.strict(false);
+        match asked {
+            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Ok(Vec::new()),
+            asked => asked.map(|()| addresses),
+        }
+    }
+
     /// Every unicast route of the main table.
     ///
     /// # Errors
     /// The kernel's.
     pub fn routes(&mut self) -> io::Result<Vec<RouteFacts>> {
         let mut routes = Vec::new();
+        self.channel.strict(true);
+        let asked = self.dump_routes(&mut routes);
+        self.channel.strict(false);
+        asked.map(|()| routes)
+    }
+
+    fn dump_routes(&mut self, routes: &mut Vec<RouteFacts>) -> io::Result<()> {
         for any in [IpAddr::V4(0.into()), IpAddr::V6(0.into())] {
             let mut request = RouteMessage::default();
             request.header.address_family = super::change::family(any);
+            request.header.table = RouteHeader::RT_TABLE_MAIN;
             let request = RouteNetlinkMessage::GetRoute(request);
-            self.ask(request, true, &mut |reply| {
+            let asked = self.ask(request, true, &mut |reply| {
                 if let RouteNetlinkMessage::NewRoute(route) = reply {
                     routes.extend(route_facts(&route, any));
                 }
-            })?;
+            });
+            match asked {
+                // A namespace without a route has no table either.
+                Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
+                asked => asked?,
+            }
         }
-        Ok(routes)
+        Ok(())
     }
 }
 
@@ -180,9 +222,7 @@ fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
 }
 
 fn route_facts(route: &RouteMessage, any: IpAddr) -> Option<RouteFacts> {
-    if route.header.table != netlink_packet_route::route::RouteHeader::RT_TABLE_MAIN
-        || route.header.kind != RouteType::Unicast
-    {
+    if route.header.table != RouteHeader::RT_TABLE_MAIN || route.header.kind != RouteType::Unicast {
         return None;
     }
     let mut facts = RouteFacts {

@@ -202,18 +202,17 @@ impl Removals {
             let Some(found) = socket.link(link)? else {
                 continue;
             };
-            if let Err(e) = self.shared.journal.put(&entry(link), found.index) {
+            let index = found.index;
+            if let Err(e) = self.shared.journal.put(&entry(link), index) {
                 self.shared.log.warn(format!("removing link {link}: {e}"));
             }
-            self.gather((*link).to_owned(), found.index);
-            let addresses = socket.addresses()?.into_iter();
-            let changes: Vec<Change> = addresses
-                .filter(|(index, _)| *index == found.index)
-                .map(|(index, net)| Change::delete_address(index, net))
+            let addresses = socket.addresses_of(index)?.into_iter();
+            let changes: Vec<_> = addresses
+                .map(|net| Change::delete_address(index, net))
                 .collect();
-            if !changes.is_empty() {
-                socket.apply(changes)?;
-            }
+            // Those that cannot be taken off go with the link.
+            let _ = socket.apply(changes);
+            self.gather((*link).to_owned(), index);
         }
         Ok(())
     }
@@ -297,9 +296,9 @@ mod tests {
             removals.begin(&names.iter().map(String::as_str).collect::<Vec<_>>());
             assert!(
                 socket
-                    .addresses()?
+                    .addresses_of(index)?
                     .iter()
-                    .all(|(of, net)| *of != index || net.addr().is_ipv6())
+                    .all(|net| net.addr().is_ipv6())
             );
             removals.wait_for("br.3");
             assert_eq!(links("br."), 0);
