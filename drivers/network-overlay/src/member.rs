@@ -49,14 +49,20 @@ impl Member {
         })
     }
 
-    /// Asks the store, within the call's time.
+    /// Asks the store, within the call's time; for a moment only, when it has been silent for long.
     pub(crate) fn run<T: Send + 'static>(
         &self,
         call: &Call<'_>,
         work: impl Future<Output = DriverResult<T>> + Send + 'static,
     ) -> DriverResult<T> {
+        let silence = self.cluster.mirror.age().unwrap_or_default();
+        let is_away = silence > 3 * self.cluster.options.lease();
+        let call = match is_away {
+            true => call.with_timeout(call.timeout.unwrap_or(SHORT).min(SHORT)),
+            false => *call,
+        };
         match &self.runtime {
-            Some(runtime) => cluster::run(runtime, call, work),
+            Some(runtime) => cluster::run(runtime, &call, work),
             None => Err(DriverError::internal("the driver is being shut down")),
         }
     }

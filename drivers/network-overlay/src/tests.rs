@@ -14,7 +14,7 @@ use gantry_plugin_sdk::network::{
 };
 use gantry_plugin_sdk::{Call, Network};
 use ipnet::IpNet;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::OverlayNetwork;
 use gantry_fixtures::{Etcd, Hosts};
@@ -28,6 +28,21 @@ fn lab() -> (Hosts, Etcd) {
     let hosts = Hosts::new(3);
     let etcd = Etcd::start(&[hosts.host(3)]);
     (hosts, etcd)
+}
+
+/// The drivers of the first two hosts.
+fn two<'a>(hosts: &'a Hosts, options: &Value) -> [Host<'a>; 2] {
+    [1, 2].map(|number| Host::new(hosts.host(number), options))
+}
+
+/// The drivers of the first two hosts, which have the network `n`.
+fn sharing<'a>(hosts: &'a Hosts, options: &Value) -> [Host<'a>; 2] {
+    let both = two(hosts, options);
+    both[0].share(network_of("n")).unwrap();
+    for host in &both {
+        host.create("n");
+    }
+    both
 }
 
 fn call() -> Call<'static> {

@@ -7,13 +7,7 @@ use super::*;
 #[test]
 fn the_store_may_go_and_come_back() {
     let (hosts, mut etcd) = lab();
-    let (one, two) = (
-        Host::new(hosts.host(1), &json!({})),
-        Host::new(hosts.host(2), &json!({})),
-    );
-    one.share(network_of("n")).unwrap();
-    one.create("n");
-    two.create("n");
+    let [one, two] = sharing(&hosts, &json!({}));
     let (a, b) = (one.sandbox("n", "a"), two.sandbox("n", "b"));
     a.reaches(&b);
     etcd.kill(hosts.host(3));
@@ -51,13 +45,7 @@ fn the_store_may_go_and_come_back() {
 #[test]
 fn a_host_without_a_cable_loses_nothing() {
     let (hosts, _etcd) = lab();
-    let (one, two) = (
-        Host::new(hosts.host(1), &json!({})),
-        Host::new(hosts.host(2), &json!({})),
-    );
-    one.share(network_of("n")).unwrap();
-    one.create("n");
-    two.create("n");
+    let [one, two] = sharing(&hosts, &json!({}));
     let (a, b) = (one.sandbox("n", "a"), two.sandbox("n", "b"));
     a.reaches(&b);
     hosts.cut(2);
@@ -79,14 +67,7 @@ fn a_host_without_a_cable_loses_nothing() {
 #[test]
 fn a_lost_host_is_forgotten_and_gets_back_what_is_left() {
     let (hosts, _etcd) = lab();
-    let options = json!({"lease": 2, "forget": 2});
-    let (one, mut two) = (
-        Host::new(hosts.host(1), &options.clone()),
-        Host::new(hosts.host(2), &options),
-    );
-    one.share(network_of("n")).unwrap();
-    one.create("n");
-    two.create("n");
+    let [one, mut two] = sharing(&hosts, &json!({"forget": 2}));
     let first = two.allocate("n", "b", &[]).unwrap()[0].addr().to_string();
     let second = two.allocate("n", "c", &[]).unwrap();
     eventually("they are known", || one.others() == ["b", "c"]);

@@ -11,10 +11,7 @@ use crate::options::VNI;
 #[test]
 fn names_numbers_and_subnets_are_unique_whoever_is_first() {
     let (hosts, _etcd) = lab();
-    let both = [
-        Host::new(hosts.host(1), &json!({})),
-        Host::new(hosts.host(2), &json!({})),
-    ];
+    let both = two(&hosts, &json!({}));
     let same: Vec<_> = std::thread::scope(|scope| {
         let share = |(at, host)| {
             let mut wish = network_of(&format!("same{at}"));
@@ -72,12 +69,7 @@ fn names_numbers_and_subnets_are_unique_whoever_is_first() {
 #[test]
 fn a_network_with_endpoints_anywhere_is_not_taken_back() {
     let (hosts, _etcd) = lab();
-    let (one, two) = (
-        Host::new(hosts.host(1), &json!({})),
-        Host::new(hosts.host(2), &json!({})),
-    );
-    one.share(network_of("n")).unwrap();
-    two.create("n");
+    let [one, two] = sharing(&hosts, &json!({}));
     two.allocate("n", "e", &[]).unwrap();
     let unshare = |host: &Host| {
         let network = NetworkRef { id: "n".into() };
@@ -108,10 +100,7 @@ fn a_network_with_endpoints_anywhere_is_not_taken_back() {
 #[test]
 fn nobody_gets_the_address_of_another() {
     let (hosts, _etcd) = lab();
-    let both = [
-        Host::new(hosts.host(1), &json!({})),
-        Host::new(hosts.host(2), &json!({})),
-    ];
+    let both = two(&hosts, &json!({}));
     let mut wish = network_of("n");
     wish.enable_ipv6 = false;
     wish.pools = vec![gantry_plugin_sdk::network::SharedPool {

@@ -11,13 +11,7 @@ use super::*;
 #[test]
 fn sandboxes_on_two_hosts_reach_each_other_while_drivers_come_and_go() {
     let (hosts, _etcd) = lab();
-    let (mut one, two) = (
-        Host::new(hosts.host(1), &json!({})),
-        Host::new(hosts.host(2), &json!({})),
-    );
-    one.share(network_of("n")).unwrap();
-    let network = one.create("n");
-    two.create("n");
+    let [mut one, two] = sharing(&hosts, &json!({}));
     let (a, b) = (one.sandbox("n", "a"), two.sandbox("n", "b"));
     assert_eq!(a.plan.mtu, 1450);
     assert_eq!(a.plan.gateways.len(), 2);
@@ -57,14 +51,7 @@ fn sandboxes_on_two_hosts_reach_each_other_while_drivers_come_and_go() {
     eventually("they are gone", || one.others().is_empty());
     assert!(a.send(&b, false).is_err(), "nobody is told of it");
     one.release("n", "a");
-    let unshare = |driver: &OverlayNetwork| {
-        driver.unshare(
-            &call(),
-            NetworkRef {
-                id: network.id.clone(),
-            },
-        )
-    };
+    let unshare = |driver: &OverlayNetwork| driver.unshare(&call(), NetworkRef { id: "n".into() });
     drop((a, b));
     for host in [&one, &two] {
         host.delete_network("n");
@@ -89,13 +76,7 @@ fn told(host: &Host<'_>) -> [usize; 3] {
 fn many_endpoints_are_told_and_taken_back() {
     const COUNT: usize = 200;
     let (hosts, _etcd) = lab();
-    let (one, two) = (
-        Host::new(hosts.host(1), &json!({})),
-        Host::new(hosts.host(2), &json!({})),
-    );
-    one.share(network_of("n")).unwrap();
-    one.create("n");
-    two.create("n");
+    let [one, two] = sharing(&hosts, &json!({}));
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let one = &one;
