@@ -10,12 +10,12 @@
 //! - A plugin that does not end in time is killed with its children.
 //! - A bridge that a plugin made goes with the last network that it was made for; plugins leave theirs behind.
 
+mod bridges;
 mod conf;
 mod endpoint;
 mod exec;
 mod outcome;
 
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ use gantry_plugin_sdk::network::{
     NetworkSpec, PortLease, Scope, SetExternal,
 };
 use gantry_plugin_sdk::notes::Notes;
-use gantry_plugin_sdk::sys::netlink::{Change, LinkFacts, RouteSocket};
+use gantry_plugin_sdk::sys::netlink::{LinkFacts, RouteSocket};
 use gantry_plugin_sdk::sys::netns;
 use gantry_plugin_sdk::{
     Call, Driver, DriverConfig, DriverError, DriverResult, Health, Log, Network, Reconcile,
@@ -33,6 +33,7 @@ use gantry_plugin_sdk::{
 };
 use serde::{Deserialize, Serialize};
 
+use bridges::links_of_host;
 use conf::{List, Settings};
 use endpoint::Endpoint;
 use exec::Plugins;
@@ -54,10 +55,6 @@ struct Made {
     spec: NetworkSpec,
     /// Bridges that its plugins made.
     bridges: Vec<String>,
-}
-
-fn links_of_host() -> io::Result<Vec<LinkFacts>> {
-    RouteSocket::open()?.links()
 }
 
 impl CniNetwork {
@@ -129,46 +126,6 @@ impl CniNetwork {
         let until = self.until(&Call::default());
         endpoint.delete(&self.plugins, id, path, until)?;
         self.endpoints.remove(id).map(drop)
-    }
-
-    /// Takes note of bridges that were not there before.
-    fn note_bridges(
-        &self,
-        network: &str,
-        outcome: &Outcome,
-        before: &[LinkFacts],
-    ) -> DriverResult<()> {
-        let failed = |e| DriverError::io("listing links", &e);
-        let mut made = self.network(network)?;
-        for link in outcome.on_host() {
-            let foreign = before.iter().any(|known| known.name == link)
-                && self
-                    .networks
-                    .find(|other| other.bridges.iter().any(|b| b == link))
-                    .is_none();
-            let is_bridge = |now: &LinkFacts| now.name == link && now.kind == "bridge";
-            let known = made.bridges.iter().any(|b| b == link);
-            if !foreign && !known && links_of_host().map_err(failed)?.iter().any(is_bridge) {
-                made.bridges.push(link.to_owned());
-            }
-        }
-        self.networks.put(network, made)
-    }
-
-    /// Removes the bridges of a network that is gone, unless others use them.
-    fn remove_bridges(&self, gone: &Made) -> io::Result<()> {
-        for name in &gone.bridges {
-            let shared = self.networks.find(|other| other.bridges.contains(name));
-            let links = links_of_host()?;
-            let bridge = links.iter().find(|l| l.name == *name && l.kind == "bridge");
-            let Some(bridge) = bridge.filter(|_| shared.is_none()) else {
-                continue;
-            };
-            if !links.iter().any(|link| link.master == bridge.index) {
-                RouteSocket::open()?.apply(vec![Change::delete(bridge.index)])?;
-            }
-        }
-        Ok(())
     }
 
     fn forget(&self, id: &str) -> DriverResult<()> {

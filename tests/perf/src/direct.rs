@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::cost::{Cost, report};
 use crate::http::Api;
@@ -24,7 +24,16 @@ pub(crate) fn create(
     command: &[&str],
     host_config: &Value,
 ) -> Result<String> {
-    let body = json!({ "Image": "busybox", "Cmd": command, "HostConfig": host_config });
+    // dockerd publishes what is exposed, which clients see to.
+    let published = host_config["PortBindings"].as_object();
+    let exposed = published.map(|ports| ports.keys().map(|port| (port.clone(), json!({}))));
+    let exposed: Map<String, Value> = exposed.into_iter().flatten().collect();
+    let body = json!({
+        "Image": "busybox",
+        "Cmd": command,
+        "ExposedPorts": exposed,
+        "HostConfig": host_config,
+    });
     let made = api.json("POST", &format!("/containers/create?name={name}"), &body)?;
     Ok(made["Id"].as_str().context("no Id")?.to_owned())
 }

@@ -13,6 +13,7 @@ mod images;
 mod logs;
 mod look;
 mod memory;
+mod net;
 mod peers;
 mod table;
 
@@ -63,6 +64,20 @@ enum What {
     Stats,
     /// Pull, push, save and load of an image of 466 MB.
     Images,
+    /// Throughput between containers and to published ports.
+    NetTraffic,
+    /// Round trips between containers.
+    NetRoundTrip,
+    /// Throughput between containers on two hosts. Needs etcd.
+    NetOverlay,
+    /// Names of containers, asked for by containers.
+    NetNames,
+    /// Making and removing networks, attaching and detaching containers, over the API.
+    NetControl,
+    /// Starts with many published ports.
+    NetPorts,
+    /// All of networks.
+    Net,
     /// Everything that is driven over the API.
     Api,
     /// All of them.
@@ -88,6 +103,16 @@ fn main() -> Result<()> {
         What::Cp => look::copy(&bench),
         What::Stats => look::stats(&bench),
         What::Images => images::print(&bench),
+        What::NetTraffic => net::traffic(&bench, args.rounds),
+        What::NetRoundTrip => net::round_trip(&bench, args.rounds),
+        What::NetOverlay => net::overlay(&bench, args.rounds),
+        What::NetNames => net::names(&bench),
+        What::NetControl => {
+            net::networks(&bench, args.rounds)?;
+            net::attach(&bench, args.rounds)
+        }
+        What::NetPorts => net::ports(&bench, args.rounds),
+        What::Net => net::print(&bench, args.rounds),
         What::Api => api(&bench, args.rounds),
         What::All => {
             table::run(&bench, args.rounds)?;
@@ -95,6 +120,7 @@ fn main() -> Result<()> {
             table::runtimes(&bench, args.rounds)?;
             api(&bench, args.rounds)?;
             images::print(&bench)?;
+            net::print(&bench, args.rounds)?;
             memory::print(&bench, args.containers)
         }
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use crate::peers::Bench;
 
 /// A field of `smaps_rollup` in kB; 0 when the process is gone.
-fn rollup(pid: &str, field: &str) -> u64 {
+pub(crate) fn rollup(pid: &str, field: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     text.lines()
         .find_map(|l| {

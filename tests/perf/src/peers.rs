@@ -48,15 +48,33 @@ impl<'a> Engine<'a> {
 
 impl Daemon {
     fn start(program: &Path, dir: &Path) -> Result<Self> {
+        Self::start_in(None, program, dir, "{}")
+    }
+
+    /// Starts one in the network namespace of a path, or the benchmark's own, with a configuration.
+    pub(crate) fn start_in(
+        netns: Option<&Path>,
+        program: &Path,
+        dir: &Path,
+        config: &str,
+    ) -> Result<Self> {
         fs::create_dir(dir)?;
-        fs::write(dir.join("daemon.json"), "{}")?;
-        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        fs::write(dir.join("daemon.json"), config)?;
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
         let account = Account::new(&name)?;
         let socket = dir.join("api.sock");
         let log = fs::File::create(dir.join("daemon.log"))?;
         let host = format!("unix://{}", socket.display());
-        let mut child = account
-            .command(program)
+        let mut command = match netns {
+            Some(netns) => {
+                let mut command = account.command("nsenter");
+                command.arg(format!("--net={}", netns.display()));
+                command.arg("--").arg(program);
+                command
+            }
+            None => account.command(program),
+        };
+        let mut child = command
             .args(["-H", &host])
             .arg("--data-root")
             .arg(dir.join("data"))
@@ -134,14 +152,24 @@ impl Bench {
             dockerd,
         };
         for engine in bench.engines() {
-            shell(&format!(
-                "tar -C {} -c . | docker -H {} import - busybox >/dev/null",
-                root.display(),
-                engine.host()
-            ))?;
+            bench.import(engine.host())?;
         }
         bench.bundle(&root)?;
         Ok(bench)
+    }
+
+    /// Gives an engine the image `busybox`.
+    pub(crate) fn import(&self, host: &str) -> Result<()> {
+        let root = self.dir.path().join("root");
+        let root = root.display();
+        shell(&format!(
+            "tar -C {root} -c . | docker -H {host} import - busybox >/dev/null"
+        ))
+    }
+
+    /// A program of this build.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
     }
 
     /// Gantry's daemon, then dockerd where there is one.
