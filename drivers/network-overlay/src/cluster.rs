@@ -126,7 +126,11 @@ impl Cluster {
 
     /// Has an endpoint given back soon.
     pub(crate) fn give_back(&self, endpoint: &str) -> DriverResult<()> {
-        let notes = self.held.lock();
+        let mut notes = self.held.lock();
+        if notes.get(endpoint).is_none() {
+            // A process of this driver that this one is to replace may have allocated it since this one began.
+            *notes = Notes::open(notes.root().to_owned())?;
+        }
         if let Some(held) = notes.get(endpoint) {
             let released = Held {
                 released: true,

@@ -65,6 +65,31 @@ fn a_host_without_a_cable_loses_nothing() {
 }
 
 #[test]
+fn a_driver_is_replaced_while_it_works() {
+    let (hosts, _etcd) = lab();
+    let [mut one, two] = sharing(&hosts, &json!({}));
+    let (a, b) = (one.sandbox("n", "a"), two.sandbox("n", "b"));
+    let (old, its) = (one.driver.take(), one.lease());
+    one.start();
+    let live = Reconcile {
+        live: vec!["n".into()],
+        endpoints: vec!["a".into()],
+    };
+    one.with(|driver| driver.reconcile(&call(), live)).unwrap();
+    eventually("the host's key goes with the new one's lease", || {
+        one.status("Member") == "yes" && one.lease() != its
+    });
+    // The calls that came before it end meanwhile.
+    let new = std::mem::replace(&mut one.driver, old);
+    one.allocate("n", "c", &[]).unwrap();
+    one.driver = new;
+    eventually("all is there", || two.others() == ["a", "c"]);
+    one.release("n", "c");
+    eventually("it was given back", || two.others() == ["a"]);
+    a.reaches(&b);
+}
+
+#[test]
 fn a_lost_host_is_forgotten_and_gets_back_what_is_left() {
     let (hosts, _etcd) = lab();
     let [one, mut two] = sharing(&hosts, &json!({"forget": 2}));

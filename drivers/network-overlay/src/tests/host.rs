@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use gantry_plugin_sdk::network::{JoinPlan, SharedEndpoint};
 use gantry_plugin_sdk::sys::netlink::{Change, RouteSocket};
 use gantry_plugin_sdk::sys::netns;
@@ -57,6 +59,18 @@ impl<'a> Host<'a> {
     /// Its address on the way between the hosts.
     pub(super) fn address(&self) -> IpAddr {
         self.at.address.into()
+    }
+
+    /// The lease that this host's key in the store goes with.
+    pub(super) fn lease(&self) -> String {
+        let host = std::fs::read_to_string(self.root.path().join("host")).unwrap();
+        let key = STANDARD.encode(format!("/gantry/overlay/live/{host}"));
+        let ask = format!("curl -s http://{STORE}:2379/v3/kv/range -d '{{\"key\": \"{key}\"}}'");
+        let found: Value = serde_json::from_str(&self.at.namespace.shell(&ask)).unwrap();
+        found["kvs"][0]["lease"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// Ends the driver without a word.
