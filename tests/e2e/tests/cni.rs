@@ -88,7 +88,7 @@ fn links() -> String {
 fn a_bridge_of_plugins_with_names_ports_and_recovery() {
     let dir = tempfile::tempdir().unwrap();
     let name = unique("b");
-    let list = bridge(dir.path(), &name, 191);
+    let list = bridge(dir.path(), &name, 179);
     let mut engine = engine(dir.path(), &[("10-lan.conflist", list)], &json!({}));
     let conf = format!("conf={name}");
     engine
@@ -111,7 +111,7 @@ fn a_bridge_of_plugins_with_names_ports_and_recovery() {
         WEB,
     ];
     engine.docker(&web).ok();
-    let wishes = ["--ip", "10.191.0.77", "--mac-address", "02:00:00:00:00:77"];
+    let wishes = ["--ip", "10.179.0.77", "--mac-address", "02:00:00:00:00:77"];
     let two = [
         &["run", "-d", "--name", "two", "--network", "lan"],
         &wishes[..],
@@ -123,12 +123,12 @@ fn a_bridge_of_plugins_with_names_ports_and_recovery() {
     // What plugins gave is what is shown, and what is inside.
     let format = "{{with .NetworkSettings.Networks.lan}}{{.IPAddress}}/{{.IPPrefixLen}} {{.Gateway}} {{.MacAddress}}{{end}}";
     let shown = engine.docker(&["inspect", "-f", format, "two"]).ok();
-    assert_eq!(shown, "10.191.0.77/24 10.191.0.1 02:00:00:00:00:77");
+    assert_eq!(shown, "10.179.0.77/24 10.179.0.1 02:00:00:00:00:77");
     let inside = engine
         .docker(&["exec", "two", "ip", "addr", "show", "eth0"])
         .ok();
     assert!(
-        inside.contains("inet 10.191.0.77/24") && inside.contains("02:00:00:00:00:77"),
+        inside.contains("inet 10.179.0.77/24") && inside.contains("02:00:00:00:00:77"),
         "{inside}"
     );
     let routes = engine.docker(&["exec", "two", "ip", "route"]).ok();
@@ -141,7 +141,7 @@ fn a_bridge_of_plugins_with_names_ports_and_recovery() {
             "web",
         ])
         .ok();
-    let mut leased = [web_address.clone(), "10.191.0.77".to_owned()];
+    let mut leased = [web_address.clone(), "10.179.0.77".to_owned()];
     leased.sort();
     assert_eq!(leases(dir.path(), &name), leased);
     assert!(!rules(&name).is_empty());
@@ -165,7 +165,7 @@ fn a_bridge_of_plugins_with_names_ports_and_recovery() {
 
     // Another network beside: the default route is one, and follows.
     engine
-        .docker(&["network", "create", "--subnet", "10.192.0.0/24", "aaa"])
+        .docker(&["network", "create", "--subnet", "10.180.0.0/24", "aaa"])
         .ok();
     engine.docker(&["network", "connect", "aaa", "two"]).ok();
     let route = || engine.docker(&["exec", "two", "ip", "route"]).ok();
@@ -173,13 +173,13 @@ fn a_bridge_of_plugins_with_names_ports_and_recovery() {
         let lines = routes.lines().filter(|line| line.starts_with("default"));
         lines.map(|line| line.trim().to_owned()).collect()
     };
-    assert_eq!(defaults(route()), ["default via 10.192.0.1 dev eth1"]);
+    assert_eq!(defaults(route()), ["default via 10.180.0.1 dev eth1"]);
     engine.docker(&["network", "disconnect", "lan", "two"]).ok();
     assert_eq!(leases(dir.path(), &name), [web_address.as_str()]);
     engine.docker(&["network", "connect", "lan", "two"]).ok();
-    assert_eq!(defaults(route()), ["default via 10.192.0.1 dev eth1"]);
+    assert_eq!(defaults(route()), ["default via 10.180.0.1 dev eth1"]);
     engine.docker(&["network", "disconnect", "aaa", "two"]).ok();
-    assert_eq!(defaults(route()), ["default via 10.191.0.1 dev eth0"]);
+    assert_eq!(defaults(route()), ["default via 10.179.0.1 dev eth0"]);
     assert_eq!(ask(&engine, "two", "web"), "page\n");
 
     // A daemon that is killed, and a container that ends before the next comes.
@@ -227,9 +227,9 @@ fn point_to_point_and_macvlan_plugins() {
     let card = unique("m");
     run("ip", &["link", "add", &card, "type", "bridge"]).ok();
     run("ip", &["link", "set", &card, "up"]).ok();
-    let ptp = json!({"cniVersion": "0.4.0", "plugins": [{"type": "ptp", "ipam": host_local(dir.path(), 193)}]});
+    let ptp = json!({"cniVersion": "0.4.0", "plugins": [{"type": "ptp", "ipam": host_local(dir.path(), 181)}]});
     let engine = engine(dir.path(), &[], &json!({"ptp": ptp}));
-    let macvlan = json!({"cniVersion": "0.3.1", "name": card, "type": "macvlan", "master": card, "ipam": host_local(dir.path(), 194)});
+    let macvlan = json!({"cniVersion": "0.3.1", "name": card, "type": "macvlan", "master": card, "ipam": host_local(dir.path(), 182)});
     // A network has its own name's list, unless it brings one.
     engine
         .docker(&["network", "create", "-d", "cni", "ptp"])
@@ -291,9 +291,9 @@ fn point_to_point_and_macvlan_plugins() {
 fn what_cannot_be_is_told_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let name = unique("x");
-    let mut small = bridge(dir.path(), &name, 195);
-    small["plugins"][0]["ipam"]["ranges"][0][0]["rangeStart"] = "10.195.0.9".into();
-    small["plugins"][0]["ipam"]["ranges"][0][0]["rangeEnd"] = "10.195.0.9".into();
+    let mut small = bridge(dir.path(), &name, 183);
+    small["plugins"][0]["ipam"]["ranges"][0][0]["rangeStart"] = "10.183.0.9".into();
+    small["plugins"][0]["ipam"]["ranges"][0][0]["rangeEnd"] = "10.183.0.9".into();
     let absent = json!({"cniVersion": "1.0.0", "name": "odd", "plugins": [{"type": "nothing"}]});
     let files = [("10-small.conflist", small), ("20-odd.conflist", absent)];
     let engine = engine(dir.path(), &files, &json!({}));
@@ -349,7 +349,7 @@ fn what_cannot_be_is_told_and_leaves_nothing() {
         "CNI plugin \"bridge\" failed to ADD: failed to allocate for range 0",
     );
     engine.docker(&["rm", "late"]).ok();
-    assert_eq!(leases(dir.path(), &name), ["10.195.0.9"]);
+    assert_eq!(leases(dir.path(), &name), ["10.183.0.9"]);
     engine.docker(&["rm", "-f", &first]).ok();
     assert_eq!(rules(&name), [""; 0]);
     engine.docker(&["network", "rm", "lan"]).ok();
