@@ -253,6 +253,8 @@ impl Network for BridgeNetwork {
             gateways,
             mtu: bridge.options.mtu,
             outer: self.names.name(VETH, &spec.id),
+            routed_ipv4: bridge.options.ways.ipv4 == GatewayMode::Routed,
+            routed_ipv6: bridge.options.ways.ipv6 == GatewayMode::Routed,
             ..JoinPlan::default()
         };
         self.attach(call, &spec, &bridge, &plan)?;

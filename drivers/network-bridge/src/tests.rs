@@ -218,3 +218,32 @@ fn ports_become_intents_of_their_family() {
         );
     });
 }
+
+#[test]
+fn routed_members_are_reached_at_their_own_addresses() {
+    with_driver(|driver, _| {
+        let call = Call::default();
+        let routed = ("com.docker.network.bridge.gateway_mode_ipv4", "routed");
+        let spec = network('a', &[routed]);
+        driver.create_network(&call, spec.clone()).unwrap();
+        let (netns, ()) = netns::create(|| Ok(())).unwrap();
+        let fds = [netns.as_fd()];
+        let one = endpoint(&spec, '1');
+        let plan = driver.join(&call.with_fds(&fds), one.clone()).unwrap();
+        assert!(plan.routed_ipv4 && !plan.routed_ipv6);
+        let lease = PortLease {
+            protocol: Protocol::Tcp,
+            host: "0.0.0.0:0".parse().unwrap(),
+            container_port: 80,
+        };
+        let request = SetExternal {
+            endpoint: one,
+            ports: vec![lease],
+        };
+        let direct = FirewallIntent::Direct {
+            protocol: Protocol::Tcp,
+            target: "10.9.0.2:80".parse().unwrap(),
+        };
+        assert_eq!(driver.set_external(&call, request).unwrap(), [direct]);
+    });
+}
