@@ -18,6 +18,8 @@
 mod client;
 mod dns;
 mod egress;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod message;
 mod names;
 mod protocol;

@@ -25,6 +25,7 @@ mod endpoint;
 mod error;
 mod files;
 mod firewall;
+mod follow;
 mod inner;
 mod ipam;
 mod lifecycle;

@@ -33,6 +33,27 @@ impl Inner {
         }
     }
 
+    /// Has a container forget what it calls another, if it has a sandbox.
+    pub(crate) fn unlink(&self, container: &ContainerId, alias: &str) -> Result<()> {
+        let Ok(place) = self.place(container) else {
+            return Ok(());
+        };
+        let networks: Vec<NetworkId> = {
+            let mut place = place.lock();
+            place.saved.spec.links.retain(|link| link.alias != alias);
+            for endpoint in &mut place.saved.endpoints {
+                let links = &mut endpoint.info.config.links;
+                links.retain(|link| link.alias != alias);
+            }
+            self.tell_names(&mut place)?;
+            self.publish_view(&place)?;
+            let networks = place.endpoints().iter();
+            networks.map(|e| e.info.network.clone()).collect()
+        };
+        let mut networks = networks.iter();
+        networks.try_for_each(|network| self.refresh(&place, network))
+    }
+
     fn refresh(&self, place: &Arc<Mutex<Place>>, network: &NetworkId) -> Result<()> {
         let mut place = place.lock();
         let found = place

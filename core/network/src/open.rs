@@ -31,8 +31,8 @@ impl Inner {
         let kept = config.data_root.join("network");
         let run = config.exec_root.join("network");
         let io = |doing: &'static str| move |e: std::io::Error| NetworkError::io(doing, &e);
-        let firewall =
-            Firewall::open(&config.tag, config.firewall).map_err(io("opening nftables"))?;
+        let firewall = Firewall::open(&config.tag, config.firewall, config.obey_input)
+            .map_err(io("opening nftables"))?;
         let socket = run.join("netd.sock");
         let names = NameService::new(socket, config.netd.clone(), Arc::clone(&firewall))
             .map_err(io("making a pipe"))?;

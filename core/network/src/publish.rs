@@ -274,11 +274,9 @@ impl Inner {
                 if !own.contains(&(*protocol, *host)) {
                     continue;
                 }
-                let relay = relay::of_intent(&intent, relaying);
-                let instead = relay.is_some() && relaying == Relaying::All;
-                published.relays.extend(relay);
+                published.relays.extend(relay::of_intent(&intent, relaying));
                 // The kernel cannot translate ::1, and need not know of it.
-                if instead || host.ip() == Ipv6Addr::LOCALHOST {
+                if host.ip() == Ipv6Addr::LOCALHOST {
                     continue;
                 }
             }

@@ -238,6 +238,15 @@ impl NetworkService {
         self.run(move |inner| inner.rename(&container, &name)).await
     }
 
+    /// Takes what a container calls another out of its names and files. Without a sandbox there is nothing to do.
+    ///
+    /// # Errors
+    /// When netd does not answer, or files cannot be written.
+    pub async fn unlink(&self, container: &ContainerId, alias: &str) -> Result<()> {
+        let (container, alias) = (container.clone(), alias.to_owned());
+        self.run(move |inner| inner.unlink(&container, &alias)).await
+    }
+
     /// Gives back all that a container's sandbox holds. Idempotent; to be called when the container has ended, or its
     /// start failed. The generated files stay.
     ///

@@ -6,6 +6,7 @@
 //! command.
 
 mod authority;
+mod echo;
 mod engine;
 mod far;
 mod fixture;
@@ -20,6 +21,7 @@ mod run;
 mod token;
 
 pub use authority::{Authority, Pair};
+pub use echo::Echo;
 pub use engine::{Engine, Options, bin_dir};
 pub use far::Far;
 pub use fixture::{busybox_rootfs, busybox_tar, debian_rootfs, free_port, noise};

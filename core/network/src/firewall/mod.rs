@@ -131,6 +131,8 @@ impl State {
 /// Writes the rules of one engine. `None` inside: switched off by `--iptables=false`.
 pub(crate) struct Firewall {
     table: String,
+    /// What is published passes the host's INPUT rules.
+    obey: bool,
     state: Option<Mutex<State>>,
     /// By what the kernel tells our changes from others'.
     port: Option<u32>,
@@ -145,7 +147,7 @@ pub(crate) struct Firewall {
 
 impl Firewall {
     /// Opens netlink and begins to watch for changes by others; changes nothing yet.
-    pub(crate) fn open(tag: &str, enabled: bool) -> io::Result<Arc<Self>> {
+    pub(crate) fn open(tag: &str, enabled: bool, obey: bool) -> io::Result<Arc<Self>> {
         let open = || -> io::Result<_> {
             Ok(Mutex::new(State {
                 socket: NftSocket::open()?,
@@ -165,6 +167,7 @@ impl Firewall {
             let watched = watching.and_then(|started| started.map_err(|e| failure = Some(e)).ok());
             Self {
                 table,
+                obey,
                 port: state.as_ref().map(|state| state.lock().socket.port()),
                 complained: AtomicBool::new(false),
                 state,
@@ -193,7 +196,7 @@ impl Firewall {
             batch.flush_chain(chain.name);
         }
         relay::lay_out(&mut batch);
-        rules::write(&mut batch);
+        rules::write(&mut batch, self.obey);
         batch
     }
 
@@ -222,7 +225,7 @@ impl Firewall {
         batch.remove_table();
         batch.append(self.layout());
         item::change(&mut batch, &HashSet::new(), &state.items());
-        state.published.write(&mut batch);
+        state.published.write(&mut batch, self.obey);
         state.socket.commit(batch)?;
         state.laid_out = true;
         self.pass(state)

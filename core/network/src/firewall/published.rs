@@ -40,9 +40,9 @@ impl Heads {
     }
 
     /// Writes all of it into an empty table.
-    pub(super) fn write(&self, batch: &mut Batch) {
+    pub(super) fn write(&self, batch: &mut Batch, obey: bool) {
         if let Some(listeners) = &self.listeners {
-            relay::write(batch, listeners);
+            relay::write(batch, listeners, obey);
         }
         let intents = self.intents.iter().map(|(first, more)| (first, *more));
         let relays = self.relays.iter().map(|(first, more)| (first, *more));
@@ -175,7 +175,7 @@ impl Firewall {
 
     fn write_leads(&self, state: &mut State, listeners: &Listeners) -> io::Result<()> {
         let mut batch = self.batch();
-        relay::write(&mut batch, listeners);
+        relay::write(&mut batch, listeners, self.obey);
         match state.socket.commit(batch) {
             Ok(()) => Ok(()),
             // Somebody removed the table.
@@ -192,7 +192,7 @@ impl Firewall {
         let mut batch = Batch::new(Family::Inet, &name);
         batch.add_table();
         relay::lay_out(&mut batch);
-        relay::write(&mut batch, &relay::SOME);
+        relay::write(&mut batch, &relay::SOME, false);
         batch.remove_table();
         state.lock().socket.commit(batch).is_ok()
     }

@@ -12,6 +12,7 @@ use gantry_sys::nft::{
 use crate::relay::RelayPort;
 use crate::rows::InRow;
 
+use super::bridges::BRIDGES;
 use super::element::{self, push_ip};
 use super::item::Item;
 use super::rules;
@@ -62,8 +63,9 @@ pub(super) fn lay_out(batch: &mut Batch) {
     batch.add_chain(&CHAIN);
 }
 
-/// Writes the chain's rules.
-pub(super) fn write(batch: &mut Batch, listeners: &Listeners) {
+/// Writes the chain's rules. `obey`: what containers send is left to be translated, which all of it can be: a socket that
+/// was found for a packet on a bridge is lost where bridges call the host's chains (`bridge-nf-call-iptables`).
+pub(super) fn write(batch: &mut Batch, listeners: &Listeners, obey: bool) {
     batch.flush_chain(CHAIN.name);
     let v4 = (Family::Ipv4, IpAddr::V4(Ipv4Addr::LOCALHOST), &SETS[..2]);
     let v6 = (Family::Ipv6, IpAddr::V6(Ipv6Addr::LOCALHOST), &SETS[2..]);
@@ -73,7 +75,7 @@ pub(super) fn write(batch: &mut Batch, listeners: &Listeners) {
     ] {
         for (transport, port) in [(TCP, tcp), (UDP, udp)] {
             if port != 0 {
-                lead(batch, which, sets, transport, (at, port));
+                lead(batch, (which, obey), sets, transport, (at, port));
             }
         }
     }
@@ -81,12 +83,14 @@ pub(super) fn write(batch: &mut Batch, listeners: &Listeners) {
 
 fn lead(
     batch: &mut Batch,
-    which: Family,
+    (which, obey): (Family, bool),
     sets: &[SetSpec<'_>],
     transport: u8,
     (address, port): (IpAddr, u16),
 ) {
     let v6 = which == Family::Ipv6;
+    let others = [Expr::input_link(R0), Expr::lookup(BRIDGES.name, R0, true)];
+    let others = if obey { &others[..] } else { &[] };
     let local = [
         Expr::fib_destination_type(R0),
         Expr::equal(R0, &Expr::LOCAL.to_ne_bytes()),
@@ -110,7 +114,7 @@ fn lead(
         Expr::lead_to(which, R0, R4),
     ];
     for known in [&anywhere[..], &at[..]] {
-        let parts: [&[Expr]; 4] = [&rules::family(which), &local, known, &lead];
+        let parts: [&[Expr]; 5] = [others, &rules::family(which), &local, known, &lead];
         rules::rule(batch, CHAIN.name, &parts, Expr::verdict(Verdict::Accept));
     }
 }

@@ -94,8 +94,9 @@ pub(super) fn rule(batch: &mut Batch, chain: &str, parts: &[&[Expr]], verdict: E
     batch.add_rule(chain, expressions, "");
 }
 
-/// Fills the flushed chains.
-pub(super) fn write(batch: &mut Batch) {
+/// Fills the flushed chains. `obey`: what is published passes the host's INPUT rules, see [`super::relay`]; the kernel
+/// translates for containers alone.
+pub(super) fn write(batch: &mut Batch, obey: bool) {
     // Bridges route 127.0.0.0/8 for the sake of published ports; containers must not use it to reach the host's own.
     rule(
         batch,
@@ -103,15 +104,18 @@ pub(super) fn write(batch: &mut Batch) {
         &[&from_any_bridge(), &loopback_destination()],
         Expr::verdict(Verdict::Drop),
     );
-    for chain in ["prerouting", "output"] {
-        translate(batch, chain);
+    if obey {
+        translate(batch, "prerouting", &from_any_bridge());
+    } else {
+        translate(batch, "prerouting", &[]);
+        translate(batch, "output", &[]);
     }
     forward(batch);
     postrouting(batch);
 }
 
 /// What is sent to a local address and a published port goes to its container.
-fn translate(batch: &mut Batch, chain: &str) {
+fn translate(batch: &mut Batch, chain: &str, whose: &[Expr]) {
     let local = [
         Expr::fib_destination_type(R0),
         Expr::equal(R0, &Expr::LOCAL.to_ne_bytes()),
@@ -148,7 +152,12 @@ fn translate(batch: &mut Batch, chain: &str) {
             (&anywhere[..], Expr::dnat(which, R0, port)),
             (&row_anywhere[..], Expr::dnat_address(which, R0)),
         ] {
-            rule(batch, chain, &[&family(which), &local, guard, lookup], to);
+            rule(
+                batch,
+                chain,
+                &[whose, &family(which), &local, guard, lookup],
+                to,
+            );
         }
     }
 }
