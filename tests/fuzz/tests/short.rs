@@ -76,5 +76,5 @@ macro_rules! targets {
 targets! {
     layer archive manifest config reference hosts_file
     challenge oci_index create filters seccomp devices drivers
-    plugin_calls plugin_replies plugin_file logs
+    plugin_calls plugin_replies plugin_file logs dns
 }

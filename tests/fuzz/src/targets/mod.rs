@@ -3,6 +3,7 @@
 mod api;
 mod images;
 mod logs;
+mod names;
 mod plugins;
 mod registries;
 
@@ -27,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     plugins::REPLIES,
     plugins::FILE,
     logs::LOGS,
+    names::DNS,
 ];
 
 /// Bytes as text, whatever they are.
