@@ -89,8 +89,6 @@ pub struct RemoveOptions {
     pub force: bool,
     /// Remove its anonymous volumes too.
     pub volumes: bool,
-    /// Remove a link, not the container.
-    pub link: bool,
 }
 
 /// What a wait waits for.

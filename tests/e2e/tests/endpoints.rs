@@ -164,6 +164,22 @@ fn links_of_the_default_network_follow() {
         1,
         "Cannot link to a non running container: /db AS /web/my-db",
     );
+
+    docker(&engine, "start db web").ok();
+    assert!(sh("cat /etc/hosts").contains("my-db"));
+    let missing = "No such container: web/other";
+    docker(&engine, "rm --link web/other").fails(1, missing);
+    docker(&engine, "rm --link db").fails(1, "cannot remove the default link name");
+    docker(&engine, "rm --link /web/my-db").ok();
+    assert!(!sh("cat /etc/hosts").contains("my-db"));
+    let links = &inspect(&engine, "web")["HostConfig"]["Links"];
+    assert!(links.as_array().is_none_or(Vec::is_empty), "{links}");
+    docker(&engine, "stop -t 0 db").ok();
+    docker(&engine, "restart -t 0 web").ok();
+    let missing = "No such container: web/my-db";
+    engine
+        .gantry(&["rm", "--link", "web/my-db"])
+        .fails(1, missing);
     engine.finish();
 }
 

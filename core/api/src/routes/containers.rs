@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
-use gantry_engine::{Engine, ListQuery, RemoveOptions};
+use gantry_engine::{Engine, EngineError, ListQuery, RemoveOptions};
 use gantry_wire::shape::{self, Reply};
 use gantry_wire::{ContainerCreateRequest, UpdateRequest, lenient};
 use http::StatusCode;
@@ -20,6 +20,7 @@ pub(super) fn routes() -> Router<Engine> {
         .route("/containers/create", post(create))
         .route("/containers/prune", post(prune))
         .route("/containers/{id}", delete(remove))
+        .route("/containers/{id}/{alias}", delete(unlink))
         .route("/containers/{id}/json", get(inspect))
         .route("/containers/{id}/start", post(start))
         .route("/containers/{id}/stop", post(stop))
@@ -169,12 +170,29 @@ async fn top(State(engine): State<Engine>, Path(id): Path, query: Query) -> Resu
 }
 
 async fn remove(State(engine): State<Engine>, Path(id): Path, query: Query) -> Result<Response> {
+    if query.flag("link") {
+        engine.container_unlink(&id).await?;
+        return Ok(reply::no_content());
+    }
     let options = RemoveOptions {
         force: query.flag("force"),
         volumes: query.flag("v"),
-        link: query.flag("link"),
     };
     engine.container_remove(&id, options).await?;
+    Ok(reply::no_content())
+}
+
+/// Only a link's name has two parts.
+async fn unlink(
+    State(engine): State<Engine>,
+    axum::extract::Path((parent, alias)): axum::extract::Path<(String, String)>,
+    query: Query,
+) -> Result<Response> {
+    let path = format!("{parent}/{alias}");
+    if !query.flag("link") {
+        return Err(EngineError::not_found(format!("No such container: {path}")).into());
+    }
+    engine.container_unlink(&path).await?;
     Ok(reply::no_content())
 }
 

@@ -12,6 +12,35 @@ use crate::{Engine, EngineError, Result};
 const DEFAULT: &str = "bridge";
 
 impl Engine {
+    /// Takes a link off the container that has it: `parent/alias`.
+    ///
+    /// # Errors
+    /// No such link, in dockerd's words.
+    pub async fn container_unlink(&self, path: &str) -> Result<()> {
+        let path = path.trim_matches('/');
+        let Some((parent, alias)) = path.split_once('/') else {
+            self.find(path)?;
+            return Err(EngineError::internal(
+                "Conflict, cannot remove the default link name of the container",
+            ));
+        };
+        let missing = || EngineError::not_found(format!("No such container: {path}"));
+        let parent = self.find(parent).map_err(|_| missing())?;
+        let alias = alias.to_owned();
+        if !links_of(&parent.record()).any(|link| alias_of(link) == alias) {
+            return Err(missing());
+        }
+        self.to_the_end(|engine| async move {
+            let _turn = parent.queue.lock().await;
+            let mut new = Record::clone(&parent.record());
+            forget(&mut new, &alias);
+            engine.records.save(&new).await?;
+            parent.update(|record| forget(record, &alias));
+            Ok(engine.services.networks.unlink(&parent.id, &alias).await?)
+        })
+        .await
+    }
+
     /// The variables of a container's links, those of Docker's.
     pub(super) fn link_env(&self, record: &Record) -> Result<Vec<String>> {
         let mut env = Vec::new();
@@ -19,10 +48,10 @@ impl Engine {
             return Ok(env);
         }
         for link in record.host_config.links.iter().flatten() {
-            let (name, alias) = link.split_once(':').unwrap_or((link, link));
+            let name = link.split(':').next().unwrap_or(link);
             let other = self.find(name)?;
             let other = other.record();
-            let alias = alias.rsplit('/').next().unwrap_or(alias);
+            let alias = alias_of(link);
             let path = format!("/{}/{alias}", record.name);
             if !other.state.phase.is_running() {
                 return Err(EngineError::internal(format!(
@@ -41,6 +70,27 @@ impl Engine {
             env.extend(variables(&path, alias, address, &other));
         }
         Ok(env)
+    }
+}
+
+/// Everything that a container calls others, on whatever network.
+fn links_of(record: &Record) -> impl Iterator<Item = &String> {
+    let wishes = record.networks.values().map(|wish| &wish.links);
+    let all = std::iter::once(&record.host_config.links).chain(wishes);
+    all.flatten().flatten()
+}
+
+/// What `container[:alias]` is called.
+fn alias_of(link: &str) -> &str {
+    let alias = link.split_once(':').map_or(link, |(_, alias)| alias);
+    alias.rsplit('/').next().unwrap_or(alias)
+}
+
+fn forget(record: &mut Record, alias: &str) {
+    let wishes = record.networks.values_mut().map(|wish| &mut wish.links);
+    let all = std::iter::once(&mut record.host_config.links).chain(wishes);
+    for links in all.flatten() {
+        links.retain(|link| alias_of(link) != alias);
     }
 }
 

@@ -22,11 +22,6 @@ impl Engine {
     /// A running container without `force`; a removal that is under way.
     pub async fn container_remove(&self, id: &str, options: RemoveOptions) -> Result<()> {
         let container = self.find(id)?;
-        if options.link {
-            return Err(EngineError::not_implemented(
-                "removing a link of a container is not supported",
-            ));
-        }
         self.to_the_end(|engine| async move { engine.remove(&container, options).await })
             .await
     }
