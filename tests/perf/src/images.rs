@@ -4,12 +4,13 @@ mod fixture;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::cost::{self, Cost, milliseconds, verdict};
-use crate::peers::{Bench, Engine, shell};
+use crate::peers::{Bench, Daemon, Engine, shell};
 use fixture::{Image, Registry};
 
 /// How often everything is done; medians are told.
@@ -34,10 +35,11 @@ struct Costs {
     moved: f64,
 }
 
-/// An engine and its client.
+/// An engine and its client. Each round has daemons on roots of their own, which stay until the end: ext4 searches long
+/// for an inode after many were deleted, which looks like a slow engine.
 struct Peer<'a> {
     bench: &'a Bench,
-    engine: Engine<'a>,
+    name: &'static str,
     dir: PathBuf,
     costs: Costs,
 }
@@ -60,7 +62,7 @@ pub(crate) fn print(bench: &Bench) -> Result<()> {
         fs::create_dir(&dir)?;
         peers.push(Peer {
             bench,
-            engine,
+            name: engine.name,
             dir,
             costs: Costs::default(),
         });
@@ -109,41 +111,54 @@ fn at_most(what: &str, value: f64, goal: f64, unit: &str) {
 
 impl Peer<'_> {
     fn round(&mut self, image: &Image, round: usize) -> Result<()> {
-        let memory = Memory::watch(self.engine.daemon.pid())?;
-        let cost = self.cost(&["pull", &image.name])?;
+        let daemon = self.daemon(&format!("moves{round}"))?;
+        let memory = Memory::watch(daemon.pid())?;
+        let cost = self.cost(&daemon, &["pull", &image.name])?;
         self.costs.pull.push(cost);
         self.costs.memory = self.costs.memory.max(memory.peak()?);
         let before = loopback_bytes()?;
-        let cost = self.cost(&["pull", &image.changed])?;
+        let cost = self.cost(&daemon, &["pull", &image.changed])?;
         self.costs.change.push(cost);
         self.costs.moved = (loopback_bytes()? - before) as f64 / 1e6;
 
         let target = Registry::start(&self.dir.join(format!("target{round}")))?;
         let there = format!("{}/perf:1", target.domain());
-        self.client(&["tag", &image.name, &there])?;
-        let cost = self.cost(&["push", &there])?;
+        self.client(&daemon, &["tag", &image.name, &there])?;
+        let cost = self.cost(&daemon, &["push", &there])?;
         self.costs.push.push(cost);
-        let cost = self.cost(&["push", &there])?;
+        let cost = self.cost(&daemon, &["push", &there])?;
         self.costs.again.push(cost);
-        drop(target);
 
-        let archive = self.dir.join("saved.tar").display().to_string();
-        let cost = self.cost(&["save", "-o", &archive, &image.name])?;
+        let archive = self.dir.join(format!("saved{round}.tar"));
+        let archive = archive.display().to_string();
+        let cost = self.cost(&daemon, &["save", "-o", &archive, &image.name])?;
         self.costs.save.push(cost);
-        fs::remove_file(archive)?;
-        self.client(&["rmi", "-f", &image.name, &image.changed, &there])?;
+        drop(daemon);
 
+        let daemon = self.daemon(&format!("loads{round}"))?;
         let archive = image.archive.display().to_string();
-        let cost = self.cost(&["load", "-i", &archive])?;
+        let cost = self.cost(&daemon, &["load", "-i", &archive])?;
         self.costs.load.push(cost);
-        self.client(&["rmi", "-f", fixture::LOADED])
+        Ok(())
     }
 
-    fn client(&self, words: &[&str]) -> Result<()> {
-        let mut command = match self.engine.name {
-            "gantryd" => self.bench.gantry(words),
-            _ => self.bench.docker(self.engine.host(), words),
+    /// A daemon without images. Its bridge is not needed, and another daemon's is in the way.
+    fn daemon(&self, name: &str) -> Result<Daemon> {
+        let program = match self.name {
+            "gantryd" => self.bench.program("gantryd"),
+            other => other.into(),
         };
+        let config = r#"{"bridge": "none", "iptables": false}"#;
+        Daemon::start_in(None, &program, &self.dir.join(name), config)
+    }
+
+    fn client(&self, daemon: &Daemon, words: &[&str]) -> Result<()> {
+        let program = match self.name {
+            "gantryd" => self.bench.program("gantry"),
+            _ => "docker".into(),
+        };
+        let mut command = Command::new(program);
+        command.env("DOCKER_HOST", &daemon.host).args(words);
         let output = command.output().context("running a client")?;
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "{command:?}: {error}");
@@ -151,9 +166,13 @@ impl Peer<'_> {
     }
 
     /// What one command takes, with nothing left to write from what came before.
-    fn cost(&self, words: &[&str]) -> Result<Cost> {
+    fn cost(&self, daemon: &Daemon, words: &[&str]) -> Result<Cost> {
         shell("sync")?;
-        let (cost, ()) = Cost::of(&self.engine, || self.client(words))?;
+        let engine = Engine {
+            name: self.name,
+            daemon,
+        };
+        let (cost, ()) = Cost::of(&engine, || self.client(daemon, words))?;
         Ok(cost)
     }
 }
