@@ -8,7 +8,7 @@ mod expr;
 mod read;
 mod watch;
 
-pub use batch::{BaseChain, Batch, Family, Holds, Hook, Kind, SetSpec, kind};
+pub use batch::{BaseChain, Batch, Family, Holds, Hook, Kind, Range, SetSpec, kind};
 pub use expr::{Expr, Register, Verdict};
 pub use read::{ChainFacts, RuleFacts};
 pub use watch::{Event, NftWatch};

@@ -67,6 +67,9 @@ pub struct BaseChain<'a> {
 /// A component of keys and values: nft's type number, and its length in bytes.
 pub type Kind = (u32, u32);
 
+/// The first and the last of a range of keys.
+pub type Range = (Vec<u8>, Vec<u8>);
+
 /// The components that are used. Each takes a multiple of four bytes in a key or value, padded with zeros at its end.
 pub mod kind {
     use super::Kind;
@@ -303,12 +306,12 @@ impl Batch {
     }
 
     /// Puts ranges (first and last) into a set that holds such.
-    pub fn add_ranges(&mut self, set: &str, ranges: Vec<(Vec<u8>, Vec<u8>)>) {
+    pub fn add_ranges(&mut self, set: &str, ranges: Vec<Range>) {
         self.add(set, ranges.into_iter().map(Item::range).collect());
     }
 
     /// Puts ranges with their values into a map that holds such.
-    pub fn map_ranges(&mut self, map: &str, ranges: Vec<((Vec<u8>, Vec<u8>), Vec<u8>)>) {
+    pub fn map_ranges(&mut self, map: &str, ranges: Vec<(Range, Vec<u8>)>) {
         let item = |(range, value)| Item {
             value: Some(value),
             ..Item::range(range)
@@ -402,7 +405,7 @@ impl Item {
         }
     }
 
-    fn range((first, last): (Vec<u8>, Vec<u8>)) -> Self {
+    fn range((first, last): Range) -> Self {
         Self {
             end: Some(last),
             ..Self::key(first)
