@@ -37,9 +37,16 @@ impl Cluster {
         let hosts = Hosts::new(engines + 1);
         let with_etcd: Vec<&Host> = hosts.iter().take(members).collect();
         let etcd = Etcd::start(&with_etcd);
-        let engines = (1..=engines)
-            .map(|n| engine(hosts.host(n), &etcd, forget))
-            .collect();
+        let engines = std::thread::scope(|scope| {
+            let start = |n| {
+                let (host, etcd) = (hosts.host(n), &etcd);
+                scope.spawn(move || engine(host, etcd, forget))
+            };
+            let starting: Vec<_> = (1..=engines).map(start).collect();
+            let started = starting.into_iter().map(|engine| engine.join());
+            started.collect::<Result<_, _>>()
+        });
+        let engines = engines.expect("the engines start");
         Self {
             engines,
             etcd,
@@ -136,9 +143,11 @@ impl Cluster {
     /// Ends everything; nothing may be left of any engine.
     #[track_caller]
     pub(crate) fn finish(mut self) {
-        for engine in self.engines.drain(..) {
-            engine.finish();
-        }
+        std::thread::scope(|scope| {
+            for engine in self.engines.drain(..) {
+                scope.spawn(move || engine.finish());
+            }
+        });
     }
 }
 

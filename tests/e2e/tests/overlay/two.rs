@@ -1,6 +1,7 @@
 //! Two hosts.
 
 use std::collections::HashSet;
+use std::net::{TcpListener, TcpStream};
 
 use gantry_e2e::eventually;
 use serde_json::Value;
@@ -10,7 +11,10 @@ use crate::lab::{Cluster, Talk, datagram};
 #[test]
 fn a_network_and_its_names_span_hosts() {
     let cluster = Cluster::new(2, 1);
-    cluster.network(1, "--attachable --label k=v --subnet 10.9.0.0/24 net");
+    cluster.network(
+        1,
+        "--attachable --label k=v --ipv6 --subnet 10.9.0.0/24 net",
+    );
     let inspect = |host: u8| -> Value {
         let text = cluster.docker(host, "network inspect net");
         serde_json::from_str::<Value>(&text).unwrap()[0].take()
@@ -52,6 +56,7 @@ fn a_network_and_its_names_span_hosts() {
         );
         let reverse = cluster.docker(host, &format!("exec {container} nslookup {address}"));
         assert!(reverse.contains(&format!("{name}.net")), "{reverse}");
+        assert!(cluster.works(host, container, &format!("ping -6 -c 1 -W 5 {name}")));
         let mut both = [web.to_string(), db.to_string()];
         both.sort();
         assert_eq!(cluster.resolve(host, container, "pair"), both);
@@ -63,6 +68,17 @@ fn a_network_and_its_names_span_hosts() {
         web.to_string(),
         "the sender's own address is seen"
     );
+    // What goes out of the cluster has its host's address.
+    let outside = &cluster.outside();
+    let listener = outside
+        .namespace
+        .enter(|| TcpListener::bind(("0.0.0.0", 9002)));
+    let listener = listener.unwrap();
+    let address = (outside.address, 9002);
+    let called = in_web.enter(|| TcpStream::connect(address));
+    let (_, caller) = listener.accept().unwrap();
+    assert_eq!(caller.ip(), cluster.hosts.host(1).address);
+    drop(called);
     // A packet of the link's MTU passes in one piece, a larger one is refused at once.
     assert_eq!(
         cluster.docker(1, "exec web cat /sys/class/net/eth0/mtu"),
@@ -229,5 +245,43 @@ fn a_slow_link_is_as_good_as_any() {
     let time: u64 = times.trim_start_matches("time=").parse().unwrap();
     assert!(time >= 80, "{times}: the frames do go the slow way");
     drop(in_near);
+    cluster.finish();
+}
+
+#[test]
+fn a_host_that_boots_without_the_store_has_its_containers_back_when_it_answers() {
+    let mut cluster = Cluster::new(2, 1);
+    cluster.network(1, "net");
+    cluster.web(1, "--name near --hostname near --network net");
+    cluster.web(
+        2,
+        "--name far --hostname far --network net --restart always",
+    );
+    cluster.comes_to_work(1, "near", "wget -qO- http://far/");
+    // The daemon alone is new, and the store away: nothing changes for who is there.
+    cluster.hosts.cut(2);
+    cluster.at_mut(2).kill9();
+    cluster.at_mut(2).boot();
+    assert!(cluster.works(2, "far", "wget -qO- http://far/"));
+    let near = cluster.address(1, "near", "net").to_string();
+    assert_eq!(cluster.resolve(2, "far", "near"), [near]);
+    cluster.hosts.heal(2);
+    cluster.comes_to_work(2, "far", "timeout 2 wget -qO- http://near/");
+    cluster.comes_to_work(1, "near", "timeout 2 wget -qO- http://far/");
+    // The whole host is new.
+    cluster.hosts.cut(2);
+    cluster
+        .at_mut(2)
+        .reboot("11111111-2222-3333-4444-555555555555");
+    let state = ["inspect", "-f", "{{.State.Status}}", "far"];
+    let known = cluster.docker(2, "network inspect -f {{.Scope}} net");
+    assert_eq!(known, "global");
+    assert_eq!(cluster.at(2).docker(&state).ok(), "restarting");
+    cluster.hosts.heal(2);
+    eventually("the container is started again", 60, || {
+        (cluster.at(2).docker(&state).ok() == "running").then_some(())
+    });
+    cluster.comes_to_work(1, "near", "timeout 2 wget -qO- http://far/");
+    cluster.comes_to_work(2, "far", "timeout 2 wget -qO- http://near/");
     cluster.finish();
 }
