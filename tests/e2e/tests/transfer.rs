@@ -156,8 +156,7 @@ fn as_many_layers_at_once_as_the_configuration_says() {
     assert_eq!(code, 200, "{text}");
     let steps = text.lines().filter_map(|line| {
         let message: Value = serde_json::from_str(line).unwrap();
-        let step = (message["status"] == "Downloading").then(|| message["id"].to_string());
-        step
+        (message["status"] == "Downloading").then(|| message["id"].to_string())
     });
     let mut turns: Vec<String> = steps.collect();
     turns.dedup();
