@@ -66,7 +66,11 @@ impl Inner {
             self.let_go(&made);
             return Err(error);
         }
-        self.settle(&mut place)?;
+        if let Err(error) = self.settle(&mut place) {
+            self.take_off(&mut place);
+            self.let_go(&made);
+            return Err(error);
+        }
         // What was set last is what is shown.
         let made = place.endpoints().last().map_or(made, |e| e.info.clone());
         drop(place);
@@ -74,6 +78,25 @@ impl Inner {
             self.refresh_links(container, &made.network);
         }
         Ok(made)
+    }
+
+    /// Undoes the last attachment of a sandbox. Whatever fails, the rest is done.
+    fn take_off(&self, place: &mut Place) {
+        let Some(endpoint) = place.saved.endpoints.pop() else {
+            return;
+        };
+        self.detach(place, &endpoint, true);
+        let files = files::remove_hosts(&place.files, &endpoint.hosts);
+        let routes = place.reroute();
+        let confined = self.confine(place);
+        let settled = self.settle(place);
+        for error in [files, routes, confined, settled]
+            .into_iter()
+            .filter_map(Result::err)
+        {
+            let network = endpoint.info.network_name.as_str();
+            tracing::warn!(network, %error, "undoing an attachment");
+        }
     }
 
     /// Addresses, link, files. Leaves nothing behind on failure but the addresses noted in `made`.

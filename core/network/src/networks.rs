@@ -35,13 +35,18 @@ impl Inner {
         let routes = RouteSocket::open()
             .and_then(|mut socket| socket.routes())
             .map_err(|e| NetworkError::io("reading the host's routes", &e))?;
-        let routes: Vec<IpNet> = routes.into_iter().map(|r| r.to).collect();
-        let taken: Vec<IpNet> = {
-            let networks = self.networks.read();
-            let real = networks.values().filter(|n| !n.record.config_only);
-            let pools = real.flat_map(|n| &n.record.ipam.pools);
-            pools.filter_map(|pool| pool.subnet).collect()
-        };
+        let mut routes: Vec<IpNet> = routes.into_iter().map(|r| r.to).collect();
+        let mut taken = Vec::new();
+        for network in self.networks.read().values() {
+            let record = &network.record;
+            let subnets = record.ipam.pools.iter().filter_map(|pool| pool.subnet);
+            match record.scope {
+                Scope::Local if record.config_only => {}
+                Scope::Local => taken.extend(subnets),
+                // What other hosts wish for must not keep this one from what it has.
+                Scope::Global => routes.extend(subnets),
+            }
+        }
         let defaults;
         let pools = if self.config.pools.is_empty() {
             defaults = default_pools();

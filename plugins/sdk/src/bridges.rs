@@ -143,8 +143,6 @@ impl Bridges {
         changes.extend(addresses.map(|net| Change::address(facts.index, *net)));
         changes.push(Change::up(facts.index));
         socket.apply(changes).map_err(|e| doing()(e.error))?;
-        // Published ports are reached at 127.0.0.1 by translating what is local already.
-        sysctl("ipv4", name, "route_localnet", "1").map_err(doing())?;
         // A container must not become the host's router. The file is missing without IPv6.
         let _ = sysctl("ipv6", name, "accept_ra", "0");
         Ok(facts.index)

@@ -210,6 +210,9 @@ impl Firewall {
         item::change(&mut batch, &HashSet::new(), &state.items());
         state.socket.commit(batch)?;
         state.laid_out = true;
+        for bridge in state.bridges.values().flatten() {
+            route_loopback(bridge, true);
+        }
         self.pass(state)
     }
 
@@ -248,7 +251,7 @@ impl Firewall {
         item::change(&mut batch, &items(&before), &items(&new));
         match new.is_empty() {
             true => state.bridges.remove(network),
-            false => state.bridges.insert(network.clone(), new),
+            false => state.bridges.insert(network.clone(), new.clone()),
         };
         if let Err(error) = state.socket.commit(batch) {
             tracing::warn!(%error, "the firewall table is not what it was, making it again");
@@ -256,7 +259,9 @@ impl Firewall {
                 state.bridges.insert(network.clone(), before);
                 return Err(error);
             }
-            return Ok(());
+        }
+        for bridge in &new {
+            route_loopback(bridge, true);
         }
         match state.links(&self.table) == passing {
             true => Ok(()),
@@ -269,11 +274,18 @@ impl Firewall {
         &self,
         networks: impl IntoIterator<Item = (NetworkId, Vec<FirewallIntent>)>,
     ) -> io::Result<()> {
+        let bridges = |intents: Vec<FirewallIntent>| intents.into_iter().filter_map(Bridge::of);
         let Some(state) = &self.state else {
+            // An earlier daemon may have had rules.
+            for bridge in networks
+                .into_iter()
+                .flat_map(|(_, intents)| bridges(intents))
+            {
+                route_loopback(&bridge, false);
+            }
             return Ok(());
         };
         let mut state = state.lock();
-        let bridges = |intents: Vec<FirewallIntent>| intents.into_iter().filter_map(Bridge::of);
         if !state.laid_out {
             let all = networks
                 .into_iter()
@@ -401,5 +413,14 @@ impl std::fmt::Debug for Firewall {
         f.debug_struct("Firewall")
             .field("table", &self.table)
             .finish_non_exhaustive()
+    }
+}
+
+/// Published ports are reached at 127.0.0.1 by translating what is local already. What comes from the bridge must not get
+/// there: it is routed only where the rule stands that drops that.
+fn route_loopback(bridge: &Bridge, routed: bool) {
+    let path = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", bridge.link);
+    if let Err(error) = std::fs::write(&path, if routed { "1" } else { "0" }) {
+        tracing::warn!(path, %error, "loopback addresses on a bridge");
     }
 }

@@ -32,12 +32,26 @@ pub(crate) fn host_with(
     fail: serde_json::Value,
     live: Vec<LiveSandbox>,
 ) -> Other {
+    let change = |config: &mut NetworkConfig| {
+        config.netd = netd.map(PathBuf::from);
+        // Nothing is to be made on the one host that stands for all.
+        config.bridge.link = Some("none".into());
+    };
+    host_of(dir, name, fail, live, change)
+}
+
+/// The same, with other flags.
+pub(crate) fn host_of(
+    dir: &Path,
+    name: &str,
+    fail: serde_json::Value,
+    live: Vec<LiveSandbox>,
+    change: impl FnOnce(&mut NetworkConfig),
+) -> Other {
     let own = dir.join(name);
     std::fs::create_dir_all(&own).unwrap();
     let mut config = config(&own, &name.repeat(8));
-    config.netd = netd.map(PathBuf::from);
-    // Nothing is to be made on the one host that stands for all.
-    config.bridge.link = Some("none".into());
+    change(&mut config);
     let driver = DriverConfig {
         name: "mock".into(),
         root: own.clone(),

@@ -142,3 +142,31 @@ fn ports_of_a_running_container_change_one_by_one() {
         }
     });
 }
+
+#[test]
+fn an_attachment_whose_ports_are_taken_leaves_nothing() {
+    Rig::run(None, |rig| {
+        rig.network("inside", |n| n.internal = true).unwrap();
+        let (a, _) = rig.container("a", "inside");
+        assert_eq!(rig.publish(&a, 8080, 80).unwrap(), []);
+        let (b, _) = rig.container("b", "bridge");
+        rig.publish(&b, 8080, 80).unwrap();
+        let connect = || rig.connect(&a, "bridge", EndpointConfig::default());
+        let error = connect().unwrap_err();
+        assert!(
+            error.message.contains("port is already allocated"),
+            "{error}"
+        );
+        let left: Vec<_> = rig.service.endpoints(&a.id);
+        assert_eq!(left.len(), 1);
+        let bridge = rig.service.get("bridge").unwrap();
+        assert_eq!(rig.service.members(&bridge.id).len(), 1);
+        let mut inside = netns::inside(&a.netns, gantry_sys::netlink::RouteSocket::open).unwrap();
+        assert!(inside.link("eth1").unwrap().is_none());
+        rig.end(b);
+        connect().unwrap();
+        assert!(!rig.service.ports(&a.id).is_empty());
+        rig.end(a);
+        rig.block(rig.service.remove("inside")).unwrap();
+    });
+}

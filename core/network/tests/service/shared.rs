@@ -6,7 +6,7 @@ use gantry_network::*;
 use gantry_plugin_sdk::serde_json;
 
 use super::ip;
-use super::rig::shared::{host, host_with};
+use super::rig::shared::{host, host_of, host_with};
 use super::rig::*;
 
 /// Hosts `a` and `b` with a store.
@@ -72,6 +72,23 @@ fn a_network_is_made_on_one_host_and_known_and_removed_on_all() {
 }
 
 #[test]
+fn what_others_share_keeps_no_host_from_its_own_subnets() {
+    hosts(|dir, a, b| {
+        let net = a.create("net", |_| {}).unwrap();
+        at_last(|| b.service.get("net").ok());
+        b.end();
+        let b = host_of(dir, "b", serde_json::json!({}), Vec::new(), |config| {
+            config.bridge.bip = Some("10.99.1.1/24".parse().unwrap());
+        });
+        let bridge = b.service.get("bridge").unwrap();
+        assert_eq!(bridge.ipam.pools[0].subnet, net.ipam.pools[0].subnet);
+        b.end();
+        a.remove("net").unwrap();
+        a.end();
+    });
+}
+
+#[test]
 fn addresses_are_the_drivers_to_give_and_hold_the_network_on_every_host() {
     hosts(|dir, a, b| {
         let net = a.create("net", |_| {}).unwrap();
@@ -106,6 +123,8 @@ fn addresses_are_the_drivers_to_give_and_hold_the_network_on_every_host() {
         assert_eq!(peers[0].name, "a");
         let error = b.remove("net").unwrap_err();
         assert_eq!((error.kind, error.message), (ErrorKind::Forbidden, in_use));
+        let pruned = b.block(b.service.prune(|_| true)).unwrap();
+        assert_eq!(pruned, [], "it is in use on another host");
         // The refusal changed nothing.
         let (four, at_b) = b.run(dir, "four", "net");
         assert_eq!(at_b.unwrap().ipv4, ip("10.99.1.3"));

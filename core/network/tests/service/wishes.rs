@@ -299,3 +299,22 @@ fn links_follow_a_container_to_its_next_address() {
         }
     });
 }
+
+#[test]
+fn loopback_is_routed_behind_the_guard_alone() {
+    Rig::run(None, |rig| {
+        let routed = |service: &NetworkService| {
+            let record = service.get("bridge").unwrap();
+            let link = &record.options["com.docker.network.bridge.name"];
+            let path = format!("/proc/sys/net/ipv4/conf/{link}/route_localnet");
+            std::fs::read_to_string(path).unwrap().trim() == "1"
+        };
+        assert!(routed(&rig.service));
+        let dir = rig.dir.path().join("bare");
+        let mut config = config(&dir, "aaaaaaaa");
+        config.firewall = false;
+        let engine = another_with(config, registry(&dir, "aaaaaaaa"));
+        assert!(!routed(&engine.service));
+        engine.end();
+    });
+}

@@ -5,13 +5,14 @@
 //! Until a link is gone it stands in a journal, by which the driver's next process goes on.
 
 use std::collections::HashMap;
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use gantry_driver_api::DriverResult;
-use gantry_sys::netlink::{BatchError, Change, RouteSocket};
+use gantry_sys::netlink::{Change, RouteSocket};
+use serde::{Deserialize, Serialize};
 
 use crate::Log;
 use crate::notes::Notes;
@@ -22,6 +23,13 @@ const QUIET: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
 /// `errno` of a link that is not there.
 const ENODEV: i32 = 19;
+
+/// What the journal has of a link. An index means the link only until the machine is started again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    boot: String,
+    index: u32,
+}
 
 #[derive(Debug, Default)]
 struct Gathered {
@@ -40,7 +48,9 @@ struct Gathered {
 struct Shared {
     gathered: Mutex<Gathered>,
     changed: Condvar,
-    journal: Notes<u32>,
+    journal: Notes<Entry>,
+    /// The kernel's name for the time since the machine was started.
+    boot: String,
     group: u32,
     log: Log,
 }
@@ -49,6 +59,10 @@ struct Shared {
 #[derive(Debug)]
 pub struct Removals {
     shared: Arc<Shared>,
+}
+
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }
 
 /// The journal's name for a link: names of links have characters that names of notes have not.
@@ -62,32 +76,36 @@ fn link_of(entry: &str) -> Option<String> {
     String::from_utf8(bytes?).ok()
 }
 
-/// Removes those of the links that still are what they were.
-fn remove(links: &[(String, u32)], group: u32) -> io::Result<()> {
-    let mut socket = RouteSocket::open()?;
+/// Removes those of the links that still are what they were, and tells what could not be.
+fn remove(links: &[(String, u32)], group: u32) -> Vec<(String, io::Error)> {
+    let mut failed = Vec::new();
     let mut there = Vec::new();
     for (name, index) in links {
-        let found = socket.link(name)?;
-        there.extend(found.filter(|f| f.index == *index).map(|f| f.index));
-    }
-    if there.len() > 1 {
-        let grouped = there.iter().map(|index| Change::group(*index, group));
-        let removed = socket
-            .apply(grouped.collect())
-            .and_then(|()| socket.apply(vec![Change::delete_group(group)]));
-        if removed.is_ok() {
-            return Ok(());
+        let found = RouteSocket::open().and_then(|mut socket| socket.link(name));
+        match found {
+            Ok(found) => there.extend(found.filter(|f| f.index == *index).map(|_| (name, *index))),
+            Err(e) => failed.push((name.clone(), e)),
         }
     }
-    for index in there {
-        match socket.apply(vec![Change::delete(index)]) {
-            Err(BatchError { error, .. }) if error.raw_os_error() != Some(ENODEV) => {
-                return Err(error);
-            }
+    if there.len() > 1 && remove_together(&there, group).is_ok() {
+        return failed;
+    }
+    for (name, index) in there {
+        let removed = RouteSocket::open()
+            .and_then(|mut socket| Ok(socket.apply(vec![Change::delete(index)])?));
+        match removed {
+            Err(e) if e.raw_os_error() != Some(ENODEV) => failed.push((name.clone(), e)),
             _ => {}
         }
     }
-    Ok(())
+    failed
+}
+
+fn remove_together(links: &[(&String, u32)], group: u32) -> io::Result<()> {
+    let mut socket = RouteSocket::open()?;
+    let grouped = links.iter().map(|(_, index)| Change::group(*index, group));
+    socket.apply(grouped.collect())?;
+    Ok(socket.apply(vec![Change::delete_group(group)])?)
 }
 
 impl Shared {
@@ -127,11 +145,11 @@ impl Shared {
 
     fn work(&self) {
         while let Some(links) = self.take() {
-            let removed = remove(&links, self.group);
+            let failed = remove(&links, self.group);
             for (name, _) in &links {
-                match &removed {
-                    Ok(()) => self.forget(name),
-                    Err(e) => self.log.warn(format!("removing link {name}: {e}")),
+                match failed.iter().find(|(failed, _)| failed == name) {
+                    None => self.forget(name),
+                    Some((_, e)) => self.log.warn(format!("removing link {name}: {e}")),
                 }
             }
             let mut gathered = self.lock();
@@ -172,14 +190,16 @@ impl Removals {
             gathered: Mutex::default(),
             changed: Condvar::new(),
             journal: Notes::open(root.join("removals"))?,
+            boot: boot(),
             // People number their groups from 1 on.
             group: hash | 1 << 31,
             log,
         });
         let removals = Self { shared };
-        for (entry, index) in removals.shared.journal.all() {
-            if let Some(link) = link_of(&entry) {
-                removals.gather(link, index);
+        for (name, Entry { boot, index }) in removals.shared.journal.all() {
+            match link_of(&name).filter(|_| boot == removals.shared.boot) {
+                Some(link) => removals.gather(link, index),
+                None => drop(removals.shared.journal.remove(&name)?),
             }
         }
         removals.start();
@@ -203,7 +223,11 @@ impl Removals {
                 continue;
             };
             let index = found.index;
-            if let Err(e) = self.shared.journal.put(&entry(link), index) {
+            let noted = Entry {
+                boot: self.shared.boot.clone(),
+                index,
+            };
+            if let Err(e) = self.shared.journal.put(&entry(link), noted) {
                 self.shared.log.warn(format!("removing link {link}: {e}"));
             }
             let addresses = socket.addresses_of(index)?.into_iter();
@@ -317,17 +341,20 @@ mod tests {
     fn the_next_process_goes_on() {
         let root = tempfile::tempdir().unwrap();
         netns::create(|| {
-            let (gone, again) = (make("gone"), make("again"));
-            let journal: Notes<u32> = Notes::open(root.path().join("removals")).unwrap();
-            journal.put(&entry("gone"), gone).unwrap();
-            journal.put(&entry("absent"), 7).unwrap();
-            // Somebody else's by now.
-            journal.put(&entry("again"), again + 1).unwrap();
-            Removals::open(root.path(), "0badcafe", Log::none())
-                .unwrap()
-                .finish();
-            assert_eq!((links("gone"), links("again")), (0, 1));
-            let journal: Notes<u32> = Notes::open(root.path().join("removals")).unwrap();
+            let (gone, again, later) = (make("gone"), make("again"), make("later"));
+            let journal: Notes<Entry> = Notes::open(root.path().join("removals")).unwrap();
+            let note = |link: &str, boot: String, index: u32| {
+                journal.put(&entry(link), Entry { boot, index }).unwrap();
+            };
+            note("gone", boot(), gone);
+            note("absent", boot(), 7);
+            // Somebody else's by now, and of before the machine was started.
+            note("again", boot(), again + 100);
+            note("later", "another".into(), later);
+            let removals = Removals::open(root.path(), "0badcafe", Log::none()).unwrap();
+            removals.finish();
+            assert_eq!((links("gone"), links("again"), links("later")), (0, 1, 1));
+            let journal: Notes<Entry> = Notes::open(root.path().join("removals")).unwrap();
             assert_eq!(journal.all(), Vec::new());
             Ok(())
         })
