@@ -76,7 +76,12 @@ impl Client {
     }
 
     fn ask(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Reply, ClientError> {
-        transport::send(&self.socket, request, fds)?;
+        match transport::send(&self.socket, request, fds) {
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                return Err(ClientError::Refused(e.to_string()));
+            }
+            sent => sent?,
+        }
         match transport::receive(&self.socket)? {
             Some((Reply::Refused(reason), _)) => Err(ClientError::Refused(reason)),
             Some((reply, _)) => Ok(reply),
@@ -104,7 +109,7 @@ impl Client {
         self.done(&Request::Put(names), &fds)
     }
 
-    /// Forgets a sandbox.
+    /// Forgets a sandbox's names.
     ///
     /// # Errors
     /// Only of the connection.
@@ -140,9 +145,19 @@ impl Client {
     /// # Errors
     /// Only of the connection.
     pub fn list(&mut self) -> Result<Vec<String>, ClientError> {
-        match self.ask(&Request::List, &[])? {
-            Reply::Sandboxes(ids) => Ok(ids),
-            _ => Err(ClientError::Confused),
+        self.all(|after| Request::List { after })
+    }
+
+    /// The IDs of several replies.
+    fn all(&mut self, request: impl Fn(String) -> Request) -> Result<Vec<String>, ClientError> {
+        let mut all = Vec::new();
+        loop {
+            let after = all.last().cloned().unwrap_or_default();
+            match self.ask(&request(after), &[])? {
+                Reply::Sandboxes(ids) if ids.is_empty() => return Ok(all),
+                Reply::Sandboxes(ids) => all.extend(ids),
+                _ => return Err(ClientError::Confused),
+            }
         }
     }
 
@@ -183,10 +198,15 @@ impl Client {
     /// # Errors
     /// Only of the connection.
     pub fn relayed(&mut self) -> Result<Vec<String>, ClientError> {
-        match self.ask(&Request::Relayed, &[])? {
-            Reply::Sandboxes(ids) => Ok(ids),
-            _ => Err(ClientError::Confused),
-        }
+        self.all(|after| Request::Relayed { after })
+    }
+
+    /// Forgets what is relayed to a sandbox, and ends the connections.
+    ///
+    /// # Errors
+    /// Only of the connection.
+    pub fn unrelay(&mut self, id: &str) -> Result<(), ClientError> {
+        self.done(&Request::Unrelay { id: id.to_owned() }, &[])
     }
 
     /// Ends netd.

@@ -120,7 +120,7 @@ pub enum Request {
     /// Sets what is known of a sandbox. With two descriptors, a UDP and a listening TCP socket, these replace the ones
     /// that it answered on; without, a sandbox that has none is refused.
     Put(SandboxNames),
-    /// Forgets a sandbox, closes its sockets and ends what is relayed to it.
+    /// Forgets a sandbox's names and closes its sockets. What is relayed to it stays.
     Remove {
         /// The container's ID.
         id: String,
@@ -137,8 +137,11 @@ pub enum Request {
         /// It is the last one.
         last: bool,
     },
-    /// Asks for the IDs of all sandboxes that have sockets.
-    List,
+    /// Asks for the IDs of sandboxes that have sockets: in order, as many as one reply takes.
+    List {
+        /// Those that come after this one.
+        after: String,
+    },
     /// Asks where what is sent to relayed ports has to be led.
     Listen,
     /// Sets what is relayed to a sandbox, in one message or in parts. It takes the place of what was before with the last
@@ -153,8 +156,16 @@ pub enum Request {
         /// It is the last one.
         last: bool,
     },
-    /// Asks for the IDs of all sandboxes that something is relayed to.
-    Relayed,
+    /// Forgets what is relayed to a sandbox, and ends the connections.
+    Unrelay {
+        /// The container's ID.
+        id: String,
+    },
+    /// Asks for the IDs of sandboxes that something is relayed to, as [`Request::List`] does.
+    Relayed {
+        /// Those that come after this one.
+        after: String,
+    },
     /// Ends netd.
     Stop,
 }
@@ -173,7 +184,7 @@ pub enum Reply {
     Done,
     /// It was not, and why.
     Refused(String),
-    /// To [`Request::List`] and [`Request::Relayed`].
+    /// To [`Request::List`] and [`Request::Relayed`]; empty: there are no more.
     Sandboxes(Vec<String>),
     /// To [`Request::Listen`].
     Listening(Listeners),

@@ -7,7 +7,7 @@
 mod tcp;
 mod udp;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -41,8 +41,16 @@ impl Relay {
 #[derive(Debug, Default)]
 struct Sandbox {
     relays: Vec<Relay>,
-    /// Told when its connections have to end.
-    gone: Rc<Notify>,
+    shared: Rc<Shared>,
+}
+
+/// What a sandbox's connections know of it.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Told when they have to end.
+    gone: Notify,
+    connections: Cell<usize>,
+    flows: Cell<usize>,
 }
 
 /// What is relayed whereto.
@@ -52,13 +60,39 @@ pub(crate) struct Relays {
     /// Relays of which not all parts have come.
     coming: RefCell<HashMap<String, Vec<Relay>>>,
     listeners: RefCell<Option<Listeners>>,
+    connections: Cell<usize>,
+    flow_count: Cell<usize>,
     flows: udp::Flows,
 }
 
-/// Where a connection goes, and what ends it.
+/// Where a connection goes, and to whom.
 struct Way {
     target: SocketAddr,
-    gone: Rc<Notify>,
+    to: Rc<Shared>,
+}
+
+/// One of those that there may be so many of.
+struct Counted<'a>([&'a Cell<usize>; 2]);
+
+impl<'a> Counted<'a> {
+    /// One more of all and of a sandbox's, which may have a quarter of them.
+    fn one(all: &'a Cell<usize>, of_one: &'a Cell<usize>, most: usize) -> Option<Self> {
+        if all.get() >= most || of_one.get() >= most.div_ceil(4) {
+            return None;
+        }
+        for count in [all, of_one] {
+            count.set(count.get() + 1);
+        }
+        Some(Self([all, of_one]))
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        for count in self.0 {
+            count.set(count.get() - 1);
+        }
+    }
 }
 
 impl Relays {
@@ -95,7 +129,7 @@ impl Relays {
     /// Forgets a sandbox's relays and ends its connections.
     pub(crate) fn remove(&self, id: &str) {
         if let Some(sandbox) = self.sandboxes.borrow_mut().remove(id) {
-            sandbox.gone.notify_waiters();
+            sandbox.shared.gone.notify_waiters();
         }
     }
 
@@ -110,7 +144,7 @@ impl Relays {
             .min_by_key(|(relay, _)| relay.host.ip().is_unspecified())?;
         Some(Way {
             target: relay.target_of(at),
-            gone: Rc::clone(&sandbox.gone),
+            to: Rc::clone(&sandbox.shared),
         })
     }
 
@@ -207,5 +241,15 @@ mod tests {
         relays.remove("a");
         relays.remove("b");
         assert!(relays.is_empty());
+    }
+
+    #[test]
+    fn one_sandbox_has_a_quarter_at_most() {
+        let (all, one, other) = (Cell::new(0), Cell::new(0), Cell::new(0));
+        let count = |of| std::iter::from_fn(|| Counted::one(&all, of, 8)).collect::<Vec<_>>();
+        let first = count(&one);
+        assert_eq!((first.len(), count(&other).len()), (2, 2));
+        drop(first);
+        assert_eq!((all.get(), one.get()), (0, 0));
     }
 }

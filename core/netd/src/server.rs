@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 use tokio::sync::Notify;
-use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::task::{JoinHandle, JoinSet, LocalSet, spawn_local};
 use tokio::time::timeout;
 
 use crate::dns::{self, Answer};
@@ -28,9 +28,12 @@ pub enum ServeError {
     Io(#[from] io::Error),
 }
 
-/// Queries under way at most; more are dropped, and asked again by who misses the answer.
-const MOST_QUERIES: usize = 512;
-/// How long a TCP client may say nothing.
+/// Queries under way at most, of all sandboxes and of one; more are dropped, and asked again by who misses the answer.
+const MOST_QUERIES: usize = 4096;
+const MOST_OF_ONE: usize = 128;
+/// TCP clients of a sandbox at most.
+const MOST_STREAMS: usize = 64;
+/// How long a TCP client may say nothing, or not take its answer.
 const IDLE: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
@@ -73,10 +76,14 @@ pub fn serve(listener: OwnedFd) -> Result<(), ServeError> {
         loop {
             tokio::select! {
                 accepted = listener.accept() => {
-                    if let Ok((socket, _)) = accepted {
-                        seen = true;
-                        state.daemons.set(state.daemons.get() + 1);
-                        spawn_local(daemon(socket, Rc::clone(&state)));
+                    match accepted {
+                        Ok((socket, _)) => {
+                            seen = true;
+                            state.daemons.set(state.daemons.get() + 1);
+                            spawn_local(daemon(socket, Rc::clone(&state)));
+                        }
+                        // Out of descriptors, say: later is better.
+                        Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                     }
                 }
                 () = state.changed.notified() => {}
@@ -125,7 +132,6 @@ fn handle(request: Request, fds: Vec<OwnedFd>, state: &Rc<State>) -> Reply {
         Request::Remove { id } => {
             state.names.borrow_mut().remove(&id);
             state.gate.borrow_mut().forget(&id);
-            state.relays.remove(&id);
             if let Some(tasks) = state.sandboxes.borrow_mut().remove(&id) {
                 tasks.iter().for_each(JoinHandle::abort);
             }
@@ -155,14 +161,31 @@ fn handle(request: Request, fds: Vec<OwnedFd>, state: &Rc<State>) -> Reply {
             state.relays.put(id, relays, first, last);
             Reply::Done
         }
-        Request::Relayed => Reply::Sandboxes(state.relays.ids()),
-        Request::List => Reply::Sandboxes(state.sandboxes.borrow().keys().cloned().collect()),
+        Request::Unrelay { id } => {
+            state.relays.remove(&id);
+            state.changed.notify_one();
+            Reply::Done
+        }
+        Request::Relayed { after } => Reply::Sandboxes(part(state.relays.ids(), &after)),
+        Request::List { after } => {
+            let ids = state.sandboxes.borrow().keys().cloned().collect();
+            Reply::Sandboxes(part(ids, &after))
+        }
         Request::Stop => {
             state.stopped.set(true);
             state.changed.notify_one();
             Reply::Done
         }
     }
+}
+
+/// As many IDs as a reply takes, in order, of those that come after one.
+fn part(mut ids: Vec<String>, after: &str) -> Vec<String> {
+    const AT_ONCE: usize = 1000;
+    ids.retain(|id| id.as_str() > after);
+    ids.sort_unstable();
+    ids.truncate(AT_ONCE);
+    ids
 }
 
 fn put(names: SandboxNames, fds: Vec<OwnedFd>, state: &Rc<State>) -> Result<Reply, String> {
@@ -204,8 +227,29 @@ fn listen(
     ])
 }
 
+/// A query that somebody else answers. There are so many at most.
+struct UnderWay(Rc<State>);
+
+impl UnderWay {
+    fn begin(state: &Rc<State>) -> Option<Self> {
+        let queries = state.queries.get();
+        (queries < MOST_QUERIES).then(|| {
+            state.queries.set(queries + 1);
+            Self(Rc::clone(state))
+        })
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.queries.set(self.0.queries.get() - 1);
+    }
+}
+
 async fn serve_udp(id: String, socket: Rc<UdpSocket>, state: Rc<State>) {
     let mut buffer = [0; 4096];
+    // They end with the sandbox.
+    let mut forwards = JoinSet::new();
     loop {
         let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
             // An ICMP error about an earlier answer; the socket goes on.
@@ -214,26 +258,26 @@ async fn serve_udp(id: String, socket: Rc<UdpSocket>, state: Rc<State>) {
         };
         let query = &buffer[..length];
         let answer = dns::answer(&mut state.names.borrow_mut(), &id, query, true);
-        match answer {
-            Answer::Ready(reply) => drop(socket.send_to(&reply, from).await),
-            Answer::Forward { upstreams, admit } if state.queries.get() < MOST_QUERIES => {
-                let (socket, state, query, id) = (
-                    Rc::clone(&socket),
-                    Rc::clone(&state),
-                    query.to_vec(),
-                    id.clone(),
-                );
-                state.queries.set(state.queries.get() + 1);
-                spawn_local(async move {
-                    let reply = dns::forward(&upstreams, &query, true).await;
-                    if let Some(reply) = admitted(&state, &id, admit, &query, reply) {
-                        let _ = socket.send_to(&reply, from).await;
-                    }
-                    state.queries.set(state.queries.get() - 1);
-                });
+        let (upstreams, admit) = match answer {
+            Answer::Ready(reply) => {
+                drop(socket.send_to(&reply, from).await);
+                continue;
             }
-            Answer::Forward { .. } | Answer::Nothing => {}
-        }
+            Answer::Forward { upstreams, admit } => (upstreams, admit),
+            Answer::Nothing => continue,
+        };
+        while forwards.try_join_next().is_some() {}
+        let room = forwards.len() < MOST_OF_ONE;
+        let Some(under_way) = room.then(|| UnderWay::begin(&state)).flatten() else {
+            continue;
+        };
+        let (socket, query, id) = (Rc::clone(&socket), query.to_vec(), id.clone());
+        forwards.spawn_local(async move {
+            let reply = dns::forward(&upstreams, &query, true).await;
+            if let Some(reply) = admitted(&under_way.0, &id, admit, &query, reply) {
+                let _ = socket.send_to(&reply, from).await;
+            }
+        });
     }
 }
 
@@ -260,17 +304,16 @@ fn admitted(
 }
 
 async fn serve_tcp(id: String, listener: TcpListener, state: Rc<State>) {
+    let mut streams = JoinSet::new();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (id, state) = (id.clone(), Rc::clone(&state));
-                if state.queries.get() < MOST_QUERIES {
-                    state.queries.set(state.queries.get() + 1);
-                    spawn_local(async move {
-                        // A client that goes away in the middle has no more to be told.
-                        let _ = serve_stream(&id, stream, &state).await;
-                        state.queries.set(state.queries.get() - 1);
-                    });
+                while streams.try_join_next().is_some() {}
+                if streams.len() < MOST_STREAMS {
+                    let (id, state) = (id.clone(), Rc::clone(&state));
+                    // A client that goes away in the middle has no more to be told.
+                    streams
+                        .spawn_local(async move { drop(serve_stream(&id, stream, &state).await) });
                 }
             }
             // Out of descriptors, say: later is better.
@@ -279,22 +322,57 @@ async fn serve_tcp(id: String, listener: TcpListener, state: Rc<State>) {
     }
 }
 
-async fn serve_stream(id: &str, mut stream: TcpStream, state: &State) -> io::Result<()> {
+async fn serve_stream(id: &str, mut stream: TcpStream, state: &Rc<State>) -> io::Result<()> {
     while let Ok(read) = timeout(IDLE, dns::read_framed(&mut stream)).await {
         let query = read?;
         let answer = dns::answer(&mut state.names.borrow_mut(), id, &query, false);
         let reply = match answer {
             Answer::Ready(reply) => Some(reply),
             Answer::Forward { upstreams, admit } => {
+                let Some(_under_way) = UnderWay::begin(state) else {
+                    return Ok(());
+                };
                 let reply = dns::forward(&upstreams, &query, false).await;
                 admitted(state, id, admit, &query, reply)
             }
             Answer::Nothing => None,
         };
         match reply {
-            Some(reply) => dns::write_framed(&mut stream, &reply).await?,
+            Some(reply) => timeout(IDLE, dns::write_framed(&mut stream, &reply)).await??,
             None => return Ok(()),
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_ids_come_in_parts() {
+        let all: Vec<String> = (0..2500).rev().map(|n| format!("{n:064}")).collect();
+        let (mut got, mut parts) = (Vec::new(), 0);
+        loop {
+            let after: &str = got.last().map_or("", |id: &String| id.as_str());
+            let part = part(all.clone(), after);
+            if part.is_empty() {
+                break;
+            }
+            got.extend(part);
+            parts += 1;
+        }
+        assert_eq!((parts, got.len()), (3, 2500));
+        assert!(got.is_sorted());
+    }
+
+    #[test]
+    fn no_sandbox_has_all_the_queries() {
+        let state = Rc::new(State::default());
+        let all: Vec<_> = std::iter::from_fn(|| UnderWay::begin(&state)).collect();
+        assert_eq!(all.len(), MOST_QUERIES);
+        drop(all);
+        assert!(UnderWay::begin(&state).is_some());
+        assert_eq!(state.queries.get(), 0);
+    }
 }

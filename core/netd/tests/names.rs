@@ -307,3 +307,31 @@ fn sorted(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     addresses.sort();
     addresses
 }
+
+#[test]
+fn a_container_that_left_its_networks_is_forgotten() {
+    Rig::run(NETD, |rig| {
+        rig.network("net", |_| {}).unwrap();
+        // Nobody answers for other names.
+        let mut spec = rig.spec("a");
+        spec.dns = vec![ip("127.0.0.1")];
+        let a = rig.start(spec);
+        rig.connect(&a, "net", EndpointConfig::default()).unwrap();
+        let (b, _) = rig.container("b", "net");
+        rig.connect(&b, "bridge", EndpointConfig::default())
+            .unwrap();
+        assert_eq!(resolve(&a, "b"), [ip("172.18.0.3")]);
+        rig.block(rig.service.disconnect(&b.id, "net")).unwrap();
+        assert!(resolve(&a, "b").is_empty());
+        let own = std::fs::read_to_string(&b.files.resolv_conf).unwrap();
+        assert!(!own.contains("127.0.0.11"), "{own}");
+        let socket = rig.dir.path().join("run/network/netd.sock");
+        let known = gantry_netd::Client::connect(&socket).unwrap().list();
+        assert_eq!(known.unwrap(), [a.id.to_string()]);
+        rig.connect(&b, "net", EndpointConfig::default()).unwrap();
+        assert_eq!(resolve(&a, "b").len(), 1);
+        assert_eq!(resolve(&b, "a"), [ip("172.18.0.2")]);
+        rig.end(a);
+        rig.end(b);
+    });
+}

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::firewall::Confined;
 use crate::inner::Inner;
 use crate::place::Place;
-use crate::{NetworkError, Result, SandboxMode, SandboxSpec, files};
+use crate::{NetworkError, Result, SandboxMode, SandboxSpec};
 
 /// Where a container may go. Everything else that it sends beyond its own networks is rejected; answers to what reaches
 /// it from outside are not.
@@ -118,14 +118,7 @@ impl Inner {
                 .release(container.as_str())
                 .map_err(|e| NetworkError::io("withdrawing egress rules", &e))?;
         }
-        if place.asks_netd() {
-            self.tell_names(place)?;
-        } else {
-            self.names.remove(container.as_str())?;
-            let text = place.resolv.clone().reachable().text();
-            files::write_resolv(&place.files, &text, Some(&place.saved.resolv))?;
-            place.saved.resolv = text;
-        }
+        self.tell_names(place)?;
         self.publish_view(place)
     }
 

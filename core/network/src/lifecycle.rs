@@ -115,14 +115,23 @@ impl Inner {
 
     /// Tells netd of the sandbox, and the sandbox of netd.
     pub(crate) fn tell_names(&self, place: &mut Place) -> Result<()> {
-        if !place.asks_netd() {
+        if place.spec().mode != SandboxMode::Own {
             return Ok(());
         }
         let Some(netns) = place.netns.clone() else {
             return Ok(());
         };
-        self.names.put(self.sandbox_names(place), &netns)?;
-        let text = place.resolv.internal_text();
+        let text = match place.asks_netd() {
+            true => {
+                self.names.put(self.sandbox_names(place), &netns)?;
+                place.resolv.internal_text()
+            }
+            // It has left its last network with names.
+            false => {
+                self.names.remove(place.spec().container.as_str())?;
+                place.resolv.clone().reachable().text()
+            }
+        };
         if text != place.saved.resolv {
             files::write_resolv(&place.files, &text, Some(&place.saved.resolv))?;
             place.saved.resolv = text;
@@ -175,9 +184,7 @@ impl Inner {
             tracing::warn!(%container, %error, "{what}");
         };
         self.withdraw_ports(&place);
-        if place.asks_netd()
-            && let Err(error) = self.names.remove(container.as_str())
-        {
+        if let Err(error) = self.names.remove(container.as_str()) {
             complain("forgetting names", &error);
         }
         if place.spec().egress.is_some()

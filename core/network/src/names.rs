@@ -202,8 +202,12 @@ impl NameService {
                 }
                 self.watch(&client);
                 state.client = Some(client);
-                tell_all(state)?;
-                self.tell_relays(state)?;
+                let told = tell_all(state).and_then(|()| self.tell_relays(state));
+                if told.is_err() {
+                    // It knows a part: the next question begins anew.
+                    state.client = None;
+                }
+                told?;
             }
             let Some(client) = &mut state.client else {
                 break;
@@ -314,7 +318,7 @@ impl NameService {
     pub(crate) fn forget_relays(&self, id: &str) -> Result<()> {
         let mut state = self.state.lock();
         match state.relays.remove(id) {
-            Some(_) => self.ask(&mut state, |client| client.remove(id)),
+            Some(_) => self.ask(&mut state, |client| client.unrelay(id)),
             None => Ok(()),
         }
     }
@@ -323,7 +327,6 @@ impl NameService {
     fn tell_relays(&self, state: &mut State) -> Result<()> {
         let State {
             client: Some(client),
-            known,
             relays,
             ..
         } = state
@@ -332,11 +335,7 @@ impl NameService {
         };
         let there = client.relayed().map_err(failed)?;
         for id in there.iter().filter(|id| !relays.contains_key(*id)) {
-            let told = match known.contains_key(id) {
-                true => client.relay(id, &[]),
-                false => client.remove(id),
-            };
-            told.map_err(failed)?;
+            client.unrelay(id).map_err(failed)?;
         }
         for (id, relays) in &*relays {
             client.relay(id, relays).map_err(failed)?;
@@ -368,8 +367,11 @@ impl NameService {
         match &state.client {
             Some(client) => {
                 self.watch(client);
-                tell_all(&mut state)?;
-                self.tell_relays(&mut state)
+                let told = tell_all(&mut state).and_then(|()| self.tell_relays(&mut state));
+                if told.is_err() {
+                    state.client = None;
+                }
+                told
             }
             None if state.known.is_empty() && state.relays.is_empty() => Ok(()),
             None => self.ask(&mut state, Client::list).map(drop),
@@ -449,7 +451,13 @@ fn tell_all(state: &mut State) -> Result<()> {
                 }
             }
         };
-        client.put(names.clone(), made.as_ref()).map_err(failed)?;
+        match client.put(names.clone(), made.as_ref()) {
+            // One that cannot be served is no reason not to serve the others.
+            Err(error @ ClientError::Refused(_)) => {
+                tracing::warn!(container = id, %error, "no names for a sandbox");
+            }
+            told => told.map_err(failed)?,
+        }
     }
     for (network, foreign) in untold {
         client.set_foreign(&network, &foreign).map_err(failed)?;

@@ -21,6 +21,7 @@ use crate::names::NameService;
 use crate::place::Saved;
 use crate::pool::NetnsPool;
 use crate::ports::Ports;
+use crate::relay::Relaying;
 use crate::store::Files;
 use crate::{IpamConfig, IpamPool, NetworkConfig, NetworkError, NetworkRecord, Result};
 
@@ -65,6 +66,9 @@ impl Inner {
             inner.load()?;
             inner.make_all()?;
             inner.firewall.complain_of_legacy();
+            if inner.config.obey_input && inner.relaying() != Relaying::All {
+                inner.warn("published-ports-obey-input: relays need gantry-netd, the engine's firewall and the kernel's nft_tproxy; without, published ports are reached by containers alone".to_owned());
+            }
         }
         Ok(inner)
     }

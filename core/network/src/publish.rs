@@ -38,6 +38,9 @@ pub(crate) struct Published {
     /// What netd is to relay.
     #[serde(default)]
     pub(crate) relays: Rows<RelayPort>,
+    /// How it was decided which is which.
+    #[serde(default)]
+    pub(crate) relaying: Relaying,
 }
 
 impl Published {
@@ -208,6 +211,9 @@ impl Inner {
             place.saved.bindings = leased.into_iter().collect();
         }
         let mut published = Published::default();
+        if !place.saved.bindings.is_empty() {
+            published.relaying = self.relaying();
+        }
         for v6 in [false, true] {
             if let Some(endpoint) = place.gateway_endpoint(v6) {
                 self.ways_to(place, endpoint, v6, &mut published)?;
@@ -282,7 +288,8 @@ impl Inner {
             }
             published.intents.push(intent);
         }
-        let relays = crossing.iter().filter_map(|b| {
+        let crossing = crossing.iter().filter(|_| relaying != Relaying::Nothing);
+        let relays = crossing.filter_map(|b| {
             Some(RelayPort {
                 udp: relay::is_udp(b.protocol)?,
                 host: host_of(b),

@@ -53,7 +53,7 @@ pub(crate) fn for_netd(rows: &Rows<RelayPort>) -> Vec<Relay> {
 }
 
 /// What is relayed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) enum Relaying {
     /// Nothing.
     #[default]

@@ -64,9 +64,28 @@ impl Inner {
         {
             self.warn(error.message);
         }
+        self.publish_as_configured();
         self.reconcile_drivers(&endpoints.into_iter().collect::<Vec<_>>());
         self.follow_all();
         Ok(())
+    }
+
+    /// Publishes the ports of live containers anew where the daemon's options say by now that they get there otherwise.
+    fn publish_as_configured(&self) {
+        let slots: Vec<_> = self.sandboxes.lock().values().cloned().collect();
+        for slot in slots {
+            let mut place = slot.place.lock();
+            let as_configured = place.saved.published.relaying == self.relaying();
+            if as_configured || place.saved.bindings.is_empty() {
+                continue;
+            }
+            let moved = self
+                .move_ports(&mut place)
+                .and_then(|()| self.publish_view(&place));
+            if let Err(error) = moved {
+                self.warn(format!("cannot publish ports: {error}"));
+            }
+        }
     }
 
     fn take_over(&self, saved: Saved, sandbox: LiveSandbox) -> Arc<Mutex<Place>> {

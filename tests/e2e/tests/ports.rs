@@ -177,8 +177,7 @@ fn without_the_proxy_only_the_kernel_translates() {
 fn published_ports_obey_the_hosts_input_rules_when_told_to() {
     let hosts = Hosts::new(2);
     let (host, other) = (hosts.host(1), hosts.host(2));
-    let engine = Engine::with(Options {
-        config: Some(json!({"published-ports-obey-input": true})),
+    let mut engine = Engine::with(Options {
         namespace: Some(host.namespace.path()),
         ..Options::default()
     });
@@ -186,6 +185,10 @@ fn published_ports_obey_the_hosts_input_rules_when_told_to() {
     run(&engine, "--name web -p 8080:80 -p 8081:80", WEB);
     run(&engine, "--name echo -p 7:7/udp", SLEEP);
     let server = Echo::inside(&engine, "echo", &[7]);
+    // Live containers' ports follow the option.
+    engine.kill9();
+    engine.configure(json!({"published-ports-obey-input": true}));
+    engine.boot();
     let get = |network: &Namespace, address: &str| {
         network
             .try_shell(&format!("curl -gsf -m 3 http://{address}/"))

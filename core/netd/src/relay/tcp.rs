@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
-use super::{Relays, Way};
+use super::{Counted, Relays, Way};
 
 /// How long a container may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,7 +30,12 @@ async fn relay(mut client: TcpStream, relays: Rc<Relays>) {
         .local_addr()
         .ok()
         .and_then(|at| relays.way(false, at));
-    let Some(Way { target, gone }) = way else {
+    let Some(Way { target, to }) = way else {
+        return reset(&client);
+    };
+    // Names need descriptors as well, and so do other sandboxes.
+    let most = most();
+    let Some(_counted) = Counted::one(&relays.connections, &to.connections, most) else {
         return reset(&client);
     };
     let work = async {
@@ -38,8 +43,9 @@ async fn relay(mut client: TcpStream, relays: Rc<Relays>) {
             return reset(&client);
         };
         for end in [&client, &server] {
-            // What one side sends at once the other gets at once.
+            // What one side sends at once the other gets at once, and one that vanished is noticed.
             let _ = end.set_nodelay(true);
+            let _ = keep_alive(end);
         }
         let copied = copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER, BUFFER).await;
         if copied.is_err() {
@@ -49,8 +55,22 @@ async fn relay(mut client: TcpStream, relays: Rc<Relays>) {
     };
     tokio::select! {
         () = work => {}
-        () = gone.notified() => {}
+        () = to.gone.notified() => {}
     }
+}
+
+/// How many there are at most: a quarter of the descriptors that there may be, each with two.
+fn most() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    usize::try_from(files.current.unwrap_or(u64::MAX) / 4).unwrap_or(usize::MAX)
+}
+
+fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+    use rustix::net::sockopt;
+    const EVERY: Duration = Duration::from_secs(15);
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, EVERY)?;
+    sockopt::set_tcp_keepintvl(stream, EVERY)
 }
 
 /// Has the connection end with a reset instead of an end of data.

@@ -16,11 +16,11 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local, yield_now};
 use tokio::time::timeout;
 
-use super::{Relays, Way};
+use super::{Counted, Relays, Way};
 
 /// How long a flow lasts in which nobody says anything, as Docker's.
 const IDLE: Duration = Duration::from_secs(90);
-/// Flows at most: each has two sockets. What would be one more is dropped.
+/// Flows at most, of one sandbox a quarter: each has two sockets. What would be one more is dropped.
 const MOST: usize = 4096;
 /// The longest datagram.
 const LONGEST: usize = 65535;
@@ -76,19 +76,21 @@ fn take(led: Led, datagram: &[u8], relays: &Rc<Relays>) {
     let known = relays.flows.0.borrow().get(&key).map(|f| f.server.clone());
     let server = match known {
         Some(server) => server,
-        None if relays.flows.0.borrow().len() >= MOST => return,
         None => match begin(key, way, relays) {
-            Ok(server) => server,
-            // No descriptors, say: datagrams may be lost.
-            Err(_) => return,
+            Ok(Some(server)) => server,
+            // Too many, or no descriptors: datagrams may be lost.
+            Ok(None) | Err(_) => return,
         },
     };
     send(&server, datagram);
 }
 
-fn begin(key: Key, way: Way, relays: &Rc<Relays>) -> io::Result<Rc<UdpSocket>> {
+fn begin(key: Key, way: Way, relays: &Rc<Relays>) -> io::Result<Option<Rc<UdpSocket>>> {
     let (from, at) = key;
-    let Way { target, gone } = way;
+    let Way { target, to } = way;
+    if Counted::one(&relays.flow_count, &to.flows, MOST).is_none() {
+        return Ok(None);
+    }
     let client = socket(at, true)?;
     rustix::net::connect(&client, &from)?;
     let client = UdpSocket::from_std(client.into())?;
@@ -102,7 +104,8 @@ fn begin(key: Key, way: Way, relays: &Rc<Relays>) -> io::Result<Rc<UdpSocket>> {
     let task = spawn_local({
         let (relays, server) = (Rc::clone(relays), Rc::clone(&server));
         async move {
-            flow(&client, &server, &gone).await;
+            let _counted = Counted::one(&relays.flow_count, &to.flows, MOST);
+            flow(&client, &server, &to.gone).await;
             relays.flows.0.borrow_mut().remove(&key);
         }
     });
@@ -112,7 +115,7 @@ fn begin(key: Key, way: Way, relays: &Rc<Relays>) -> io::Result<Rc<UdpSocket>> {
         task: task.abort_handle(),
     };
     relays.flows.0.borrow_mut().insert(key, flow);
-    Ok(server)
+    Ok(Some(server))
 }
 
 /// A socket that is bound; `shared`, others may be at the same address: the kernel tells flows apart by their clients.
