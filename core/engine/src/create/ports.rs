@@ -1,5 +1,6 @@
 //! Published ports, from the API's form to the network's.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use gantry_model::container::{ContainerConfig, HostConfig, PortMap};
@@ -45,12 +46,13 @@ fn host_ports(text: &str) -> Result<(u16, u16)> {
 pub(crate) fn requests(config: &ContainerConfig, host: &HostConfig) -> Result<Vec<PortRequest>> {
     let mut requests = bindings(&host.port_bindings)?;
     if host.publish_all_ports {
+        let bound: HashSet<_> = requests
+            .iter()
+            .map(|r| (r.container_port, r.protocol))
+            .collect();
         for exposed in config.exposed_ports.keys() {
             let (container_port, protocol) = container_port(exposed)?;
-            let bound = requests
-                .iter()
-                .any(|r| (r.container_port, r.protocol) == (container_port, protocol));
-            if !bound {
+            if !bound.contains(&(container_port, protocol)) {
                 requests.push(PortRequest {
                     protocol,
                     container_port,

@@ -1,5 +1,6 @@
 //! The list of containers.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use gantry_model::Timestamp;
@@ -79,10 +80,13 @@ impl Engine {
         if !record.state.phase.has_process() {
             return Vec::new();
         }
-        let mut list: Vec<wire::Port> = self
-            .services
-            .networks
-            .ports(&record.id)
+        let bindings = self.services.networks.ports(&record.id);
+        // There may be ten thousand.
+        let published: HashSet<_> = bindings
+            .iter()
+            .map(|binding| (binding.container_port, binding.protocol))
+            .collect();
+        let mut list: Vec<wire::Port> = bindings
             .into_iter()
             .map(|binding| wire::Port {
                 ip: binding.host_ip.to_string(),
@@ -95,16 +99,12 @@ impl Engine {
             let Ok((port, protocol)) = ports::container_port(exposed) else {
                 continue;
             };
-            let kind = protocol.as_str();
-            if !list
-                .iter()
-                .any(|p| p.private_port == port && p.kind == kind)
-            {
+            if !published.contains(&(port, protocol)) {
                 list.push(wire::Port {
                     ip: String::new(),
                     private_port: port,
                     public_port: 0,
-                    kind: kind.into(),
+                    kind: protocol.as_str().into(),
                 });
             }
         }
