@@ -38,13 +38,16 @@ impl Drop for Server {
     }
 }
 
-/// A connection to be measured, and its rates in Gbit/s.
+/// A connection to be measured.
 pub(super) struct Row {
     name: String,
     from: Place,
     to: String,
     port: u16,
+    /// Gbit/s.
     rates: Vec<f64>,
+    /// Processor time of both ends for a Gbit, in milliseconds.
+    costs: Vec<f64>,
 }
 
 impl Row {
@@ -55,10 +58,11 @@ impl Row {
             to: to.to_owned(),
             port,
             rates: Vec::new(),
+            costs: Vec::new(),
         }
     }
 
-    fn once(&self) -> Result<f64> {
+    fn once(&mut self) -> Result<()> {
         let mut said = String::new();
         // A server needs a moment to start, and to be ready for the next client.
         for _ in 0..50 {
@@ -72,7 +76,12 @@ impl Row {
                 .context("package iperf3")?;
             let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
             if let Some(rate) = answer["end"]["sum_received"]["bits_per_second"].as_f64() {
-                return Ok(rate / 1e9);
+                let busy = &answer["end"]["cpu_utilization_percent"];
+                let of = |end: &str| busy[end].as_f64().unwrap_or(0.0);
+                let percent = of("host_total") + of("remote_total");
+                self.rates.push(rate / 1e9);
+                self.costs.push(percent * 10.0 / (rate / 1e9));
+                return Ok(());
             }
             said = answer["error"].to_string();
             std::thread::sleep(Duration::from_millis(100));
@@ -156,17 +165,18 @@ pub(crate) fn traffic(bench: &Bench, rounds: usize) -> Result<()> {
 pub(super) fn measure(title: &str, rows: &mut [Row], rounds: usize) -> Result<()> {
     for _ in 0..rounds.clamp(1, MOST_ROUNDS) {
         for row in &mut *rows {
-            let rate = row.once()?;
-            row.rates.push(rate);
+            row.once()?;
         }
     }
-    println!(
-        "\n{title}, Gbit/s\n  {:<28} {:>10} {:>10}",
-        "", "best", "median"
-    );
+    println!("\n{title}: Gbit/s, and what a Gbit costs both ends");
+    println!("  {:<28} {:>10} {:>10} {:>10}", "", "best", "median", "ms");
     for row in rows {
         let (best, median) = (row.best(), row.median());
-        println!("  {:<28} {best:>10.2} {median:>10.2}", row.name);
+        let cost = quantile(&mut row.costs.clone(), 0.5);
+        println!(
+            "  {:<28} {best:>10.2} {median:>10.2} {cost:>10.1}",
+            row.name
+        );
     }
     Ok(())
 }
