@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use gantry_e2e::{Engine, Options, eventually};
 use gantry_fixtures::{Etcd, Host, Hosts, Namespace};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Seconds after which a silent host is taken for away.
 const LEASE: u64 = 2;
@@ -140,7 +140,22 @@ impl Cluster {
         addresses
     }
 
-    /// Ends everything; nothing may be left of any engine.
+    /// What the store has of a kind, as etcd tells it.
+    fn stored(&self, kind: &str) -> Value {
+        let script = format!(
+            "encoded() {{ printf %s /gantry/overlay/$1 | base64 -w 0; }}
+             from=$(encoded {kind}/) to=$(encoded {kind}0)
+             curl -fs http://127.0.0.1:2379/v3/kv/range -d '{{\"key\": \"'$from'\", \"range_end\": \"'$to'\"}}'"
+        );
+        let told = self.hosts.host(1).namespace.shell(&script);
+        let mut told: Value = serde_json::from_str(&told).expect("etcd answers with JSON");
+        match told["kvs"].take() {
+            Value::Null => json!([]),
+            found => found,
+        }
+    }
+
+    /// Ends everything; nothing may be left of any engine, on its host or in the store.
     #[track_caller]
     pub(crate) fn finish(mut self) {
         std::thread::scope(|scope| {
@@ -148,6 +163,10 @@ impl Cluster {
                 scope.spawn(move || engine.finish());
             }
         });
+        for kind in ["endpoints", "addresses"] {
+            let left = self.stored(kind);
+            assert_eq!(left, json!([]), "left in the store");
+        }
     }
 }
 

@@ -35,7 +35,7 @@ fn a_network_and_its_names_span_hosts() {
         .fails(1, "network with name net already exists");
     cluster.web(
         1,
-        "--name web --hostname web --network net --network-alias pair",
+        "--name web --hostname web --network net --network-alias pair -p 8080:80",
     );
     cluster.web(
         2,
@@ -104,16 +104,21 @@ fn a_network_and_its_names_span_hosts() {
     let fetched = cluster.at(1).docker(&args).ok();
     assert_eq!(fetched.split(' ').next(), sum.split(' ').next());
     // Published ports are those of the container's host.
-    let page = |address| {
-        let ask = format!("curl -fs -m 2 http://{address}:8081/");
+    let page = |host: u8, port: u16| {
+        let address = cluster.hosts.host(host).address;
+        let ask = format!("curl -fs -m 2 http://{address}:{port}/");
         cluster.outside().namespace.try_shell(&ask)
     };
-    let there = cluster.hosts.host(2).address;
-    let found = eventually("the port answers from outside", 20, || page(there).ok());
-    assert_eq!(found, "db");
-    assert!(page(cluster.hosts.host(1).address).is_err());
+    for (host, port, name) in [(1, 8080, "web"), (2, 8081, "db")] {
+        let found = eventually("the port answers from outside", 20, || {
+            page(host, port).ok()
+        });
+        assert_eq!(found, name);
+        assert!(page(3 - host, port).is_err());
+    }
     let peers = inspect(1)["Peers"].clone();
-    assert_eq!(peers[0]["IP"], there.to_string(), "{peers}");
+    let there = cluster.hosts.host(2).address.to_string();
+    assert_eq!(peers[0]["IP"], there, "{peers}");
     // A renamed container is found under its new name.
     cluster.docker(2, "rename db store");
     cluster.comes_to_work(1, "web", "ping -c 1 -W 1 store");
