@@ -244,7 +244,8 @@ impl NetworkService {
     /// When netd does not answer, or files cannot be written.
     pub async fn unlink(&self, container: &ContainerId, alias: &str) -> Result<()> {
         let (container, alias) = (container.clone(), alias.to_owned());
-        self.run(move |inner| inner.unlink(&container, &alias)).await
+        self.run(move |inner| inner.unlink(&container, &alias))
+            .await
     }
 
     /// Gives back all that a container's sandbox holds. Idempotent; to be called when the container has ended, or its
