@@ -7,6 +7,7 @@
 //! another meanwhile stays with the other, and is told of in the log.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use crate::etcd::EtcdError;
 use crate::etcd::wire::Txn;
 use crate::follow::everything;
 use crate::mirror::Tables;
+use crate::plane::Plane;
 use crate::records::{EndpointRecord, HostRecord, Key, encode};
 
 /// How long to wait after a failure.
@@ -26,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 type Result<T> = std::result::Result<T, gantry_plugin_sdk::DriverError>;
 
 /// Beats until the task is ended.
-pub(crate) async fn beat(cluster: Shared) {
+pub(crate) async fn beat(cluster: Shared, plane: Arc<Plane>) {
     let mut lease = None;
     let mut away = HashMap::new();
     loop {
@@ -34,6 +36,10 @@ pub(crate) async fn beat(cluster: Shared) {
         cluster.live.store(kept.is_ok(), Ordering::Relaxed);
         let kept = match kept {
             Ok(()) => give_back(&cluster).await,
+            failed => failed,
+        };
+        let kept = match kept {
+            Ok(()) => draw_keys(&cluster, &plane).await,
             failed => failed,
         };
         let pause = match kept {
@@ -188,6 +194,32 @@ async fn give_back(cluster: &Shared) -> Result<()> {
     Ok(())
 }
 
+/// Sees to it that this host can send to all others, and receive from them, where networks are encrypted.
+async fn draw_keys(cluster: &Shared, plane: &Plane) -> Result<()> {
+    let missing = cluster.mirror.look(|tables| {
+        plane.secure.accept(tables);
+        plane.secure.missing(tables)
+    });
+    let (wanted, gone) = missing.unwrap_or_else(|| Ok(Default::default()))?;
+    let name = |to: &str| {
+        let key = Key::Secret(cluster.host.clone(), to.to_owned());
+        cluster.keys.name(&key)
+    };
+    for host in gone {
+        cluster
+            .etcd
+            .txn(&Txn::default().delete(&name(&host)))
+            .await?;
+    }
+    for wanted in wanted {
+        // The other one receives by it as soon as it is told.
+        let txn = Txn::default().put(&name(&wanted.host), encode(&wanted.record)?);
+        cluster.etcd.txn(&txn).await?;
+        plane.secure.send(&wanted)?;
+    }
+    Ok(())
+}
+
 /// What people call a host.
 fn called(cluster: &Cluster, host: &str) -> String {
     let known = cluster.mirror.look(|tables| {
@@ -259,6 +291,9 @@ async fn forget_host(cluster: &Shared, host: &str) -> std::result::Result<(), Et
         cluster.etcd.txn(&txn).await?;
     }
     let name = cluster.keys.name(&Key::Host(host.to_owned()));
-    let txn = Txn::default().if_absent(&live).delete(&name);
+    let txn = Txn::default()
+        .if_absent(&live)
+        .delete(&name)
+        .delete_below(&cluster.keys.secrets(host));
     cluster.etcd.txn(&txn).await.map(drop)
 }

@@ -6,6 +6,7 @@
 //!   told to the kernel by a thread of its own (`plane`).
 //! - `beat` keeps this host's lease, removes what lost hosts had after a grace of minutes, and puts back what this host
 //!   has when it was away itself.
+//! - `secure` has the kernel encrypt what goes between hosts for networks that ask for it.
 //!
 //! Invariants:
 //! - The kernel keeps forwarding while the driver, the engine or the store is away; nothing on the way of a packet asks
@@ -13,7 +14,7 @@
 //! - An address has one key in the store. It goes in the same transaction as its endpoint, never alone.
 //! - Every link that this driver makes is named after the engine's tag.
 //!
-//! It does not learn, flood, or carry broadcasts between hosts, and does not encrypt.
+//! It does not learn, flood, or carry broadcasts between hosts.
 
 mod addresses;
 mod beat;
@@ -26,6 +27,7 @@ mod options;
 mod plane;
 mod pools;
 mod records;
+mod secure;
 mod share;
 mod space;
 mod told;
@@ -181,7 +183,10 @@ impl Network for OverlayNetwork {
 
     fn validate(&self, _: &Call<'_>, spec: NetworkSpec) -> DriverResult<()> {
         self.member()?;
-        NetworkOptions::parse(&spec.options).map(drop)
+        match NetworkOptions::parse(&spec.options)?.encrypted {
+            true => secure::check(),
+            false => Ok(()),
+        }
     }
 
     fn create_network(&self, _: &Call<'_>, spec: NetworkSpec) -> DriverResult<NetworkPlan> {
@@ -200,11 +205,17 @@ impl Network for OverlayNetwork {
         let bridge = self.plane.ensure(Plan {
             spec,
             vni,
-            port: cluster.options.port,
+            port: match options.encrypted {
+                true => cluster.options.encrypted_port,
+                false => cluster.options.port,
+            },
             local: cluster.address()?,
             mtu: options.mtu,
+            encrypted: options.encrypted,
         })?;
         self.tell(&id);
+        // Keys may be to be drawn.
+        cluster.nudge.notify_one();
         Ok(NetworkPlan {
             firewall: vec![FirewallIntent::Bridge {
                 link: bridge.link,
@@ -284,7 +295,9 @@ impl Network for OverlayNetwork {
                 "a network has a name, and IPv4 or IPv6 enabled",
             ));
         }
-        NetworkOptions::parse(&network.options)?;
+        if NetworkOptions::parse(&network.options)?.encrypted {
+            secure::check()?;
+        }
         let routes = share::routes();
         member.run(
             call,
@@ -357,6 +370,9 @@ gantry_plugin_sdk::plugin! {
                 "description": "What subnets are chosen from. Default: 10.64.0.0/10 in subnets of /24."
             },
             "port": {"type": "integer", "minimum": 1, "maximum": 65535, "description": "UDP port of all hosts. Default: 4789."},
+            "encrypted_port": {
+                "type": "integer", "minimum": 1, "maximum": 65535, "description": "UDP port of encrypted networks. Default: 4790."
+            },
             "lease": {"type": "integer", "minimum": 2, "description": "Seconds until a silent host is shown as away. Default: 10."},
             "forget": {"type": "integer", "minimum": 2, "description": "Seconds until what a host had that is away is given to others. Default: 300."},
             "tls": {

@@ -30,7 +30,7 @@ impl Member {
     pub(crate) fn start(cluster: Shared, plane: Arc<Plane>) -> DriverResult<Self> {
         let runtime = cluster::runtime()?;
         runtime.spawn(follow::follow(Arc::clone(&cluster)));
-        runtime.spawn(beat::beat(Arc::clone(&cluster)));
+        runtime.spawn(beat::beat(Arc::clone(&cluster), Arc::clone(&plane)));
         let mirrored = Arc::clone(&cluster);
         let tell = move || {
             while let Some(touched) = mirrored.mirror.next_touched() {

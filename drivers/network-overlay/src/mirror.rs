@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::de::DeserializeOwned;
 
 use crate::records::{EndpointRecord, HostRecord, Key, NetworkRecord};
+use crate::secure::KeyRecord;
 
 /// The tables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(crate) struct Tables {
     pub(crate) networks: BTreeMap<String, NetworkRecord>,
     pub(crate) hosts: BTreeMap<String, HostRecord>,
     pub(crate) live: BTreeSet<String>,
+    /// By who sends and who receives.
+    pub(crate) keys: BTreeMap<(String, String), KeyRecord>,
     /// By network and ID.
     pub(crate) endpoints: BTreeMap<(String, String), EndpointRecord>,
     /// By network.
@@ -49,6 +52,7 @@ impl Tables {
                 Some(_) => self.live.insert(id),
                 None => self.live.remove(&id),
             },
+            Key::Secret(from, to) => set(&mut self.keys, (from, to), read(value)),
             Key::Endpoint(network, id) => set(&mut self.endpoints, (network, id), read(value)),
             Key::Address(network, ip) => {
                 let owner = value.and_then(|v| String::from_utf8(v.to_vec()).ok());
@@ -169,7 +173,8 @@ impl Mirror {
                         touched.insert(network);
                     }
                 }
-                Key::Layout | Key::Live(_) | Key::Address(..) => {}
+                Key::Secret(_, to) if to == self.host => state.touched = None,
+                Key::Layout | Key::Live(_) | Key::Secret(..) | Key::Address(..) => {}
             }
         }
         state.heard = Some(Instant::now());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use gantry_plugin_sdk::links::{self, MTU};
-use gantry_plugin_sdk::{DriverError, DriverResult, ErrorCode};
+use gantry_plugin_sdk::{DriverError, DriverResult};
 use http::Uri;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -29,6 +29,8 @@ pub(crate) struct Options {
     pub(crate) pools: Vec<PoolOption>,
     /// The UDP port of all hosts.
     pub(crate) port: u16,
+    /// The UDP port of encrypted networks.
+    pub(crate) encrypted_port: u16,
     /// Seconds until a silent host is away.
     lease: u64,
     /// Seconds until what a host had that is away is given to others.
@@ -67,6 +69,7 @@ impl Default for Options {
                 size: 24,
             }],
             port: 4789,
+            encrypted_port: 4790,
             lease: 10,
             forget: 300,
             tls: TlsOptions::default(),
@@ -100,6 +103,9 @@ impl Options {
                 return Err(invalid(format!("invalid pool {base} of size {size}")));
             }
         }
+        if options.port == options.encrypted_port {
+            return Err(invalid("port and encrypted_port must differ"));
+        }
         // etcd makes shorter leases longer without saying so.
         if options.lease < 2 || options.forget < options.lease {
             return Err(invalid(
@@ -130,6 +136,8 @@ pub(crate) struct NetworkOptions {
     pub(crate) mtu: u32,
     /// The network's number, once it has one.
     pub(crate) vni: Option<u32>,
+    /// Whether what goes from host to host is encrypted.
+    pub(crate) encrypted: bool,
 }
 
 impl NetworkOptions {
@@ -147,23 +155,23 @@ impl NetworkOptions {
             };
             options.vni = Some(vni);
         }
-        let encrypted = given.get(ENCRYPTED).map(String::as_str);
-        if !matches!(
-            encrypted,
-            None | Some("0" | "f" | "F" | "false" | "FALSE" | "False")
-        ) {
-            return Err(DriverError::new(
-                ErrorCode::NotImplemented,
-                "encrypted overlay networks are not supported: this driver does not set up IPsec; let hosts reach each \
-                 other over an encrypted link and advertise its address",
-            ));
-        }
+        // Without a value it is meant, as in Docker's examples.
+        options.encrypted = match given.get(ENCRYPTED).map(String::as_str) {
+            None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => false,
+            Some("" | "1" | "t" | "T" | "true" | "TRUE" | "True") => true,
+            Some(value) => {
+                return Err(DriverError::invalid(format!(
+                    "invalid value for {ENCRYPTED}: {value}"
+                )));
+            }
+        };
         Ok(options)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use gantry_plugin_sdk::ErrorCode;
     use serde_json::json;
 
     use super::*;
@@ -189,6 +197,7 @@ mod tests {
             json!({"pools": [{"base": "10.64.0.1/10", "size": 24}]}),
             json!({"pools": [{"base": "10.64.0.0/10", "size": 31}]}),
             json!({"pools": [{"base": "10.64.0.0/10", "size": 9}]}),
+            json!({"port": 4790}),
             json!({"lease": 1}),
             json!({"lease": 10, "forget": 5}),
             json!({"tls": {"key": "/k"}}),
@@ -206,13 +215,14 @@ mod tests {
         };
         assert_eq!(parse(MTU, "1400").unwrap().mtu, 1400);
         assert_eq!(parse(VNI, "4097").unwrap().vni, Some(4097));
-        assert!(parse(ENCRYPTED, "false").is_ok());
+        for (value, encrypted) in [("", true), ("true", true), ("false", false)] {
+            assert_eq!(parse(ENCRYPTED, value).unwrap().encrypted, encrypted);
+        }
         for (key, value, code) in [
             (MTU, "12", ErrorCode::InvalidArgument),
             (VNI, "4097,4098", ErrorCode::InvalidArgument),
             (VNI, "16777216", ErrorCode::InvalidArgument),
-            (ENCRYPTED, "", ErrorCode::NotImplemented),
-            (ENCRYPTED, "true", ErrorCode::NotImplemented),
+            (ENCRYPTED, "maybe", ErrorCode::InvalidArgument),
         ] {
             assert_eq!(parse(key, value).unwrap_err().code, code, "{key}={value}");
         }

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::mirror::{Tables, Touched};
+use crate::secure::Secure;
 use crate::told::Told;
 
 /// The first letters of link names.
@@ -29,6 +30,8 @@ pub(crate) const VETH: char = 'w';
 /// What a frame grows by on its way: Ethernet, VXLAN, UDP, and the outer IP header.
 const OVER_IPV4: u32 = 50;
 const OVER_IPV6: u32 = 70;
+/// ESP's header, counter, padding and checksum.
+const ENCRYPTED: u32 = 40;
 /// IPv6's least (RFC 8200), which no network can do without.
 const LEAST_MTU: u32 = 1280;
 /// Changes made in one send.
@@ -48,6 +51,9 @@ pub(crate) struct Plan {
     pub(crate) local: IpAddr,
     /// What the network's option says, 0 for what the way allows.
     pub(crate) mtu: u32,
+    /// Whether what goes by that port is encrypted.
+    #[serde(default)]
+    pub(crate) encrypted: bool,
 }
 
 #[derive(Debug)]
@@ -67,6 +73,7 @@ pub(crate) struct Plane {
     plans: Notes<Plan>,
     segments: Mutex<HashMap<String, Arc<Mutex<Segment>>>>,
     removals: Removals,
+    pub(crate) secure: Secure,
     log: Log,
 }
 
@@ -83,6 +90,7 @@ impl Plane {
             host: host.to_owned(),
             plans: Notes::open(root.join("networks"))?,
             segments: Mutex::default(),
+            secure: Secure::new(host, log.clone()),
             removals: Removals::open(root, tag, log.clone())?,
             log,
         })
@@ -112,6 +120,9 @@ impl Plane {
             self.bridges.delete(&vxlan)?;
         }
         self.plans.put(&id, plan.clone())?;
+        if plan.encrypted {
+            self.secure.require(plan.local, plan.port)?;
+        }
         let gateways = plan.spec.subnets.iter();
         let mut bridge = Bridge {
             link,
@@ -150,11 +161,14 @@ impl Plane {
                 ),
             ));
         };
-        let growth = if local.is_ipv6() {
+        let mut growth = if local.is_ipv6() {
             OVER_IPV6
         } else {
             OVER_IPV4
         };
+        if plan.encrypted {
+            growth += ENCRYPTED;
+        }
         Ok(parent.mtu.saturating_sub(growth).max(LEAST_MTU))
     }
 
@@ -206,6 +220,7 @@ impl Plane {
 
     /// Tells the links of the networks that changed what is true now.
     pub(crate) fn tell(&self, tables: &Tables, touched: &Touched) {
+        self.secure.accept(tables);
         let segments: Vec<_> = {
             let all = self.segments.lock();
             let changed = all.iter().filter(|(id, _)| touched.is(id));

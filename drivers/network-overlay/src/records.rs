@@ -5,6 +5,7 @@
 //! <prefix>/overlay/networks/<network>         a network
 //! <prefix>/overlay/hosts/<host>               a host that has or had endpoints
 //! <prefix>/overlay/live/<host>                goes with the host's lease
+//! <prefix>/overlay/keys/<from>/<to>           what a host sends to another one by, where networks are encrypted
 //! <prefix>/overlay/endpoints/<network>/<id>   an endpoint, with its host
 //! <prefix>/overlay/addresses/<network>/<ip>   the endpoint that has the address
 //! ```
@@ -71,6 +72,8 @@ pub(crate) enum Key {
     Network(String),
     Host(String),
     Live(String),
+    /// Of the first host, for the second.
+    Secret(String, String),
     Endpoint(String, String),
     Address(String, IpAddr),
 }
@@ -93,6 +96,10 @@ impl Key {
             "networks" => Self::Network(one()?),
             "hosts" => Self::Host(one()?),
             "live" => Self::Live(one()?),
+            "keys" => {
+                let (from, to) = pair()?;
+                Self::Secret(from, to)
+            }
             "endpoints" => {
                 let (network, id) = pair()?;
                 Self::Endpoint(network, id)
@@ -129,6 +136,11 @@ impl Keys {
         format!("{}networks/", self.root)
     }
 
+    /// What the keys of a host's secrets begin with.
+    pub(crate) fn secrets(&self, host: &str) -> String {
+        format!("{}keys/{host}/", self.root)
+    }
+
     /// What the keys of a network's endpoints begin with.
     pub(crate) fn endpoints(&self, network: &str) -> String {
         format!("{}endpoints/{network}/", self.root)
@@ -146,6 +158,7 @@ impl Keys {
             Key::Network(id) => format!("{root}networks/{id}"),
             Key::Host(id) => format!("{root}hosts/{id}"),
             Key::Live(id) => format!("{root}live/{id}"),
+            Key::Secret(from, to) => format!("{}{to}", self.secrets(from)),
             Key::Endpoint(network, id) => format!("{}{id}", self.endpoints(network)),
             Key::Address(network, ip) => format!("{}{ip}", self.addresses(network)),
         }
@@ -177,6 +190,7 @@ mod tests {
             Key::Network("n".into()),
             Key::Host("h".into()),
             Key::Live("h".into()),
+            Key::Secret("h".into(), "i".into()),
             Key::endpoint("n", "e"),
             Key::Address("n".into(), "10.64.0.2".parse().unwrap()),
             Key::Address("n".into(), "fd00::2".parse().unwrap()),

@@ -193,6 +193,7 @@ fn entry(payload: &[u8]) -> Option<Entry> {
     const HEADER: usize = 12;
     const DESTINATION: u16 = 1;
     const LINK_ADDRESS: u16 = 2;
+    const VLAN: u16 = 5;
     let (head, rest) = payload.split_first_chunk::<HEADER>()?;
     let (mut ip, mut mac) = (None, None);
     for (kind, value) in attributes(rest) {
@@ -200,6 +201,8 @@ fn entry(payload: &[u8]) -> Option<Entry> {
             (DESTINATION, 4) => ip = <[u8; 4]>::try_from(value).ok().map(IpAddr::from),
             (DESTINATION, 16) => ip = <[u8; 16]>::try_from(value).ok().map(IpAddr::from),
             (LINK_ADDRESS, _) => mac = value.try_into().ok().map(Mac),
+            // A bridge with VLANs has each entry once more for each of them.
+            (VLAN, _) => return None,
             _ => {}
         }
     }

@@ -172,12 +172,6 @@ fn without_a_cluster_the_driver_says_what_is_missing() {
     assert_eq!(refused.unwrap_err().code, ErrorCode::FailedPrecondition);
     host.release("n", "e");
     let member = Host::new(hosts.host(2), &json!({}));
-    let mut wish = network_of("n");
-    wish.options.insert("encrypted".into(), String::new());
-    assert_eq!(
-        member.share(wish).unwrap_err().code,
-        ErrorCode::NotImplemented
-    );
     let mut silent = network_of("n");
     (silent.enable_ipv4, silent.enable_ipv6) = (false, false);
     for wrong in [network_of("../n"), silent] {

@@ -1,12 +1,14 @@
 //! What goes over the wire.
 
+use std::net::UdpSocket;
 use std::os::fd::AsFd;
 
 use gantry_plugin_sdk::network::{FirewallIntent, PortLease, Protocol, SetExternal};
 use gantry_plugin_sdk::sys::netlink::RouteSocket;
-use gantry_plugin_sdk::{Driver, Reconcile};
+use gantry_plugin_sdk::{Driver, ErrorCode, Reconcile};
 
 use super::*;
+use crate::secure;
 
 #[test]
 fn sandboxes_on_two_hosts_reach_each_other_while_drivers_come_and_go() {
@@ -112,6 +114,55 @@ fn the_way_between_hosts_may_be_ipv6() {
     assert_eq!(a.plan.mtu, 1430);
     a.reaches(&b);
     b.reaches(&a);
+}
+
+/// The most bytes that an association of a host has carried.
+fn carried(host: &gantry_fixtures::Host) -> u64 {
+    let all = host.namespace.shell("ip -s xfrm state");
+    let counts = all.lines().filter_map(|line| {
+        let (count, _) = line.trim().split_once("(bytes), ")?;
+        count.parse().ok()
+    });
+    counts.max().unwrap_or(0)
+}
+
+/// Where the kernel cannot, it is refused; `tests/vm.sh` runs this with one that can.
+#[test]
+fn encrypted_networks_go_encrypted() {
+    let (hosts, _etcd) = lab();
+    let [one, two] = two(&hosts, &json!({}));
+    let mut wish = network_of("n");
+    wish.options.insert("encrypted".into(), String::new());
+    if let Err(lacking) = one.with(|_| secure::check()) {
+        let refused = one.share(wish).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::NotImplemented);
+        assert_eq!(refused, lacking);
+        return;
+    }
+    one.share(wish).unwrap();
+    one.create("n");
+    two.create("n");
+    let (a, b) = (one.sandbox("n", "a"), two.sandbox("n", "b"));
+    assert_eq!(a.plan.mtu, 1410);
+    a.reaches(&b);
+    b.reaches(&a);
+    assert!(carried(hosts.host(1)) > 1 << 20 && carried(hosts.host(2)) > 1 << 20);
+    // What comes in clear is dropped.
+    let at = format!("{}:4790", two.address());
+    let stranger = hosts
+        .host(3)
+        .namespace
+        .enter(|| UdpSocket::bind("0.0.0.0:0"));
+    stranger.unwrap().send_to(b"clear", at).unwrap();
+    let dropped = "grep XfrmInTmplMismatch /proc/net/xfrm_stat | grep -vw 0";
+    eventually("it is dropped", || {
+        hosts.host(2).namespace.try_shell(dropped).is_ok()
+    });
+    // Keys that were lost are drawn anew, and those of the others accepted again.
+    hosts.host(2).namespace.shell("ip xfrm state flush");
+    a.reaches(&b);
+    b.reaches(&a);
+    assert!(carried(hosts.host(2)) > 1 << 20);
 }
 
 #[test]
