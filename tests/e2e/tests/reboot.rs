@@ -1,6 +1,45 @@
 //! What a restart of the machine leaves of containers.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
 use gantry_e2e::{Engine, eventually};
+
+/// Directories of snapshots of all drivers.
+fn snapshots(engine: &Engine) -> BTreeSet<PathBuf> {
+    let drivers = fs::read_dir(engine.data().join("storage"))
+        .unwrap()
+        .flatten();
+    let dirs = drivers.filter_map(|driver| fs::read_dir(driver.path().join("s")).ok());
+    dirs.flatten().flatten().map(|dir| dir.path()).collect()
+}
+
+/// A container is on the disk before its files are: these begin anew when the power goes in between.
+#[test]
+fn a_container_outlives_its_files() {
+    let mut engine = Engine::start();
+    let before = snapshots(&engine);
+    let script = "cat /data; echo seen > /data";
+    let create = ["create", "--name", "box", "busybox", "sh", "-c", script];
+    engine.docker(&create).ok();
+    let after = snapshots(&engine);
+    let made: Vec<_> = after.difference(&before).collect();
+    let [made] = made.as_slice() else {
+        panic!("{made:?}")
+    };
+    engine.terminate();
+    fs::remove_dir_all(made).unwrap();
+    engine.boot();
+    let run = || {
+        let done = engine.docker(&["start", "-a", "box"]);
+        (done.out, done.err)
+    };
+    let first = run();
+    assert!(first.1.contains("No such file"), "{first:?}");
+    assert_eq!(run().0, "seen\n");
+    engine.finish();
+}
 
 #[test]
 fn policies_apply_and_transient_containers_are_gone() {

@@ -36,6 +36,17 @@ fn in_request(mut error: EngineError) -> EngineError {
     error
 }
 
+/// How many bytes a container's own files may take.
+pub(crate) fn quota(record: &Record) -> Result<Option<u64>> {
+    let Some(text) = record.host_config.storage_opt.get("size") else {
+        return Ok(None);
+    };
+    let bytes = defaults::bytes(text);
+    bytes
+        .map(Some)
+        .ok_or_else(|| EngineError::bad_request(format!("invalid size: '{text}'")))
+}
+
 impl Engine {
     /// Makes a container. Nothing is left of one that could not be made.
     ///
@@ -126,13 +137,7 @@ impl Engine {
     }
 
     async fn make_parts(&self, record: &mut Record, wanted: Vec<mounts::Wanted>) -> Result<()> {
-        let size = match record.host_config.storage_opt.get("size") {
-            Some(text) => Some(
-                defaults::bytes(text)
-                    .ok_or_else(|| EngineError::bad_request(format!("invalid size: '{text}'")))?,
-            ),
-            None => None,
-        };
+        let size = quota(record)?;
         let directory = self.container_dir(&record.id);
         let (images, id, image) = (
             self.services.images.clone(),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gantry_driver_api::{Mount, MountPlan};
+use gantry_driver_api::{ErrorCode, Mount, MountPlan};
 use gantry_runtime::{ConsoleSize, CreateRequest, Process};
 
 use super::sources::{check_propagation, volume_part};
@@ -12,6 +12,7 @@ use crate::attach::join;
 use crate::container::Container;
 use crate::container::record::{MountKind, MountPoint, Record};
 use crate::create::images::view_key;
+use crate::create::quota;
 use crate::engine::blocking;
 use crate::{Engine, EngineError, Result};
 
@@ -111,15 +112,29 @@ impl Engine {
     }
 
     pub(crate) async fn root(&self, record: &Record) -> Result<MountPlan> {
-        let (images, driver, id) = (
+        let (images, driver, id, image) = (
             self.services.images.clone(),
             record.storage_driver.clone(),
             record.id.clone(),
+            record.image.clone(),
         );
+        let size = quota(record)?;
         // A foreign runtime's monitor mounts the root more than once, which such an upper directory does not allow.
         let transient = record.is_transient() && record.host_config.runtime == "gantry";
         blocking(move || {
-            let mut plan = images.container_mounts(&driver, id.as_str())?;
+            let mut plan = match images.container_mounts(&driver, id.as_str()) {
+                // Made a moment before the power went, and not on the disk by then.
+                Err(error) if error.code() == ErrorCode::NotFound => {
+                    tracing::warn!(container = %id, "its files are gone, beginning with those of its image");
+                    let made = images.prepare_container(id.as_str(), &image, size)?;
+                    if made.driver != driver {
+                        images.remove_container(&made.driver, id.as_str())?;
+                        return Err(error.into());
+                    }
+                    made.plan
+                }
+                found => found?,
+            };
             if transient {
                 unsynced(&mut plan)?;
             }
