@@ -18,6 +18,7 @@ pub mod raw;
 mod registry;
 mod relay;
 mod run;
+mod short;
 mod token;
 
 pub use authority::{Authority, Pair};
@@ -31,4 +32,5 @@ pub use proxy::Proxy;
 pub use registry::{Registry, Serve, skopeo_digest};
 pub use relay::{Direction, Relay};
 pub use run::{Done, eventually, run, run_env, run_stdin};
+pub use short::{docker, inspect};
 pub use token::Realm;

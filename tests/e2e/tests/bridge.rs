@@ -1,6 +1,6 @@
 //! Options of bridge networks: who reaches their members, what they are seen as, what they are given.
 
-use gantry_e2e::{Done, Engine, Far, Options, eventually, free_port, run};
+use gantry_e2e::{Done, Engine, Far, Options, docker, eventually, free_port, inspect, run};
 use serde_json::{Value, json};
 
 const MODE4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
@@ -8,15 +8,6 @@ const MODE6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
 /// Two servers, of which one is published.
 const WEB: &str =
     "mkdir -p /www; echo page > /www/index.html; httpd -p 81 -h /www; exec httpd -f -p 80 -h /www";
-
-fn docker(engine: &Engine, line: &str) -> Done {
-    engine.docker(&line.split(' ').collect::<Vec<_>>())
-}
-
-fn inspect(engine: &Engine, name: &str) -> Value {
-    let all = engine.docker(&["inspect", name]).ok();
-    serde_json::from_str::<Value>(&all).unwrap()[0].take()
-}
 
 fn sh(engine: &Engine, name: &str, script: &str) -> Done {
     engine.docker(&["exec", name, "sh", "-c", script])

@@ -4,17 +4,8 @@ use std::net::UdpSocket;
 use std::process::Command;
 use std::time::Duration;
 
-use gantry_e2e::{Done, Engine, eventually, free_port, run};
+use gantry_e2e::{Engine, docker, eventually, free_port, inspect, run};
 use serde_json::{Value, json};
-
-fn docker(engine: &Engine, line: &str) -> Done {
-    engine.docker(&line.split(' ').collect::<Vec<_>>())
-}
-
-fn inspect(engine: &Engine, name: &str) -> Value {
-    let all = engine.docker(&["inspect", name]).ok();
-    serde_json::from_str::<Value>(&all).unwrap()[0].take()
-}
 
 #[test]
 fn attachments_are_what_was_asked_for() {

@@ -1,24 +1,15 @@
 //! IPv6 alone and beside IPv4, seen from containers, from the host and from another machine.
 
-use gantry_e2e::{Done, Engine, Far, Options, eventually, free_port, run};
+use gantry_e2e::{Done, Engine, Far, Options, docker, eventually, free_port, inspect, run};
 use serde_json::Value;
 
 const WEB: &str = "mkdir -p /www; echo page > /www/index.html; exec httpd -fv -p 80 -h /www";
-
-fn docker(engine: &Engine, line: &str) -> Done {
-    engine.docker(&line.split(' ').collect::<Vec<_>>())
-}
 
 fn serve(engine: &Engine, options: &str) {
     let mut args = vec!["run", "-d"];
     args.extend(options.split(' '));
     args.extend(["busybox", "sh", "-c", WEB]);
     engine.docker(&args).ok();
-}
-
-fn inspect(engine: &Engine, name: &str) -> Value {
-    let all = engine.docker(&["inspect", name]).ok();
-    serde_json::from_str::<Value>(&all).unwrap()[0].take()
 }
 
 fn sh(engine: &Engine, name: &str, script: &str) -> Done {

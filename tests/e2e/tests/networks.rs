@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use gantry_e2e::{Done, Engine, Far, eventually, free_port, run};
-use serde_json::{Value, json};
+use gantry_e2e::{Engine, Far, docker, eventually, free_port, inspect, run};
+use serde_json::json;
 
 fn get(address: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
@@ -209,15 +209,6 @@ fn host_none_and_shared_namespaces() {
     });
     assert_eq!(page, "page\n");
     engine.finish();
-}
-
-fn docker(engine: &Engine, line: &str) -> Done {
-    engine.docker(&line.split(' ').collect::<Vec<_>>())
-}
-
-fn inspect(engine: &Engine, name: &str) -> Value {
-    let all = engine.docker(&["inspect", name]).ok();
-    serde_json::from_str::<Value>(&all).unwrap()[0].take()
 }
 
 #[test]

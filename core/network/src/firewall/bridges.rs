@@ -9,7 +9,7 @@ use gantry_sys::nft::{Family, Holds, Kind, SetSpec, kind};
 use ipnet::IpNet;
 
 use super::element::push_ip;
-use super::item::Item;
+use super::item::{Item, set};
 use super::rules::link;
 
 /// A bridge that rules are wanted for.
@@ -21,15 +21,6 @@ pub(super) struct Bridge {
     internal: bool,
     icc: bool,
     ways: BridgeWays,
-}
-
-const fn set(name: &'static str, key: &'static [Kind], holds: Holds) -> SetSpec<'static> {
-    SetSpec {
-        name,
-        key,
-        value: None,
-        holds,
-    }
 }
 
 const PAIR: &[Kind] = &[kind::LINK, kind::LINK];

@@ -13,11 +13,11 @@ use std::net::IpAddr;
 use gantry_netd::{EGRESS_NAMES_V4, EGRESS_NAMES_V6};
 use gantry_sys::netlink::FlowSocket;
 use gantry_sys::nft::{
-    BaseChain, Batch, Expr, Family, Holds, Hook, Kind, NftSocket, Register, SetSpec, Verdict, kind,
+    BaseChain, Batch, Expr, Family, Holds, Hook, NftSocket, Register, SetSpec, Verdict, kind,
 };
 
 use super::element::push_ip;
-use super::item::{Item, change};
+use super::item::{Item, change, set};
 use super::rules;
 
 use Register::{R0, R1, R4};
@@ -26,15 +26,6 @@ const TCP: u8 = 6;
 const ICMPV6: u8 = 58;
 /// Neighbour solicitation and advertisement: not tracked, and addressed to any neighbour.
 const NEIGHBOURS: [u8; 2] = [135, 136];
-
-const fn set(name: &'static str, key: &'static [Kind], holds: Holds) -> SetSpec<'static> {
-    SetSpec {
-        name,
-        key,
-        value: None,
-        holds,
-    }
-}
 
 const SOURCES: [SetSpec<'static>; 2] = [
     set("sources4", &[kind::IPV4], Holds::Keys),

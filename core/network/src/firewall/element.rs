@@ -6,22 +6,20 @@ use std::net::{IpAddr, SocketAddr};
 use gantry_driver_api::network::{FirewallIntent, Protocol};
 use gantry_sys::nft::{Batch, Holds, Kind, SetSpec, kind};
 
-use super::item::Item;
+use super::item::{Item, set};
 
 /// Ports of containers that may be reached at the containers' own addresses, by transport, address and port.
 pub(super) const DIRECT: [SetSpec<'static>; 2] = [
-    SetSpec {
-        name: "direct4",
-        key: &[kind::PROTOCOL, kind::IPV4, kind::PORT],
-        value: None,
-        holds: Holds::Keys,
-    },
-    SetSpec {
-        name: "direct6",
-        key: &[kind::PROTOCOL, kind::IPV6, kind::PORT],
-        value: None,
-        holds: Holds::Keys,
-    },
+    set(
+        "direct4",
+        &[kind::PROTOCOL, kind::IPV4, kind::PORT],
+        Holds::Keys,
+    ),
+    set(
+        "direct6",
+        &[kind::PROTOCOL, kind::IPV6, kind::PORT],
+        Holds::Keys,
+    ),
 ];
 
 /// Rows of ports that keep their numbers inside, by family: for every local address, and with the address.

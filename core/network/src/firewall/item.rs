@@ -2,7 +2,21 @@
 
 use std::collections::HashSet;
 
-use gantry_sys::nft::Batch;
+use gantry_sys::nft::{Batch, Holds, Kind, SetSpec};
+
+/// A set without values.
+pub(super) const fn set(
+    name: &'static str,
+    key: &'static [Kind],
+    holds: Holds,
+) -> SetSpec<'static> {
+    SetSpec {
+        name,
+        key,
+        value: None,
+        holds,
+    }
+}
 
 /// An element of a set or map.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
