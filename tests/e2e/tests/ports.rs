@@ -111,15 +111,23 @@ fn ipv6_reaches_containers_that_have_none_and_outlives_the_daemon() {
         let mut stream = connect(&address)?;
         echoes(&mut stream, "one").then_some(stream)
     });
-    let socket = udp(&address);
-    eventually("datagrams come back", 20, || datagram(&socket, "one"));
+    let socket = eventually("datagrams come back", 20, || {
+        let socket = udp(&address);
+        datagram(&socket, "one").map(|_| socket)
+    });
+    // A datagram may be lost, or late on a loaded machine.
+    let flows = |text: &str| {
+        eventually("the flow goes on", 20, || {
+            datagram(&socket, text).filter(|back| back == text)
+        });
+    };
     engine.kill9();
     assert!(echoes(&mut stream, "without a daemon"));
-    assert_eq!(datagram(&socket, "two").as_deref(), Some("two"));
+    flows("two");
     assert!(echoes(&mut connect(&address).unwrap(), "a new one"));
     engine.boot();
     assert!(echoes(&mut stream, "with the next daemon"));
-    assert_eq!(datagram(&socket, "three").as_deref(), Some("three"));
+    flows("three");
     assert!(echoes(&mut connect(&address).unwrap(), "another"));
 
     drop(server);

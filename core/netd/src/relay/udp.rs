@@ -78,8 +78,12 @@ fn take(led: Led, datagram: &[u8], relays: &Rc<Relays>) {
         Some(server) => server,
         None => match begin(key, way, relays) {
             Ok(Some(server)) => server,
-            // Too many, or no descriptors: datagrams may be lost.
-            Ok(None) | Err(_) => return,
+            // Too many: datagrams may be lost.
+            Ok(None) => return,
+            Err(error) => {
+                eprintln!("gantry-netd: relaying {} to {}: {error}", led.from, led.to);
+                return;
+            }
         },
     };
     send(&server, datagram);
