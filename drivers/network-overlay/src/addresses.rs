@@ -30,7 +30,7 @@ fn wishes(network: &SharedNetwork, wish: &SharedEndpoint) -> DriverResult<[Optio
                 "invalid endpoint settings:\nno configured subnet contains IP address {ip}"
             )));
         };
-        if space.kept.contains(&ip) {
+        if space.kept.contains(&ip) || !space.is_of_a_host(ip) {
             return Err(conflict());
         }
         wished[usize::from(ip.is_ipv6())] = Some(ip);
@@ -92,6 +92,7 @@ impl Allocation<'_> {
             network: endpoint.network.clone(),
             record: record.clone(),
             released: false,
+            lost: false,
         };
         notes.put(&endpoint.id, held)?;
         Ok(record)
@@ -136,6 +137,7 @@ impl Allocation<'_> {
                     network: network.clone(),
                     record,
                     released: false,
+                    lost: false,
                 };
                 self.cluster.hold(id, held)?;
                 return Ok(addresses);

@@ -31,7 +31,17 @@ type Result<T> = std::result::Result<T, gantry_plugin_sdk::DriverError>;
 pub(crate) async fn beat(cluster: Shared, plane: Arc<Plane>) {
     let mut lease = None;
     let mut away = HashMap::new();
+    let mut amiss = None;
     loop {
+        if is_amiss(&cluster) {
+            // What is under way is amiss for a moment; what stays so is claimed anew.
+            let since: &mut Instant = amiss.get_or_insert_with(Instant::now);
+            if since.elapsed() > cluster.options.lease() {
+                (lease, amiss) = (None, None);
+            }
+        } else {
+            amiss = None;
+        }
         let kept = keep(&cluster, &mut lease).await;
         cluster.live.store(kept.is_ok(), Ordering::Relaxed);
         let kept = match kept {
@@ -54,6 +64,23 @@ pub(crate) async fn beat(cluster: Shared, plane: Arc<Plane>) {
         // It makes no difference which of them it was.
         let _ = tokio::time::timeout(pause, nudged).await;
     }
+}
+
+/// Whether the store has something else of this host than the host itself: it was set back, or changed by hand.
+fn is_amiss(cluster: &Cluster) -> bool {
+    let held = cluster.held.lock().all();
+    let held: Vec<_> = held.into_iter().filter(|(_, held)| !held.lost).collect();
+    let amiss = cluster.mirror.look(|tables| {
+        let all = tables.endpoints.values();
+        let known = all.filter(|record| record.host == cluster.host).count();
+        let is_known = |(id, held): &&(String, Held)| {
+            let key = (held.network.clone(), id.clone());
+            tables.endpoints.get(&key) == Some(&held.record)
+        };
+        let right = held.iter().filter(is_known).count();
+        !tables.live.contains(&cluster.host) || right != held.len() || right != known
+    });
+    amiss == Some(true)
 }
 
 /// Sees to it that this host has a lease.
@@ -87,6 +114,15 @@ async fn keep(cluster: &Shared, lease: &mut Option<i64>) -> Result<()> {
 /// and nobody here knows.
 async fn claim(cluster: &Shared) -> Result<()> {
     let (tables, _) = everything(cluster).await?;
+    let v6 = cluster.address()?.is_ipv6();
+    for (id, record) in &tables.hosts {
+        if *id != cluster.host && record.address.is_ipv6() != v6 {
+            let text = "is not reached: its address is of another family than this host's";
+            cluster
+                .log
+                .warn(format!("host {} ({}) {text}", record.name, record.address));
+        }
+    }
     let mut stray: HashMap<String, Held> = tables
         .endpoints
         .iter()
@@ -96,6 +132,7 @@ async fn claim(cluster: &Shared) -> Result<()> {
                 network: network.clone(),
                 record: record.clone(),
                 released: true,
+                lost: false,
             };
             (id.clone(), held)
         })
@@ -133,14 +170,19 @@ async fn put_back(cluster: &Shared, tables: &Tables, id: &str, held: &Held) -> R
         None => {}
     }
     let txn = create(cluster, &held.network, id, &held.record)?;
-    if !cluster.etcd.txn(&txn).await?.succeeded {
+    let lost = !cluster.etcd.txn(&txn).await?.succeeded;
+    if lost && !held.lost {
         cluster.log.error(format!(
             "endpoint {id}: another host was given its addresses ({:?}), or its network {} is gone, while this host was \
              away: start its container anew",
             held.record.addresses, held.network
         ));
     }
-    Ok(())
+    let held = Held {
+        lost,
+        ..held.clone()
+    };
+    cluster.hold(id, held)
 }
 
 /// The transaction that makes an endpoint and takes its addresses, if nobody has them.
@@ -232,9 +274,11 @@ fn called(cluster: &Cluster, host: &str) -> String {
 /// Removes what hosts had that are away for long. Their absence counts from when this host saw it, and only while this
 /// host sees the store.
 async fn forget(cluster: &Shared, away: &mut HashMap<String, Instant>) {
-    let fresh = |age: Duration| age < 2 * cluster.options.lease();
-    if !cluster.mirror.age().is_some_and(fresh) {
-        away.clear();
+    let age = cluster.mirror.age().unwrap_or(Duration::MAX);
+    if age > 2 * cluster.options.lease() {
+        if age > cluster.options.forget() {
+            away.clear();
+        }
         return;
     }
     let absent = cluster.mirror.look(|tables| {

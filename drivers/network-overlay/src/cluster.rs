@@ -34,6 +34,9 @@ pub(crate) struct Held {
     /// It is to be given back as soon as the store answers.
     #[serde(default)]
     pub(crate) released: bool,
+    /// Its addresses were given to another while this host was away.
+    #[serde(default)]
+    pub(crate) lost: bool,
 }
 
 /// The member.
@@ -59,7 +62,9 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(options: Options, root: &Path, log: Log) -> DriverResult<Self> {
-        let host = identity(&root.join("host"))?;
+        // An image of a machine on which an engine has run makes more than one host.
+        let machine = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+        let host = identity(root, machine.trim())?;
         Ok(Self {
             etcd: Etcd::new(&options)?,
             keys: Keys::new(&options.prefix),
@@ -143,11 +148,14 @@ impl Cluster {
     }
 }
 
-/// 32 hexadecimal digits, drawn when they are first asked for.
-fn identity(file: &Path) -> DriverResult<String> {
+/// 32 hexadecimal digits, drawn when they are first asked for on a machine.
+fn identity(root: &Path, machine: &str) -> DriverResult<String> {
     let is_one = |text: &str| text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    if let Ok(text) = fs::read_to_string(file)
+    let (file, of) = (root.join("host"), root.join("machine"));
+    let is_here = fs::read_to_string(&of).is_ok_and(|known| known == machine);
+    if let Ok(text) = fs::read_to_string(&file)
         && is_one(&text)
+        && is_here
     {
         return Ok(text);
     }
@@ -159,7 +167,8 @@ fn identity(file: &Path) -> DriverResult<String> {
     // It must outlive a power cut: other hosts know this one by it.
     let written = fs::write(&new, &text)
         .and_then(|()| fs::File::open(&new)?.sync_all())
-        .and_then(|()| fs::rename(&new, file));
+        .and_then(|()| fs::rename(&new, &file))
+        .and_then(|()| fs::write(&of, machine));
     written.map_err(|e| DriverError::io(format!("writing {}", file.display()), &e))?;
     Ok(text)
 }
@@ -226,3 +235,18 @@ pub(crate) fn run<T: Send + 'static>(
 
 /// What the tasks of a member have in common.
 pub(crate) type Shared = Arc<Cluster>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_machine_is_another_host() {
+        let root = tempfile::tempdir().unwrap();
+        let first = identity(root.path(), "one").unwrap();
+        assert_eq!(identity(root.path(), "one").unwrap(), first);
+        let other = identity(root.path(), "two").unwrap();
+        assert_ne!(other, first);
+        assert_eq!(identity(root.path(), "two").unwrap(), other);
+    }
+}

@@ -78,13 +78,15 @@ impl OverlayNetwork {
     pub fn new(config: DriverConfig, log: Log) -> DriverResult<Self> {
         let options = Options::parse(config.options)?;
         let is_member = !options.etcd.is_empty();
-        let cluster = Cluster::new(options, &config.root, log.clone())?;
-        let plane = Plane::open(&config.root, &config.tag, &cluster.host, log)?;
-        let plane = Arc::new(plane);
-        let member = match is_member {
-            true => Some(Member::start(Arc::new(cluster), Arc::clone(&plane))?),
+        let root = &config.root;
+        let cluster = match is_member {
+            true => Some(Arc::new(Cluster::new(options, root, log.clone())?)),
             false => None,
         };
+        let host = cluster.as_ref().map_or("", |cluster| &cluster.host);
+        let plane = Arc::new(Plane::open(root, &config.tag, host, log)?);
+        let start = |cluster| Member::start(cluster, Arc::clone(&plane));
+        let member = cluster.map(start).transpose()?;
         Ok(Self { plane, member })
     }
 
@@ -145,7 +147,16 @@ impl Driver for OverlayNetwork {
     }
 
     fn reconcile(&self, _: &Call<'_>, live: Reconcile) -> DriverResult<()> {
-        self.plane.reconcile(&live.live, &live.endpoints)?;
+        let present = self.member.as_ref().and_then(|member| {
+            let local = member.cluster.address().ok()?;
+            Some((local, &member.cluster.options))
+        });
+        self.plane.reconcile(&live.live, &live.endpoints, |plan| {
+            if let Some((local, options)) = present {
+                plan.local = local;
+                plan.port = options.port_of(plan.encrypted);
+            }
+        })?;
         let Some(member) = &self.member else {
             return Ok(());
         };
@@ -205,10 +216,7 @@ impl Network for OverlayNetwork {
         let bridge = self.plane.ensure(Plan {
             spec,
             vni,
-            port: match options.encrypted {
-                true => cluster.options.encrypted_port,
-                false => cluster.options.port,
-            },
+            port: cluster.options.port_of(options.encrypted),
             local: cluster.address()?,
             mtu: options.mtu,
             encrypted: options.encrypted,

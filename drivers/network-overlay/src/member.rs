@@ -16,6 +16,9 @@ use crate::plane::Plane;
 /// How long a call waits for the store when it can do without.
 const SHORT: Duration = Duration::from_secs(3);
 
+/// How long to wait before the kernel is told again what it refused.
+const RETRY: Duration = Duration::from_secs(2);
+
 /// What runs for a host that is a member of a cluster.
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -34,7 +37,11 @@ impl Member {
         let mirrored = Arc::clone(&cluster);
         let tell = move || {
             while let Some(touched) = mirrored.mirror.next_touched() {
-                mirrored.mirror.look(|tables| plane.tell(tables, &touched));
+                let failed = mirrored.mirror.look(|tables| plane.tell(tables, &touched));
+                if let Some(failed) = failed.filter(|failed| !failed.is_empty()) {
+                    std::thread::sleep(RETRY);
+                    mirrored.mirror.touch(failed);
+                }
             }
         };
         let teller = std::thread::Builder::new()

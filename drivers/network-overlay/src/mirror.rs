@@ -181,6 +181,14 @@ impl Mirror {
         self.changed.notify_all();
     }
 
+    /// Has networks told again.
+    pub(crate) fn touch(&self, networks: BTreeSet<String>) {
+        if let Some(touched) = &mut self.state.lock().touched {
+            touched.extend(networks);
+        }
+        self.changed.notify_all();
+    }
+
     /// Lets nobody wait any longer.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;

@@ -120,6 +120,14 @@ impl Options {
         Ok(options)
     }
 
+    /// The port of networks that are encrypted, or not.
+    pub(crate) fn port_of(&self, encrypted: bool) -> u16 {
+        match encrypted {
+            true => self.encrypted_port,
+            false => self.port,
+        }
+    }
+
     pub(crate) fn lease(&self) -> Duration {
         Duration::from_secs(self.lease)
     }

@@ -4,7 +4,7 @@
 //!
 //! The kernel keeps all of it while no driver runs; what was told is read back then.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -61,6 +61,8 @@ struct Segment {
     bridge: Bridge,
     /// Index of the vxlan link.
     vxlan: u32,
+    /// Whether this host's address is of IPv6; frames go to such hosts only then.
+    over_v6: bool,
     told: Told,
 }
 
@@ -138,6 +140,7 @@ impl Plane {
         let segment = Segment {
             bridge: bridge.clone(),
             vxlan: index,
+            over_v6: plan.local.is_ipv6(),
             told,
         };
         let segment = Arc::new(Mutex::new(segment));
@@ -190,7 +193,15 @@ impl Plane {
             mtu: bridge.mtu,
         };
         let changes = vec![Change::vxlan(&new), Change::told_port(name)];
-        self.bridges.make(name, changes).map_err(|error| match error.raw_os_error() {
+        let made = match self.bridges.make(name, changes.clone()) {
+            Err(error) if error.raw_os_error() == Some(EEXIST) => {
+                // The number may have been a network's that was just removed.
+                self.removals.finish();
+                self.bridges.make(name, changes)
+            }
+            made => made,
+        };
+        made.map_err(|error| match error.raw_os_error() {
             Some(EEXIST) => DriverError::new(
                 ErrorCode::Conflict,
                 format!(
@@ -219,7 +230,9 @@ impl Plane {
     }
 
     /// Tells the links of the networks that changed what is true now.
-    pub(crate) fn tell(&self, tables: &Tables, touched: &Touched) {
+    /// Those of which something could not be told are answered.
+    pub(crate) fn tell(&self, tables: &Tables, touched: &Touched) -> BTreeSet<String> {
+        let mut failed = BTreeSet::new();
         self.secure.accept(tables);
         let segments: Vec<_> = {
             let all = self.segments.lock();
@@ -227,8 +240,8 @@ impl Plane {
             changed.map(|(id, s)| (id.clone(), Arc::clone(s))).collect()
         };
         for (id, segment) in segments {
-            let wanted = Told::of(tables, &id, &self.host);
             let mut segment = segment.lock();
+            let wanted = Told::of(tables, &id, &self.host, segment.over_v6);
             let changes = segment.told.changes(&wanted, segment.vxlan);
             match self.apply(changes) {
                 Ok(()) => segment.told = wanted,
@@ -242,22 +255,25 @@ impl Plane {
                     self.log.error(format!(
                         "telling network {id} where its endpoints are: {error}"
                     ));
-                    // Whatever was told, the next change tells the rest.
                     segment.told = self.read(segment.vxlan).unwrap_or_default();
+                    failed.insert(id);
                 }
             }
         }
+        failed
     }
 
+    /// Makes all changes that can be made; the first failure.
     fn apply(&self, changes: Vec<Change>) -> std::io::Result<()> {
+        let mut outcome = Ok(());
         for batch in changes.chunks(BATCH) {
             match self.bridges.socket().apply(batch.to_vec()) {
                 // The kernel goes on after a failure; what is to go may be gone.
                 Err(e) if e.error.raw_os_error() == Some(ENOENT) => {}
-                result => result?,
+                result => outcome = outcome.and(result.map_err(Into::into)),
             }
         }
-        Ok(())
+        outcome
     }
 
     /// Forgets that a network's links are there, so that they are looked at anew.
@@ -279,13 +295,19 @@ impl Plane {
     }
 
     /// Removes the links of networks and endpoints that are no more, and serves those that are there.
-    pub(crate) fn reconcile(&self, networks: &[String], endpoints: &[String]) -> DriverResult<()> {
+    /// `present` says how their links are to be made now.
+    pub(crate) fn reconcile(
+        &self,
+        networks: &[String],
+        endpoints: &[String],
+        present: impl Fn(&mut Plan),
+    ) -> DriverResult<()> {
         let mut kept: Vec<String> = endpoints
             .iter()
             .map(|id| self.names.name(VETH, id))
             .collect();
         let links = self.bridges.links()?;
-        for (id, plan) in self.plans.all() {
+        for (id, mut plan) in self.plans.all() {
             if !networks.contains(&id) {
                 self.segments.lock().remove(&id);
                 self.plans.remove(&id)?;
@@ -294,6 +316,7 @@ impl Plane {
             let bridge = self.names.name(BRIDGE, &id);
             let is_there = links.iter().any(|link| link.name == bridge);
             kept.extend([bridge, self.names.name(VXLAN, &id)]);
+            present(&mut plan);
             // After a reboot links are made as they are needed.
             if is_there && let Err(error) = self.ensure(plan) {
                 self.log.error(format!("network {id}: {error}"));

@@ -122,7 +122,9 @@ impl Secure {
         };
         let there = active.socket.associations().map_err(failed)?;
         let mut wanted = Vec::new();
-        let others = tables.hosts.iter().filter(|(id, _)| **id != self.host);
+        let v6 = active.local.is_ipv6();
+        let others = tables.hosts.iter();
+        let others = others.filter(|(id, at)| **id != self.host && at.address.is_ipv6() == v6);
         for (id, record) in others {
             let told = tables.keys.get(&(self.host.clone(), id.clone()));
             let is_there = told.is_some_and(|told| {
@@ -181,12 +183,13 @@ fn accept(active: &mut Active, host: &str, tables: &Tables) -> std::io::Result<(
     let to_us = tables.keys.iter().filter(|((_, to), _)| to == host);
     let wanted: Vec<(Association, EspKey)> = to_us
         .filter_map(|((from, _), record)| {
+            let sender = tables.hosts.get(from)?.address;
             let association = Association {
-                from: tables.hosts.get(from)?.address,
+                from: sender,
                 to: local,
                 spi: record.spi,
             };
-            Some((association, record.key()?))
+            (sender.is_ipv6() == local.is_ipv6()).then_some((association, record.key()?))
         })
         .collect();
     for (association, key) in &wanted {

@@ -59,6 +59,13 @@ impl Space {
         }
     }
 
+    /// Whether an address of the subnet is neither the subnet's own nor IPv4's broadcast.
+    pub(crate) fn is_of_a_host(&self, ip: IpAddr) -> bool {
+        let subnet = &self.subnet;
+        subnet.max_prefix_len() - subnet.prefix_len() <= 1
+            || (ip != subnet.network() && (ip.is_ipv6() || ip != subnet.broadcast()))
+    }
+
     /// The first free address after the one that was chosen last, from the start again after the end.
     fn next(&self, after: Option<u128>, taken: &BTreeSet<IpAddr>) -> Option<u128> {
         let start = after.map_or(self.first, |last| last.saturating_add(1));

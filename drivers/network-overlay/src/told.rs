@@ -18,14 +18,14 @@ pub(crate) struct Told {
 
 impl Told {
     /// Those of a network, as `host` is to be told.
-    pub(crate) fn of(tables: &Tables, network: &str, host: &str) -> Self {
+    pub(crate) fn of(tables: &Tables, network: &str, host: &str, over_v6: bool) -> Self {
         let mut told = Self::default();
         for (_, endpoint) in tables.endpoints_of(network) {
             let at = tables.hosts.get(&endpoint.host);
             let (Some(at), Ok(mac)) = (at, endpoint.mac.parse::<Mac>()) else {
                 continue;
             };
-            if endpoint.host != host {
+            if endpoint.host != host && at.address.is_ipv6() == over_v6 {
                 told.remote.insert(mac, at.address);
                 let ips = endpoint.addresses.iter().map(IpNet::addr);
                 told.neighbours.extend(ips.map(|ip| (ip, mac)));

@@ -65,6 +65,26 @@ fn a_host_without_a_cable_loses_nothing() {
 }
 
 #[test]
+fn a_store_that_was_set_back_is_put_right() {
+    let (hosts, _etcd) = lab();
+    let [one, two] = sharing(&hosts, &json!({}));
+    one.allocate("n", "a", &[]).unwrap();
+    let addresses = one.allocate("n", "b", &[]).unwrap();
+    one.release("n", "a");
+    eventually("one is there", || two.others() == ["b"]);
+    // The lease is still good; endpoints are those of some time ago.
+    let record =
+        json!({"host": one.id(), "addresses": ["10.64.0.99/24"], "mac": "02:42:0a:40:00:63"});
+    one.forge("endpoints/n/a", Some(&record));
+    one.forge("endpoints/n/b", None);
+    for net in addresses {
+        one.forge(&format!("addresses/n/{}", net.addr()), None);
+    }
+    eventually("it is wrong", || two.others() == ["a"]);
+    eventually("it is right again", || two.others() == ["b"]);
+}
+
+#[test]
 fn a_driver_is_replaced_while_it_works() {
     let (hosts, _etcd) = lab();
     let [mut one, two] = sharing(&hosts, &json!({}));

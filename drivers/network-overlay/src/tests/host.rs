@@ -61,16 +61,40 @@ impl<'a> Host<'a> {
         self.at.address.into()
     }
 
+    /// Runs a shell's commands on the host.
+    pub(super) fn shell(&self, script: &str) -> String {
+        self.at.namespace.shell(script)
+    }
+
+    /// Its name in the store.
+    pub(super) fn id(&self) -> String {
+        std::fs::read_to_string(self.root.path().join("host")).unwrap()
+    }
+
+    /// Asks etcd by hand.
+    fn ask(&self, what: &str, request: &Value) -> Value {
+        let ask = format!("curl -s http://{STORE}:2379/v3/kv/{what} -d '{request}'");
+        serde_json::from_str(&self.at.namespace.shell(&ask)).unwrap()
+    }
+
     /// The lease that this host's key in the store goes with.
     pub(super) fn lease(&self) -> String {
-        let host = std::fs::read_to_string(self.root.path().join("host")).unwrap();
-        let key = STANDARD.encode(format!("/gantry/overlay/live/{host}"));
-        let ask = format!("curl -s http://{STORE}:2379/v3/kv/range -d '{{\"key\": \"{key}\"}}'");
-        let found: Value = serde_json::from_str(&self.at.namespace.shell(&ask)).unwrap();
-        found["kvs"][0]["lease"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
+        let key = STANDARD.encode(format!("/gantry/overlay/live/{}", self.id()));
+        let found = self.ask("range", &json!({"key": key}));
+        let lease = found["kvs"][0]["lease"].as_str();
+        lease.unwrap_or_default().to_owned()
+    }
+
+    /// Writes or removes a key by hand.
+    pub(super) fn forge(&self, key: &str, value: Option<&Value>) {
+        let key = STANDARD.encode(format!("/gantry/overlay/{key}"));
+        match value {
+            Some(value) => {
+                let value = STANDARD.encode(value.to_string());
+                self.ask("put", &json!({"key": key, "value": value}))
+            }
+            None => self.ask("deleterange", &json!({"key": key})),
+        };
     }
 
     /// Ends the driver without a word.

@@ -140,6 +140,8 @@ fn nobody_gets_the_address_of_another() {
         (&[][..], ErrorCode::ResourceExhausted),
         (&["10.7.0.20"][..], ErrorCode::Conflict),
         (&["10.7.0.1"][..], ErrorCode::Conflict),
+        (&["10.7.0.0"][..], ErrorCode::Conflict),
+        (&["10.7.0.31"][..], ErrorCode::Conflict),
         (&["10.8.0.1"][..], ErrorCode::InvalidArgument),
     ] {
         let refused = both[1].allocate("n", "late", wish).unwrap_err();

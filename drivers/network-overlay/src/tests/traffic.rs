@@ -116,6 +116,42 @@ fn the_way_between_hosts_may_be_ipv6() {
     b.reaches(&a);
 }
 
+#[test]
+fn a_host_may_get_another_address_and_a_number_another_network() {
+    let (hosts, _etcd) = lab();
+    let [mut one, mut two] = sharing(&hosts, &json!({}));
+    let (a, b) = (one.sandbox("n", "a"), two.sandbox("n", "b"));
+    a.reaches(&b);
+    for (host, endpoint) in [(&mut one, "a"), (&mut two, "b")] {
+        let number = if endpoint == "a" { 101 } else { 102 };
+        let at = format!("192.0.2.{number}");
+        host.shell(&format!("ip addr add {at}/24 dev eth0"));
+        host.stop();
+        host.options["advertise"] = json!(at);
+        host.start();
+        let live = Reconcile {
+            live: vec!["n".into()],
+            endpoints: vec![endpoint.into()],
+        };
+        host.with(|driver| driver.reconcile(&call(), live)).unwrap();
+    }
+    let there = |host: &Host<'_>, of: &str| host.shell("ip -d link show type vxlan").contains(of);
+    assert!(there(&one, "local 192.0.2.101 ") && there(&two, "local 192.0.2.102 "));
+    a.reaches(&b);
+    b.reaches(&a);
+    let mut wish = network_of("m");
+    wish.options
+        .insert(crate::options::VNI.into(), "5000".into());
+    one.share(wish.clone()).unwrap();
+    one.create("m");
+    one.delete_network("m");
+    let network = NetworkRef { id: "m".into() };
+    one.with(|driver| driver.unshare(&call(), network)).unwrap();
+    (wish.id, wish.name) = ("o".into(), "o".into());
+    one.share(wish).unwrap();
+    one.create("o");
+}
+
 /// The most bytes that an association of a host has carried.
 fn carried(host: &gantry_fixtures::Host) -> u64 {
     let all = host.namespace.shell("ip -s xfrm state");
