@@ -225,5 +225,14 @@ mod tests {
         assert_eq!(element.map, "ports4-at");
         assert_eq!(element.key, [17, 0, 0, 0, 10, 0, 0, 1, 0, 53, 0, 0]);
         assert_eq!(element.value, [172, 17, 0, 2, 0x14, 0xe9, 0, 0]);
+        let sctp = Element::new(
+            Protocol::Sctp,
+            "[::]:3868".parse().unwrap(),
+            "[fd00::2]:3868".parse().unwrap(),
+        );
+        assert_eq!(
+            (sctp.map, sctp.key[0], sctp.value.len()),
+            ("ports6", 132, 20)
+        );
     }
 }
