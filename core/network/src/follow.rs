@@ -10,7 +10,7 @@ use gantry_model::NetworkId;
 use gantry_netd::Foreign;
 
 use crate::inner::{Inner, Network};
-use crate::{NetworkError, NetworkRecord, Result};
+use crate::{ErrorKind, NetworkError, NetworkRecord, Result};
 
 /// How long one question waits for news: a driver that is put away waits for the calls that are under way.
 const NEWS: Duration = Duration::from_secs(1);
@@ -77,11 +77,17 @@ impl Inner {
             orphaned.extend(gone.filter(|id| !fresh.contains(*id)).cloned());
         }
         for (id, network) in there {
-            if !known.contains(&id) {
-                self.adopt(NetworkRecord::of_shared(driver, network)?)?;
+            if known.contains(&id) {
+                continue;
+            }
+            let name = network.name.clone();
+            let taken = NetworkRecord::of_shared(driver, network).and_then(|r| self.adopt(r));
+            if let Err(error) = taken {
+                tracing::warn!(driver, network = name, %error, "a network of other hosts is not to be had here");
             }
         }
         self.forget_orphans();
+        self.give_up_unwanted();
         Ok(())
     }
 
@@ -119,12 +125,34 @@ impl Inner {
             let network = self.networks.read().get(&id).cloned();
             let forgotten = network.map_or(Ok(()), |network| {
                 network.close()?;
-                self.drop_network(&network)
+                // Not unshared: should it come back, it is not this host's to remove.
+                self.drop_network(&network, false)
                     .inspect_err(|_| network.reopen())
             });
             match forgotten {
                 Ok(()) => drop(self.shared.orphaned.lock().remove(&id)),
                 Err(error) => tracing::debug!(network = %id, %error, "removed elsewhere"),
+            }
+        }
+    }
+
+    /// Takes back networks whose creation failed here as far as anybody was told, and which came by way of the store.
+    fn give_up_unwanted(&self) {
+        let unwanted: Vec<NetworkId> = self.shared.unwanted.lock().iter().cloned().collect();
+        for id in unwanted {
+            let Some(network) = self.networks.read().get(&id).cloned() else {
+                continue;
+            };
+            let removed = network.close().and_then(|()| {
+                self.drop_network(&network, true)
+                    .inspect_err(|_| network.reopen())
+            });
+            match removed {
+                Err(error) if error.kind == ErrorKind::Unavailable => {
+                    tracing::debug!(network = %id, %error, "to be taken back");
+                }
+                // Whoever uses it by now may have it.
+                _ => self.shared.unwanted.lock().retain(|other| *other != id),
             }
         }
     }
@@ -223,6 +251,7 @@ fn networks(inner: &Weak<Inner>, name: &str, driver: &dyn Driver, since: u64) ->
     };
     let Some(answer) = answer.filter(|answer| answer.revision != since) else {
         inner.forget_orphans();
+        inner.give_up_unwanted();
         return Ok(since);
     };
     inner.follow_networks(name, answer.networks)?;

@@ -256,11 +256,13 @@ impl Inner {
         let _changing = (record.scope == Scope::Local).then(|| self.changing.lock());
         self.check_unused(record)?;
         network.close()?;
-        self.drop_network(network).inspect_err(|_| network.reopen())
+        self.drop_network(network, true)
+            .inspect_err(|_| network.reopen())
     }
 
-    /// Removes a closed network: what the driver has of it here, from other hosts, and from what is known.
-    pub(crate) fn drop_network(&self, network: &Network) -> Result<()> {
+    /// Removes a closed network: what the driver has of it here, with `everywhere` from other hosts, and from what is
+    /// known.
+    pub(crate) fn drop_network(&self, network: &Network, everywhere: bool) -> Result<()> {
         let record = &network.record;
         let reference = NetworkRef {
             id: record.id.to_string(),
@@ -272,7 +274,8 @@ impl Inner {
         }
         let driver = self.driver(&record.driver)?;
         driver.delete_network(&Call::new("remove network"), reference)?;
-        if record.scope == Scope::Global && !self.unshare(&*driver, record)? {
+        let is_shared = everywhere && record.scope == Scope::Global;
+        if is_shared && !self.unshare(&*driver, record)? {
             return Err(network.in_use());
         }
         self.records.remove(record.id.as_str())?;

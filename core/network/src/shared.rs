@@ -18,7 +18,7 @@ use crate::{EndpointInfo, ErrorKind, NetworkError, NetworkRecord, Peer, Result};
 
 /// How long the store may take for a change.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How many networks that were taken back are remembered.
+/// How many networks that were taken back, or are to be, are remembered.
 const LATE: usize = 1024;
 
 /// What is known of shared networks beyond their records.
@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) fresh: Mutex<HashSet<NetworkId>>,
     /// The last networks that were taken back from here, which late answers may still have.
     pub(crate) taken_back: Mutex<VecDeque<NetworkId>>,
+    /// The last networks whose creation was told to have failed, and which may be there after all.
+    pub(crate) unwanted: Mutex<VecDeque<NetworkId>>,
     /// Networks that were removed elsewhere while there were endpoints here.
     pub(crate) orphaned: Mutex<HashSet<NetworkId>>,
     /// By driver, who is on other hosts.
@@ -61,9 +63,12 @@ impl Inner {
                 format!("network with name {} already exists", record.name),
             )),
             Err(error) => {
-                if error.code == ErrorCode::DeadlineExceeded {
-                    // It may be there after all.
-                    self.take_back(driver, &record);
+                if matches!(
+                    error.code,
+                    ErrorCode::DeadlineExceeded | ErrorCode::Unavailable
+                ) {
+                    // The store is not asked again now: nobody knows for how long.
+                    remember(&mut self.shared.unwanted.lock(), &record.id);
                 }
                 Err(absent(error))
             }
@@ -81,18 +86,13 @@ impl Inner {
     pub(crate) fn take_back(&self, driver: &dyn Driver, record: &NetworkRecord) {
         if let Err(error) = self.unshare(driver, record) {
             tracing::warn!(network = record.name, %error, "undoing a network's creation");
+            remember(&mut self.shared.unwanted.lock(), &record.id);
         }
     }
 
     /// Takes a network back from all hosts. False when it is in use on one of them.
     pub(crate) fn unshare(&self, driver: &dyn Driver, record: &NetworkRecord) -> Result<bool> {
-        {
-            let mut taken_back = self.shared.taken_back.lock();
-            taken_back.push_back(record.id.clone());
-            if taken_back.len() > LATE {
-                taken_back.pop_front();
-            }
-        }
+        remember(&mut self.shared.taken_back.lock(), &record.id);
         let reference = NetworkRef {
             id: record.id.to_string(),
         };
@@ -170,6 +170,13 @@ impl Inner {
         };
         driver.allocate(&call, wanted)?;
         Ok(())
+    }
+}
+
+fn remember(list: &mut VecDeque<NetworkId>, id: &NetworkId) {
+    list.push_back(id.clone());
+    if list.len() > LATE {
+        list.pop_front();
     }
 }
 

@@ -159,7 +159,10 @@ impl Network for MockNetwork {
 
     fn share(&self, _: &Call<'_>, request: SharedNetwork) -> DriverResult<SharedNetwork> {
         self.script.gate("share")?;
-        self.store()?.share(request)
+        let shared = self.store()?.share(request)?;
+        // What was done is told of as failed.
+        self.script.gate("share_done")?;
+        Ok(shared)
     }
 
     fn unshare(&self, _: &Call<'_>, request: NetworkRef) -> DriverResult<()> {

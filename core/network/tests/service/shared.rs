@@ -167,7 +167,8 @@ fn without_the_store_nobody_joins_and_those_who_did_stay() {
         let store = dir.join("store");
         let mut content: serde_json::Value =
             serde_json::from_slice(&std::fs::read(&store).unwrap()).unwrap();
-        content["networks"] = serde_json::json!({});
+        let networks = content["networks"].take();
+        content["networks"] = serde_json::json!({"odd": {"id": "odd", "name": "odd", "created": "", "enable_ipv4": true}});
         content["endpoints"] = serde_json::json!({});
         content["revision"] = serde_json::json!(1000);
         std::fs::write(dir.join("changed"), content.to_string()).unwrap();
@@ -176,6 +177,13 @@ fn without_the_store_nobody_joins_and_those_who_did_stay() {
         assert!(b.service.get("net").is_ok());
         b.end_container(three);
         at_last(|| b.service.get("net").is_err().then_some(()));
+        // The store is put back as it was: what went with its loss is known again.
+        content["networks"] = networks;
+        content["revision"] = serde_json::json!(2000);
+        std::fs::write(dir.join("changed"), content.to_string()).unwrap();
+        std::fs::rename(dir.join("changed"), &store).unwrap();
+        at_last(|| a.service.get("net").ok());
+        at_last(|| b.service.get("net").ok());
         a.end();
         b.end();
     });
@@ -208,6 +216,26 @@ fn parallel_starts_on_both_hosts_get_different_addresses() {
         }
         a.remove("net").unwrap();
         a.end();
+        b.end();
+    });
+}
+
+#[test]
+fn a_creation_whose_answer_was_lost_is_taken_back() {
+    Rig::run(None, |rig| {
+        let dir = rig.dir.path();
+        let b = host(dir, "b", None);
+        let lost = serde_json::json!({"share_done": {"with": "error", "code": "unavailable", "message": "no answer"}});
+        let a = host_with(dir, "a", None, lost, Vec::new());
+        let error = a.create("net", |_| {}).unwrap_err();
+        assert_eq!(
+            (error.kind, error.message.as_str()),
+            (ErrorKind::Unavailable, "no answer")
+        );
+        let made = at_last(|| b.create("net", |_| {}).ok());
+        assert_eq!(at_last(|| a.service.get("net").ok()), made);
+        a.end();
+        b.remove("net").unwrap();
         b.end();
     });
 }
