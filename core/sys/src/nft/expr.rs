@@ -51,6 +51,10 @@ fn attribute(kind: u16, value: u32) -> DefaultNla {
     DefaultNla::new(kind, value.to_be_bytes().to_vec())
 }
 
+/// What a translation changes (`enum nft_nat_types`).
+const SOURCE: u32 = 0;
+const DESTINATION: u32 = 1;
+
 impl Expr {
     /// What [`Self::frame_protocol`] loads for ARP.
     pub const ARP: [u8; 2] = [8, 6];
@@ -244,49 +248,33 @@ impl Expr {
     /// Translates the destination to the address and port in the registers, and accepts.
     #[must_use]
     pub fn dnat(family: Family, address: Register, port: Register) -> Self {
-        const DESTINATION: u32 = 1;
-        const PROTOCOL_SPECIFIED: u32 = 1 << 1;
-        const ADDRESS_SPECIFIED: u32 = 1;
-        Self::other(
-            "nat",
-            vec![
-                attribute(1, DESTINATION),
-                attribute(2, family as u32),
-                attribute(3, address as u32),
-                attribute(5, port as u32),
-                attribute(7, PROTOCOL_SPECIFIED | ADDRESS_SPECIFIED),
-            ],
-        )
+        Self::translate(DESTINATION, family, address, Some(port))
     }
     /// Translates the destination to the address in the register, leaves the port as it is, and accepts.
     #[must_use]
     pub fn dnat_address(family: Family, address: Register) -> Self {
-        const DESTINATION: u32 = 1;
-        const ADDRESS_SPECIFIED: u32 = 1;
-        Self::other(
-            "nat",
-            vec![
-                attribute(1, DESTINATION),
-                attribute(2, family as u32),
-                attribute(3, address as u32),
-                attribute(7, ADDRESS_SPECIFIED),
-            ],
-        )
+        Self::translate(DESTINATION, family, address, None)
     }
     /// Translates the source to the address in the register, and accepts.
     #[must_use]
     pub fn snat(family: Family, address: Register) -> Self {
-        const SOURCE: u32 = 0;
+        Self::translate(SOURCE, family, address, None)
+    }
+    fn translate(what: u32, family: Family, address: Register, port: Option<Register>) -> Self {
         const ADDRESS_SPECIFIED: u32 = 1;
-        Self::other(
-            "nat",
-            vec![
-                attribute(1, SOURCE),
-                attribute(2, family as u32),
-                attribute(3, address as u32),
-                attribute(7, ADDRESS_SPECIFIED),
-            ],
-        )
+        const PROTOCOL_SPECIFIED: u32 = 1 << 1;
+        let mut flags = ADDRESS_SPECIFIED;
+        let mut attributes = vec![
+            attribute(1, what),
+            attribute(2, family as u32),
+            attribute(3, address as u32),
+        ];
+        if let Some(port) = port {
+            attributes.push(attribute(5, port as u32));
+            flags |= PROTOCOL_SPECIFIED;
+        }
+        attributes.push(attribute(7, flags));
+        Self::other("nat", attributes)
     }
     /// Gives the packet to the transparent socket that listens at the address and port in the registers, as it is; goes
     /// on if there is none. Before routing only.
