@@ -57,5 +57,6 @@ pub use sandbox::{
     SandboxFiles, SandboxMode, SandboxSpec,
 };
 pub use service::NetworkService;
+pub use wish::listed;
 
 pub use gantry_driver_api::network::{Protocol, Scope};

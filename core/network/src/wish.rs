@@ -61,16 +61,23 @@ pub(crate) fn check(
     );
     match wrong.as_slice() {
         [] => Ok(()),
-        [one] => Err(settings(one)),
-        many => {
-            let lines: Vec<String> = many.iter().map(|line| format!("* {line}")).collect();
-            Err(settings(&lines.join("\n")))
-        }
+        wrong => Err(NetworkError::invalid(format!(
+            "invalid endpoint settings:\n{}",
+            listed(wrong)
+        ))),
     }
 }
 
-fn settings(what: &str) -> NetworkError {
-    NetworkError::invalid(format!("invalid endpoint settings:\n{what}"))
+/// Everything that is wrong, as Docker joins errors: one as it is, several as a list.
+#[must_use]
+pub fn listed(wrong: &[String]) -> String {
+    match wrong {
+        [one] => one.clone(),
+        many => {
+            let lines: Vec<String> = many.iter().map(|line| format!("* {line}")).collect();
+            lines.join("\n")
+        }
+    }
 }
 
 fn family(address: IpAddr, v6: bool) -> Option<String> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::IpAddr;
 
-use gantry_network::{IpamConfig, IpamPool};
+use gantry_network::{IpamConfig, IpamPool, listed};
 use gantry_wire as wire;
 use ipnet::IpNet;
 
@@ -25,16 +25,11 @@ pub(super) fn ipam(asked: wire::Ipam, v6: bool) -> Result<IpamConfig> {
             options: asked.options.unwrap_or_default(),
             pools,
         }),
-        [one] => Err(invalid(one)),
-        many => {
-            let lines: Vec<String> = many.iter().map(|line| format!("* {line}")).collect();
-            Err(invalid(&lines.join("\n")))
-        }
+        wrong => Err(EngineError::bad_request(format!(
+            "invalid network config:\n{}",
+            listed(wrong)
+        ))),
     }
-}
-
-fn invalid(what: &str) -> EngineError {
-    EngineError::bad_request(format!("invalid network config:\n{what}"))
 }
 
 fn family(address: IpAddr) -> &'static str {
