@@ -14,10 +14,9 @@ use std::time::{Duration, Instant};
 use gantry_plugin_sdk::notes::Notes;
 
 use crate::cluster::{Cluster, Held, Shared};
-use crate::etcd::EtcdError;
 use crate::etcd::wire::Txn;
 use crate::follow::everything;
-use crate::mirror::Tables;
+use crate::forget::forget;
 use crate::plane::Plane;
 use crate::records::{EndpointRecord, HostRecord, Key, encode};
 
@@ -46,6 +45,10 @@ pub(crate) async fn beat(cluster: Shared, plane: Arc<Plane>) {
         cluster.live.store(kept.is_ok(), Ordering::Relaxed);
         let kept = match kept {
             Ok(()) => give_back(&cluster).await,
+            failed => failed,
+        };
+        let kept = match kept {
+            Ok(()) => claim_lost(&cluster).await,
             failed => failed,
         };
         let kept = match kept {
@@ -113,7 +116,7 @@ async fn keep(cluster: &Shared, lease: &mut Option<i64>) -> Result<()> {
 /// Puts back what this host holds and the store does not know (any more), and removes what the store has of this host
 /// and nobody here knows.
 async fn claim(cluster: &Shared) -> Result<()> {
-    let (tables, _) = everything(cluster).await?;
+    let tables = everything(cluster).await?.tables;
     let v6 = cluster.address()?.is_ipv6();
     for (id, record) in &tables.hosts {
         if *id != cluster.host && record.address.is_ipv6() != v6 {
@@ -146,7 +149,8 @@ async fn claim(cluster: &Shared) -> Result<()> {
     for (id, held) in held {
         stray.remove(&id);
         if !held.released {
-            put_back(cluster, &tables, &id, &held).await?;
+            let known = tables.endpoints.get(&(held.network.clone(), id.clone()));
+            put_back(cluster, known, &id, &held).await?;
         }
     }
     for (id, held) in stray {
@@ -155,10 +159,24 @@ async fn claim(cluster: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn put_back(cluster: &Shared, tables: &Tables, id: &str, held: &Held) -> Result<()> {
-    let key = (held.network.clone(), id.to_owned());
+/// Tries again what this host lost to others, who may have let go of it meanwhile.
+async fn claim_lost(cluster: &Shared) -> Result<()> {
+    let all = cluster.held.lock().all();
+    for (id, held) in all.iter().filter(|(_, held)| held.lost && !held.released) {
+        put_back(cluster, None, id, held).await?;
+    }
+    Ok(())
+}
+
+/// Puts an endpoint of this host's back, of which the store has what is `known`.
+async fn put_back(
+    cluster: &Shared,
+    known: Option<&EndpointRecord>,
+    id: &str,
+    held: &Held,
+) -> Result<()> {
     let name = cluster.keys.name(&Key::endpoint(&held.network, id));
-    match tables.endpoints.get(&key) {
+    match known {
         Some(known) if *known == held.record => return Ok(()),
         Some(_) => {
             let txn = Txn::default()
@@ -171,6 +189,12 @@ async fn put_back(cluster: &Shared, tables: &Tables, id: &str, held: &Held) -> R
     }
     let txn = create(cluster, &held.network, id, &held.record)?;
     let lost = !cluster.etcd.txn(&txn).await?.succeeded;
+    if !lost && held.lost {
+        let addresses = &held.record.addresses;
+        cluster.log.info(format!(
+            "endpoint {id}: its addresses ({addresses:?}) are its own again"
+        ));
+    }
     if lost && !held.lost {
         cluster.log.error(format!(
             "endpoint {id}: another host was given its addresses ({:?}), or its network {} is gone, while this host was \
@@ -185,8 +209,20 @@ async fn put_back(cluster: &Shared, tables: &Tables, id: &str, held: &Held) -> R
     cluster.hold(id, held)
 }
 
-/// The transaction that makes an endpoint and takes its addresses, if nobody has them.
+/// The transaction that makes an endpoint of this host and takes its addresses, if nobody has them.
 pub(crate) fn create(
+    cluster: &Cluster,
+    network: &str,
+    id: &str,
+    record: &EndpointRecord,
+) -> Result<Txn> {
+    let live = Key::Live(cluster.host.clone());
+    let txn = take(cluster, network, id, record)?;
+    Ok(txn.if_present(&cluster.keys.name(&live)))
+}
+
+/// The same for one of any host.
+pub(crate) fn take(
     cluster: &Cluster,
     network: &str,
     id: &str,
@@ -196,7 +232,6 @@ pub(crate) fn create(
     let endpoint = keys.name(&Key::endpoint(network, id));
     let mut txn = Txn::default()
         .if_present(&keys.name(&Key::Network(network.to_owned())))
-        .if_present(&keys.name(&Key::Live(cluster.host.clone())))
         .if_absent(&endpoint)
         .put(&endpoint, encode(record)?)
         .or_get(&endpoint);
@@ -211,7 +246,7 @@ pub(crate) fn create(
 }
 
 /// The transaction that removes an endpoint and its addresses, if it is there.
-fn end(cluster: &Cluster, network: &str, id: &str, record: &EndpointRecord) -> Txn {
+pub(crate) fn end(cluster: &Cluster, network: &str, id: &str, record: &EndpointRecord) -> Txn {
     let endpoint = cluster.keys.name(&Key::endpoint(network, id));
     let txn = Txn::default().if_present(&endpoint).delete(&endpoint);
     record.addresses.iter().fold(txn, |txn, net| {
@@ -260,84 +295,4 @@ async fn draw_keys(cluster: &Shared, plane: &Plane) -> Result<()> {
         plane.secure.send(&wanted)?;
     }
     Ok(())
-}
-
-/// What people call a host.
-fn called(cluster: &Cluster, host: &str) -> String {
-    let known = cluster.mirror.look(|tables| {
-        let record = tables.hosts.get(host)?;
-        Some(format!("{} ({})", record.name, record.address))
-    });
-    known.flatten().unwrap_or_else(|| host.to_owned())
-}
-
-/// Removes what hosts had that are away for long. Their absence counts from when this host saw it, and only while this
-/// host sees the store.
-async fn forget(cluster: &Shared, away: &mut HashMap<String, Instant>) {
-    let age = cluster.mirror.age().unwrap_or(Duration::MAX);
-    if age > 2 * cluster.options.lease() {
-        if age > cluster.options.forget() {
-            away.clear();
-        }
-        return;
-    }
-    let absent = cluster.mirror.look(|tables| {
-        let hosts = tables.hosts.keys();
-        let absent = hosts.filter(|host| !tables.live.contains(*host) && **host != cluster.host);
-        absent.cloned().collect::<Vec<_>>()
-    });
-    let absent = absent.unwrap_or_default();
-    away.retain(|host, _| {
-        let is_back = cluster.mirror.look(|tables| tables.live.contains(host));
-        if is_back == Some(true) {
-            let name = called(cluster, host);
-            cluster.log.info(format!("host {name} is there again"));
-        }
-        absent.contains(host)
-    });
-    for host in absent {
-        let since = *away.entry(host.clone()).or_insert_with(|| {
-            let name = called(cluster, &host);
-            cluster.log.warn(format!("host {name} is away"));
-            Instant::now()
-        });
-        if since.elapsed() < cluster.options.forget() {
-            continue;
-        }
-        match forget_host(cluster, &host).await {
-            Ok(()) => {
-                away.remove(&host);
-            }
-            Err(error) => {
-                let text = format!("forgetting host {host}: {error}");
-                cluster.log.warn(text);
-            }
-        }
-    }
-}
-
-async fn forget_host(cluster: &Shared, host: &str) -> std::result::Result<(), EtcdError> {
-    let had = cluster.mirror.look(|tables| {
-        let all = tables.endpoints.iter();
-        let had = all.filter(|(_, record)| record.host == host);
-        had.map(|(key, record)| (key.clone(), record.clone()))
-            .collect::<Vec<_>>()
-    });
-    let live = cluster.keys.name(&Key::Live(host.to_owned()));
-    let had = had.unwrap_or_default();
-    cluster.log.warn(format!(
-        "host {} is away for long: its {} endpoints are removed",
-        called(cluster, host),
-        had.len()
-    ));
-    for ((network, id), record) in had {
-        let txn = end(cluster, &network, &id, &record).if_absent(&live);
-        cluster.etcd.txn(&txn).await?;
-    }
-    let name = cluster.keys.name(&Key::Host(host.to_owned()));
-    let txn = Txn::default()
-        .if_absent(&live)
-        .delete(&name)
-        .delete_below(&cluster.keys.secrets(host));
-    cluster.etcd.txn(&txn).await.map(drop)
 }

@@ -17,9 +17,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 use crate::etcd::Etcd;
+use crate::lost::Past;
 use crate::mirror::Mirror;
 use crate::options::Options;
-use crate::records::{EndpointRecord, Keys};
+use crate::records::{EndpointRecord, Keys, draw_name};
 use crate::space::Cursors;
 
 /// How long a call waits for the store where its caller does not say.
@@ -45,6 +46,7 @@ pub(crate) struct Cluster {
     pub(crate) etcd: Etcd,
     pub(crate) keys: Keys,
     pub(crate) mirror: Mirror,
+    pub(crate) past: Past,
     pub(crate) options: Options,
     /// This host's name in the store: drawn once, kept in the driver's directory.
     pub(crate) host: String,
@@ -69,6 +71,7 @@ impl Cluster {
             etcd: Etcd::new(&options)?,
             keys: Keys::new(&options.prefix),
             mirror: Mirror::new(&host),
+            past: Past::open(root, &options.prefix)?,
             options,
             held: Mutex::new(Notes::open(root.join("endpoints"))?),
             cursors: Cursors::default(),
@@ -159,10 +162,7 @@ fn identity(root: &Path, machine: &str) -> DriverResult<String> {
     {
         return Ok(text);
     }
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|e| DriverError::internal(format!("drawing this host's ID: {e}")))?;
-    let text = format!("{:032x}", u128::from_ne_bytes(bytes));
+    let text = draw_name()?;
     let new = file.with_extension("new");
     // It must outlive a power cut: other hosts know this one by it.
     let written = fs::write(&new, &text)

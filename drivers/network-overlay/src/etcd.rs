@@ -67,6 +67,12 @@ impl From<EtcdError> for DriverError {
     }
 }
 
+impl From<DriverError> for EtcdError {
+    fn from(error: DriverError) -> Self {
+        Self::Refused(error.message)
+    }
+}
+
 type Result<T> = std::result::Result<T, EtcdError>;
 
 /// The client. Connections are served by the runtime that its methods are called in.
@@ -169,8 +175,10 @@ impl Etcd {
                 let mut changes = Changes {
                     body: response,
                     buffer: Vec::new(),
+                    revision: 0,
                 };
                 let first = changes.next().await?;
+                changes.revision = first.header.revision;
                 match first.created {
                     true => Ok(changes),
                     false => Err(EtcdError::Away("the watch was not begun".into())),
@@ -303,6 +311,8 @@ async fn collect(body: Incoming) -> Result<Vec<u8>> {
 pub(crate) struct Changes {
     body: Incoming,
     buffer: Vec<u8>,
+    /// The store's when the stream began.
+    pub(crate) revision: i64,
 }
 
 impl Changes {

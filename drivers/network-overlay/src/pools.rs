@@ -27,7 +27,7 @@ pub(crate) struct Chooser<'a> {
     pub(crate) cluster: u64,
 }
 
-fn overlap(a: &IpNet, b: &IpNet) -> bool {
+pub(crate) fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }
 

@@ -17,6 +17,9 @@ use gantry_plugin_sdk::{DriverError, DriverResult};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+/// How many removed networks are remembered: for hosts that were away when the store lost what it had.
+const REMOVED: usize = 32;
+
 /// A network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NetworkRecord {
@@ -49,6 +52,44 @@ pub(crate) struct EndpointRecord {
 pub(crate) struct Layout {
     #[serde(default)]
     pub(crate) last_vni: u32,
+    /// Drawn with the first change, and when what the store had lost was put back.
+    #[serde(default)]
+    pub(crate) store: String,
+    /// The networks that were removed last.
+    #[serde(default)]
+    pub(crate) removed: Vec<String>,
+}
+
+impl Layout {
+    /// As it is written; what cannot be read is as good as none.
+    pub(crate) fn read(value: Option<&[u8]>) -> Self {
+        let read = value.and_then(|value| serde_json::from_slice(value).ok());
+        read.unwrap_or_default()
+    }
+
+    /// Names it, if it has no name yet.
+    pub(crate) fn named(mut self) -> DriverResult<Self> {
+        if self.store.is_empty() {
+            self.store = draw_name()?;
+        }
+        Ok(self)
+    }
+
+    /// Notes that a network was removed.
+    pub(crate) fn without(mut self, network: &str) -> Self {
+        self.removed.push(network.to_owned());
+        let surplus = self.removed.len().saturating_sub(REMOVED);
+        self.removed.drain(..surplus);
+        self
+    }
+}
+
+/// 32 hexadecimal digits that nobody else draws.
+pub(crate) fn draw_name() -> DriverResult<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| DriverError::internal(format!("drawing a name: {e}")))?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
 /// A record as it is written.

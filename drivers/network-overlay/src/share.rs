@@ -9,28 +9,41 @@ use gantry_plugin_sdk::{DriverError, DriverResult, ErrorCode};
 use ipnet::IpNet;
 
 use crate::cluster::{Cluster, Shared};
+use crate::etcd::EtcdError;
 use crate::etcd::wire::Txn;
+use crate::lost;
 use crate::options::{NetworkOptions, VNI};
 use crate::pools::{Chooser, next_vni};
 use crate::records::{Key, Layout, NetworkRecord, encode};
 
 /// All networks, at one revision of the layout.
-struct Known {
-    layout: Layout,
-    revision: i64,
-    networks: Vec<NetworkRecord>,
-    cluster: u64,
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) layout: Layout,
+    /// 0 when there is no layout.
+    pub(crate) revision: i64,
+    pub(crate) networks: Vec<NetworkRecord>,
+    pub(crate) cluster: u64,
 }
 
-async fn known(cluster: &Cluster) -> DriverResult<Known> {
+/// Them, after those that were lost were put back.
+async fn known(cluster: &Shared) -> DriverResult<Known> {
+    let known = now(cluster).await?;
+    if !cluster.past.is_lost(&known.layout, known.revision) {
+        return Ok(known);
+    }
+    lost::put_back(cluster).await?;
+    Ok(now(cluster).await?)
+}
+
+/// Them as they are.
+pub(crate) async fn now(cluster: &Cluster) -> Result<Known, EtcdError> {
     let layout = cluster.etcd.get(&cluster.keys.name(&Key::Layout)).await?;
     let all = cluster.etcd.list(&cluster.keys.networks()).await?;
     let records = all.kvs.iter();
     Ok(Known {
         revision: layout.as_ref().map_or(0, |pair| pair.mod_revision),
-        layout: layout
-            .and_then(|pair| serde_json::from_slice(&pair.value.0).ok())
-            .unwrap_or_default(),
+        layout: Layout::read(layout.as_ref().map(|pair| pair.value.0.as_slice())),
         networks: records
             .filter_map(|pair| serde_json::from_slice(&pair.value.0).ok())
             .collect(),
@@ -78,7 +91,7 @@ impl Known {
         chooser.complete(&mut network)?;
         let (vni, layout) = self.number(&network)?;
         network.options.insert(VNI.to_owned(), vni.to_string());
-        Ok((NetworkRecord { vni, network }, layout))
+        Ok((NetworkRecord { vni, network }, layout.named()?))
     }
 
     fn number(&self, network: &SharedNetwork) -> DriverResult<(u32, Layout)> {
@@ -94,7 +107,11 @@ impl Known {
                     let text = "every VXLAN ID is in use";
                     DriverError::new(ErrorCode::ResourceExhausted, text)
                 })?;
-                Ok((vni, Layout { last_vni: vni }))
+                let layout = Layout {
+                    last_vni: vni,
+                    ..self.layout.clone()
+                };
+                Ok((vni, layout))
             }
         }
     }
@@ -150,7 +167,7 @@ pub(crate) async fn unshare(cluster: Shared, id: String) -> DriverResult<()> {
         let txn = Txn::default()
             .if_unchanged(&layout, known.revision)
             .if_none_below(&keys.endpoints(&id))
-            .put(&layout, encode(&known.layout)?)
+            .put(&layout, encode(&known.layout.named()?.without(&id))?)
             .delete(&name)
             .delete_below(&keys.addresses(&id));
         if cluster.etcd.txn(&txn).await?.succeeded {

@@ -58,7 +58,7 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-fn network_of(id: &str) -> SharedNetwork {
+pub(crate) fn network_of(id: &str) -> SharedNetwork {
     SharedNetwork {
         id: id.into(),
         name: format!("name-of-{id}"),

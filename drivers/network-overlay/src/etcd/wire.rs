@@ -293,6 +293,8 @@ pub(crate) struct StreamError {
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct WatchReply {
     #[serde(default)]
+    pub(crate) header: Header,
+    #[serde(default)]
     pub(crate) created: bool,
     #[serde(default)]
     pub(crate) canceled: bool,

@@ -85,6 +85,75 @@ fn a_store_that_was_set_back_is_put_right() {
 }
 
 #[test]
+fn what_a_store_lost_is_put_back_by_the_hosts_that_know_it() {
+    let (hosts, mut etcd) = lab();
+    let [mut one, two] = sharing(&hosts, &json!({}));
+    two.share(network_of("idle")).unwrap();
+    one.create("idle");
+    two.share(network_of("gone")).unwrap();
+    let (a, b) = (one.sandbox("n", "a"), two.sandbox("n", "b"));
+    a.reaches(&b);
+    eventually("they know each other", || {
+        one.others() == ["b"] && two.others() == ["a"]
+    });
+    let network = NetworkRef { id: "gone".into() };
+    two.with(|driver| driver.unshare(&call(), network)).unwrap();
+    let known = |host: &Host| {
+        let short = Call::new("test").with_timeout(Duration::from_secs(1));
+        let all = host.with(|driver| driver.shared(&short, Watch::default()));
+        let all = all.map(|all| all.networks).unwrap_or_default();
+        all.into_iter().map(|n| n.id).collect::<Vec<_>>()
+    };
+    eventually("it is removed", || known(&one) == ["idle", "n"]);
+    // Emptied while all hosts run: nobody is told of anything, also not of a member that is gone for a moment.
+    etcd.lose(hosts.host(3));
+    eventually("all is there again", || {
+        assert_eq!(known(&one), ["idle", "n"]);
+        assert_eq!(known(&two), ["idle", "n"]);
+        assert_eq!(
+            (one.others(), two.others()),
+            (vec!["b".into()], vec!["a".into()])
+        );
+        one.keys("networks/") == ["idle", "n"] && one.keys("endpoints/n/") == ["a", "b"]
+    });
+    let addresses = [&a, &b].map(|sandbox| sandbox.address(false).to_string());
+    for (host, taken) in [(&one, &addresses[1]), (&two, &addresses[0])] {
+        let refused = host.allocate("n", "c", &[taken]).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Conflict, "{refused}");
+    }
+    a.reaches(&b);
+    b.reaches(&a);
+    // Emptied while none of its drivers run: by the one that comes first.
+    one.stop();
+    let options = two.options.clone();
+    let (id, kept) = (two.id(), two.root);
+    drop(two.driver);
+    etcd.lose(hosts.host(3));
+    one.start();
+    eventually("the networks are back", || known(&one) == ["idle", "n"]);
+    eventually("its endpoint is back", || one.keys("endpoints/n/") == ["a"]);
+    let two = Host::at_root(hosts.host(2), &options, kept);
+    assert_eq!(two.id(), id);
+    eventually("the other's is back", || one.others() == ["b"]);
+    // Emptied by hand, and a network removed before a host that was away sees any of it.
+    hosts.cut(2);
+    one.erase("");
+    eventually("they are back again", || {
+        one.keys("networks/") == ["idle", "n"]
+    });
+    let network = NetworkRef { id: "idle".into() };
+    one.with(|driver| driver.unshare(&call(), network)).unwrap();
+    hosts.heal(2);
+    eventually("it is removed", || known(&two) == ["n"]);
+    eventually("both are there", || one.status("Hosts") == "2 (0 away)");
+    assert_eq!(one.keys("networks/"), ["n"]);
+    eventually("nobody lost anything", || {
+        one.keys("endpoints/n/") == ["a", "b"] && one.others() == ["b"]
+    });
+    a.reaches(&b);
+}
+
+#[test]
 fn a_driver_is_replaced_while_it_works() {
     let (hosts, _etcd) = lab();
     let [mut one, two] = sharing(&hosts, &json!({}));
@@ -133,4 +202,8 @@ fn a_lost_host_is_forgotten_and_gets_back_what_is_left() {
     let addresses: Vec<_> = second.iter().map(IpNet::addr).collect();
     assert_eq!(members.members[0].addresses, addresses);
     assert_eq!(two.others(), ["a"]);
+    one.release("n", "a");
+    eventually("what the other let go of is its own again", || {
+        one.others() == ["b", "c"]
+    });
 }

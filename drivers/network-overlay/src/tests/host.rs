@@ -32,10 +32,15 @@ impl<'a> Host<'a> {
         let mut all = json!({"etcd": etcd, "lease": 2});
         let more = options.as_object().unwrap().clone();
         all.as_object_mut().unwrap().extend(more);
+        Self::at_root(at, &all, tempfile::tempdir().unwrap())
+    }
+
+    /// The driver on a host, with what another one left there.
+    pub(super) fn at_root(at: &'a gantry_fixtures::Host, options: &Value, root: TempDir) -> Self {
         let mut host = Self {
             driver: None,
-            options: all,
-            root: tempfile::tempdir().unwrap(),
+            options: options.clone(),
+            root,
             at,
         };
         host.start();
@@ -83,6 +88,23 @@ impl<'a> Host<'a> {
         let found = self.ask("range", &json!({"key": key}));
         let lease = found["kvs"][0]["lease"].as_str();
         lease.unwrap_or_default().to_owned()
+    }
+
+    /// The keys in the store that begin so, without that.
+    pub(super) fn keys(&self, prefix: &str) -> Vec<String> {
+        let prefix = format!("/gantry/overlay/{prefix}");
+        let found = self.ask("range", &range(&prefix));
+        let found = found["kvs"].as_array().cloned().unwrap_or_default();
+        let keys = found.iter().map(|pair| {
+            let key = STANDARD.decode(pair["key"].as_str().unwrap()).unwrap();
+            String::from_utf8(key).unwrap().split_off(prefix.len())
+        });
+        keys.collect()
+    }
+
+    /// Removes all keys that begin so.
+    pub(super) fn erase(&self, prefix: &str) {
+        self.ask("deleterange", &range(&format!("/gantry/overlay/{prefix}")));
     }
 
     /// Writes or removes a key by hand.
@@ -209,6 +231,12 @@ impl<'a> Host<'a> {
         let names = links.into_iter().map(|link| link.name);
         names.filter(|name| name.contains("0123abcd")).collect()
     }
+}
+
+/// What asks for all keys that begin so; the prefix ends in a slash.
+fn range(prefix: &str) -> Value {
+    let end = format!("{}0", &prefix[..prefix.len() - 1]);
+    json!({"key": STANDARD.encode(prefix), "range_end": STANDARD.encode(end)})
 }
 
 /// A namespace on a network.
