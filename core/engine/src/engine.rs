@@ -83,6 +83,7 @@ impl Engine {
             stats: crate::stats::Sampler::default(),
             userns: crate::userns::Pending::default(),
         }));
+        engine.tell_of_shared_networks();
         engine.recover().await?;
         Ok(engine)
     }

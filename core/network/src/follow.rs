@@ -10,7 +10,7 @@ use gantry_model::NetworkId;
 use gantry_netd::Foreign;
 
 use crate::inner::{Inner, Network};
-use crate::{ErrorKind, NetworkError, NetworkRecord, Result};
+use crate::{ErrorKind, NetworkError, NetworkRecord, Result, SharedChange};
 
 /// How long one question waits for news: a driver that is put away waits for the calls that are under way.
 const NEWS: Duration = Duration::from_secs(1);
@@ -114,7 +114,9 @@ impl Inner {
             ));
         }
         self.records.put(record.id.as_str(), &record)?;
-        self.keep_network(&Arc::new(Network::new(record)));
+        let network = Arc::new(Network::new(record));
+        self.keep_network(&network);
+        self.shared.tell(SharedChange::Made, &network.record);
         Ok(())
     }
 
@@ -123,11 +125,13 @@ impl Inner {
         let orphaned: Vec<NetworkId> = self.shared.orphaned.lock().iter().cloned().collect();
         for id in orphaned {
             let network = self.networks.read().get(&id).cloned();
-            let forgotten = network.map_or(Ok(()), |network| {
+            let forgotten: Result<()> = network.map_or(Ok(()), |network| {
                 network.close()?;
                 // Not unshared: should it come back, it is not this host's to remove.
                 self.drop_network(&network, false)
-                    .inspect_err(|_| network.reopen())
+                    .inspect_err(|_| network.reopen())?;
+                self.shared.tell(SharedChange::Removed, &network.record);
+                Ok(())
             });
             match forgotten {
                 Ok(()) => drop(self.shared.orphaned.lock().remove(&id)),

@@ -57,6 +57,7 @@ pub use sandbox::{
     SandboxFiles, SandboxMode, SandboxSpec,
 };
 pub use service::NetworkService;
+pub use shared::SharedChange;
 pub use wish::listed;
 
 pub use gantry_driver_api::network::{Protocol, Scope};

@@ -10,7 +10,7 @@ use crate::inner::Inner;
 use crate::{
     EgressList, EndpointConfig, EndpointInfo, LiveSandbox, Member, NetworkConfig, NetworkCreate,
     NetworkError, NetworkRecord, Peer, PortBinding, PortRequest, Protocol, Result, Sandbox,
-    SandboxSpec,
+    SandboxSpec, SharedChange,
 };
 
 /// Networks, sandboxes and ports of one engine. Clones share state; every method may be called concurrently, calls for
@@ -57,6 +57,15 @@ impl NetworkService {
     /// Only when the state files cannot be read; what cannot be taken over is logged and left.
     pub async fn restore(&self, live: Vec<LiveSandbox>) -> Result<()> {
         self.run(move |inner| inner.restore(live)).await
+    }
+
+    /// Has somebody told, from threads of this service, what other hosts do with the networks that they share with this
+    /// one. Once, before [`Self::restore`].
+    pub fn on_shared_change(
+        &self,
+        tell: impl Fn(SharedChange, &NetworkRecord) + Send + Sync + 'static,
+    ) {
+        self.inner.shared.listen(tell);
     }
 
     /// Makes a network; with a driver whose networks hosts share, on all of them.

@@ -2,7 +2,8 @@
 //! the driver gives.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gantry_driver_api::network::{
@@ -21,6 +22,25 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How many networks that were taken back, or are to be, are remembered.
 const LATE: usize = 1024;
 
+/// What happened to a network that hosts share, other than by a call here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharedChange {
+    /// Another host made it.
+    Made,
+    /// Another host removed it, and now nobody here is on it any more.
+    Removed,
+}
+
+/// Who is told of such changes.
+#[derive(Default)]
+pub(crate) struct Listener(OnceLock<Box<dyn Fn(SharedChange, &NetworkRecord) + Send + Sync>>);
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
+}
+
 /// What is known of shared networks beyond their records.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
@@ -28,6 +48,9 @@ pub(crate) struct Shared {
     pub(crate) followed: Mutex<HashSet<String>>,
     /// Networks shared from here that no answer had yet: that one lacks them means nothing.
     pub(crate) fresh: Mutex<HashSet<NetworkId>>,
+    /// The last networks that were shared from here, of which whoever asked for them tells.
+    made_here: Mutex<VecDeque<NetworkId>>,
+    listener: Listener,
     /// The last networks that were taken back from here, which late answers may still have.
     pub(crate) taken_back: Mutex<VecDeque<NetworkId>>,
     /// The last networks whose creation was told to have failed, and which may be there after all.
@@ -45,6 +68,24 @@ impl Shared {
     pub(crate) fn close(&self) {
         *self.closed.lock() = true;
     }
+
+    /// Has somebody told of what other hosts do; only the first one is.
+    pub(crate) fn listen(
+        &self,
+        tell: impl Fn(SharedChange, &NetworkRecord) + Send + Sync + 'static,
+    ) {
+        if self.listener.0.set(Box::new(tell)).is_err() {
+            tracing::warn!("somebody listens to other hosts' networks already");
+        }
+    }
+
+    /// Tells what another host did.
+    pub(crate) fn tell(&self, change: SharedChange, record: &NetworkRecord) {
+        let is_own = change == SharedChange::Made && self.made_here.lock().contains(&record.id);
+        if let Some(tell) = self.listener.0.get().filter(|_| !is_own) {
+            tell(change, record);
+        }
+    }
 }
 
 impl Inner {
@@ -57,6 +98,7 @@ impl Inner {
         self.follow(&record.driver);
         let id = record.id.clone();
         self.shared.fresh.lock().insert(id.clone());
+        remember(&mut self.shared.made_here.lock(), &id);
         let call = Call::new("create network").with_timeout(PATIENCE);
         let shared = match driver.share(&call, record.to_shared()) {
             Err(error) if error.code == ErrorCode::AlreadyExists => Err(NetworkError::conflict(

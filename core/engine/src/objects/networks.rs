@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use gantry_network::{NetworkCreate, NetworkRecord, Scope};
+use gantry_network::{NetworkCreate, NetworkRecord, Scope, SharedChange};
 use gantry_wire as wire;
 use gantry_wire::Filters;
 
 use super::pools;
-use crate::events::Attributes;
+use crate::events::{Attributes, Events};
 use crate::{Engine, EngineError, Result};
 
 impl Engine {
@@ -133,7 +133,7 @@ impl Engine {
         let record = self
             .to_the_end(|engine| async move { Ok(engine.services.networks.create(wanted).await?) })
             .await?;
-        self.tell_of_network("create", &record);
+        tell(&self.events, "create", &record);
         Ok(wire::NetworkCreateReply {
             id: record.id.to_string(),
             warning: String::new(),
@@ -149,7 +149,7 @@ impl Engine {
         let record = self
             .to_the_end(|engine| async move { Ok(engine.services.networks.remove(&id).await?) })
             .await?;
-        self.tell_of_network("destroy", &record);
+        tell(&self.events, "destroy", &record);
         Ok(())
     }
 
@@ -170,7 +170,7 @@ impl Engine {
             .to_the_end(|engine| async move { Ok(engine.services.networks.prune(select).await?) })
             .await?;
         for network in &gone {
-            self.tell_of_network("destroy", network);
+            tell(&self.events, "destroy", network);
         }
         let attributes = Attributes::from([("reclaimed".to_owned(), "0".to_owned())]);
         self.events.tell("network", "prune", "", attributes);
@@ -180,14 +180,26 @@ impl Engine {
         })
     }
 
-    fn tell_of_network(&self, action: &str, network: &NetworkRecord) {
-        let attributes = Attributes::from([
-            ("name".to_owned(), network.name.clone()),
-            ("type".to_owned(), network.driver.clone()),
-        ]);
-        self.events
-            .tell("network", action, network.id.as_str(), attributes);
+    /// From now on tells as well what other hosts do with the networks that they share with this one.
+    pub(crate) fn tell_of_shared_networks(&self) {
+        let events = self.events.clone();
+        let tell = move |change, network: &NetworkRecord| {
+            let action = match change {
+                SharedChange::Made => "create",
+                SharedChange::Removed => "destroy",
+            };
+            tell(&events, action, network);
+        };
+        self.services.networks.on_shared_change(tell);
     }
+}
+
+fn tell(events: &Events, action: &str, network: &NetworkRecord) {
+    let attributes = Attributes::from([
+        ("name".to_owned(), network.name.clone()),
+        ("type".to_owned(), network.driver.clone()),
+    ]);
+    events.tell("network", action, network.id.as_str(), attributes);
 }
 
 fn scope(scope: Scope) -> &'static str {

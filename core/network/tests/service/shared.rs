@@ -1,6 +1,7 @@
 //! Networks that hosts share: two services with one store. The driver makes no links.
 
 use std::path::Path;
+use std::sync::mpsc;
 
 use gantry_network::*;
 use gantry_plugin_sdk::serde_json;
@@ -68,6 +69,37 @@ fn a_network_is_made_on_one_host_and_known_and_removed_on_all() {
         }
         a.end();
         b.end();
+    });
+}
+
+#[test]
+fn what_other_hosts_do_is_told_once_and_what_this_one_does_is_not() {
+    hosts(|dir, a, b| {
+        let listen = |host: &Other| {
+            let (sender, told) = mpsc::channel();
+            host.service.on_shared_change(move |change, record| {
+                sender.send((change, record.id.clone())).unwrap();
+            });
+            told
+        };
+        let (at_a, at_b) = (listen(&a), listen(&b));
+        let made = a.create("net", |_| {}).unwrap();
+        at_last(|| b.service.get("net").ok());
+        assert_eq!(at_b.recv().unwrap(), (SharedChange::Made, made.id.clone()));
+        let (one, joined) = b.run(dir, "one", "net");
+        joined.unwrap();
+        b.end_container(one);
+        b.remove("net").unwrap();
+        assert_eq!(at_a.recv().unwrap(), (SharedChange::Removed, made.id));
+        // A later change of the set: nothing of the former ones is told again.
+        let made = b.create("other", |_| {}).unwrap();
+        assert_eq!(at_a.recv().unwrap(), (SharedChange::Made, made.id));
+        b.remove("other").unwrap();
+        at_last(|| a.service.get("other").is_err().then_some(()));
+        a.end();
+        b.end();
+        assert_eq!(at_a.iter().count(), 1);
+        assert_eq!(at_b.iter().count(), 0);
     });
 }
 
