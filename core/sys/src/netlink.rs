@@ -9,6 +9,7 @@ pub(crate) mod channel;
 mod flows;
 mod ipsec;
 mod query;
+mod removal;
 mod stacked;
 mod vxlan;
 
@@ -17,6 +18,7 @@ pub(crate) use channel::Channel;
 pub use flows::{Flow, FlowSocket};
 pub use ipsec::{Association, EspKey, IpsecSocket};
 pub use query::{LinkFacts, RouteFacts};
+pub use removal::remove_link;
 pub use stacked::{Ipvlan, Macvlan, NewStacked, Reach, Stacked};
 pub use vxlan::{Forwarded, NewVxlan};
 

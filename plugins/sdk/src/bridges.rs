@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use gantry_driver_api::network::{EndpointSpec, FirewallIntent, PortLease};
 use gantry_driver_api::{DriverError, DriverResult};
-use gantry_sys::netlink::{BatchError, Change, LinkFacts, Mac, NewVeth, RouteSocket};
+use gantry_sys::netlink::{BatchError, Change, LinkFacts, Mac, NewVeth, RouteSocket, remove_link};
 use ipnet::IpNet;
 
 use crate::links;
@@ -223,20 +223,13 @@ impl Bridges {
         applied.map_err(|e| failed(doing)(e.error))
     }
 
-    /// Removes a link, if it is there.
+    /// Removes a link, if it is there. Nobody sees it any more when this returns, and what it was called and the
+    /// addresses it had are free; the kernel may still be freeing it.
     ///
     /// # Errors
     /// The kernel's.
     pub fn delete(&self, link: &str) -> DriverResult<()> {
-        let mut socket = self.socket();
-        let doing = || failed(format!("removing link {link}"));
-        let Some(found) = socket.link(link).map_err(doing())? else {
-            return Ok(());
-        };
-        match socket.apply(vec![Change::delete(found.index)]) {
-            Err(e) if e.error.raw_os_error() != Some(ENODEV) => Err(doing()(e.error)),
-            _ => Ok(()),
-        }
+        remove_link(link).map_err(failed(format_args!("removing link {link}")))
     }
 }
 

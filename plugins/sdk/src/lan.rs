@@ -19,7 +19,7 @@ use gantry_driver_api::network::{
 use gantry_driver_api::{
     Call, Driver, DriverConfig, DriverError, DriverResult, ErrorCode, Network, Reconcile,
 };
-use gantry_sys::netlink::{Change, NewStacked, RouteSocket, Stacked};
+use gantry_sys::netlink::{Change, NewStacked, Stacked, remove_link};
 use gantry_sys::netns;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -157,11 +157,7 @@ fn mtu(options: &BTreeMap<String, String>) -> DriverResult<u32> {
 
 /// Removes a link of another namespace, if it is there.
 fn remove_inside(netns: BorrowedFd<'_>, link: &str) -> io::Result<()> {
-    let mut socket = netns::inside(netns, RouteSocket::open)?;
-    match socket.link(link)? {
-        Some(found) => Ok(socket.apply(vec![Change::delete(found.index)])?),
-        None => Ok(()),
-    }
+    netns::inside(netns, || remove_link(link))
 }
 
 impl<K: Kind> Driver for Lan<K> {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use gantry_driver_api::{DriverError, DriverResult};
-use gantry_sys::netlink::{Change, RouteSocket};
+use gantry_sys::netlink::{Change, RouteSocket, remove_link};
 
 use crate::links::Names;
 
@@ -91,11 +91,6 @@ impl Parents {
 
     /// Removes a link, if it is there.
     pub(super) fn remove(&self, link: &str) -> DriverResult<()> {
-        match self.index(link)? {
-            Some(index) => self
-                .apply(Change::delete(index))
-                .map_err(|e| DriverError::io(format_args!("removing link {link}"), &e)),
-            None => Ok(()),
-        }
+        remove_link(link).map_err(|e| DriverError::io(format_args!("removing link {link}"), &e))
     }
 }
