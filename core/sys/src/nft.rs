@@ -75,6 +75,16 @@ impl NftSocket {
         self.await_end(first, last)
     }
 
+    /// Closes it without waiting. The kernel keeps whoever closes one in a namespace in which something has just been
+    /// removed until that is freed, some 15 ms; a thread waits for it.
+    pub fn close_behind(self) {
+        // Where there can be no thread, the socket is dropped here.
+        let _ = std::thread::Builder::new()
+            .name("nft-close".into())
+            .stack_size(128 * 1024)
+            .spawn(move || drop(self));
+    }
+
     /// Failures of any message come before the acknowledgement of the last.
     fn await_end(&self, first: u32, last: u32) -> io::Result<()> {
         let mut buffer = channel::buffer();
