@@ -1,28 +1,24 @@
 //! Answers to DNS queries, from the names or from upstream.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
-use tokio::time::timeout;
+use tokio::net::TcpStream;
 
 use crate::message::{self, Code, Message, Query};
 use crate::names::{Found, Names};
+use crate::upstream::Upstream;
 
 /// Seconds that a name of a container may be remembered, as Docker's.
 const TTL: u32 = 600;
-/// How long one upstream server is waited for.
-const PATIENCE: Duration = Duration::from_secs(3);
-const LONGEST: usize = 65535;
-const PORT: u16 = 53;
 
 /// What is to be done about a query.
 pub(crate) enum Answer {
     /// Send this.
     Ready(Vec<u8>),
     /// Ask these servers, in order. With `admit`, what they answer is reachable from now on.
-    Forward { upstreams: Vec<IpAddr>, admit: bool },
+    Forward {
+        upstreams: Vec<Upstream>,
+        admit: bool,
+    },
     /// It is not a query.
     Nothing,
 }
@@ -76,62 +72,12 @@ fn elsewhere(names: &mut Names, asker: &str, query: &Query<'_>) -> Answer {
     Answer::Forward { upstreams, admit }
 }
 
-/// Asks upstream servers in order until one answers; if none does, the answer says that it failed.
-pub(crate) async fn forward(upstreams: &[IpAddr], query: &[u8], over_udp: bool) -> Option<Vec<u8>> {
-    let mut unhelpful = None;
-    for server in upstreams {
-        let server = SocketAddr::new(*server, PORT);
-        let asked = async {
-            if over_udp {
-                ask_udp(server, query).await
-            } else {
-                ask_tcp(server, query).await
-            }
-        };
-        let Ok(Ok(reply)) = timeout(PATIENCE, asked).await else {
-            continue;
-        };
-        // One that cannot or will not say does not speak for the others.
-        let failed = [Code::Failed as u8, Code::Refused as u8];
-        if message::code(&reply).is_none_or(|code| !failed.contains(&code)) {
-            return Some(reply);
-        }
-        unhelpful = Some(reply);
-    }
-    unhelpful.or_else(|| failure(query))
-}
-
 /// The answer to a query that nobody answers.
 pub(crate) fn failure(query: &[u8]) -> Option<Vec<u8>> {
     match message::read(query) {
         Message::Query(query) => Some(query.answer(Code::Failed)),
         _ => None,
     }
-}
-
-async fn ask_udp(server: SocketAddr, query: &[u8]) -> std::io::Result<Vec<u8>> {
-    let any: SocketAddr = match server {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(server).await?;
-    socket.send(query).await?;
-    let mut reply = vec![0; LONGEST];
-    loop {
-        let length = socket.recv(&mut reply).await?;
-        // The port is random and the socket connected; the identifier must fit as well.
-        if length >= 12 && reply[..2] == query[..2] {
-            reply.truncate(length);
-            return Ok(reply);
-        }
-    }
-}
-
-async fn ask_tcp(server: SocketAddr, query: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(server).await?;
-    write_framed(&mut stream, query).await?;
-    read_framed(&mut stream).await
 }
 
 /// Reads one message with its length before it.

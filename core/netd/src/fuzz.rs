@@ -1,9 +1,9 @@
 //! What reads foreign bytes, as functions, for `tests/fuzz`.
 
 use crate::dns::{self, Answer};
-use crate::message;
+use crate::message::{self, Message};
 use crate::names::Names;
-use crate::{Membership, SandboxNames};
+use crate::{Asks, Membership, SandboxNames};
 
 fn membership(name: &str, address: &str) -> Membership {
     Membership {
@@ -24,6 +24,7 @@ pub fn query(bytes: &[u8]) {
             memberships: vec![membership(name, address)],
             upstreams: Vec::new(),
             egress: None,
+            asks: Asks::Host,
             searches: false,
             follows_host: false,
         });
@@ -35,4 +36,8 @@ pub fn query(bytes: &[u8]) {
         }
     }
     let _ = dns::failure(bytes);
+    let asked = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03web\0\0\x01\0\x01";
+    if let (Message::Query(asked), true) = (message::read(asked), message::answers(bytes, asked)) {
+        assert_eq!(asked.told(bytes.to_vec()).len(), bytes.len());
+    }
 }

@@ -12,8 +12,9 @@
 //!   that lost everything, is set right by saying it all again.
 //! - netd ends when told, and when no sandbox is left, none is relayed to and no daemon is connected.
 //!
-//! It keeps nothing on disk, enters no namespace and decides nothing: who may see which name, and whom a name may lead
-//! out, is said by the daemon, and so is what is relayed where. Of the firewall it writes the two sets of names alone.
+//! It keeps nothing on disk and decides nothing: who may see which name, and whom a name may lead out, is said by the
+//! daemon, and so is what is relayed where. Of the firewall it writes the two sets of names alone; a sandbox's namespace is
+//! entered, by throwaway threads, to ask the servers that only the sandbox reaches.
 
 mod client;
 mod dns;
@@ -27,11 +28,12 @@ mod relay;
 mod resolv;
 mod server;
 mod transport;
+mod upstream;
 
 pub use client::{Client, ClientError};
 pub use protocol::{
-    Alias, EGRESS_NAMES_V4, EGRESS_NAMES_V6, Egress, Foreign, Listeners, Membership, PROTOCOL,
-    Relay, Reply, Request, SandboxNames,
+    ADDRESS, Alias, Asks, EGRESS_NAMES_V4, EGRESS_NAMES_V6, Egress, Foreign, Listeners, Membership,
+    PROTOCOL, Relay, Reply, Request, SandboxNames,
 };
-pub use resolv::ResolvConf;
+pub use resolv::{HostResolv, ResolvConf};
 pub use server::{ServeError, serve};

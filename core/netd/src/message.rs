@@ -38,6 +38,14 @@ pub(crate) enum Code {
     Refused = 5,
 }
 
+/// What a server says that does not understand or will not answer.
+const NO_ANSWER: [u8; 4] = [
+    Code::Malformed as u8,
+    Code::Failed as u8,
+    Code::NotImplemented as u8,
+    Code::Refused as u8,
+];
+
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Query<'a> {
@@ -151,7 +159,52 @@ pub(crate) fn code(answer: &[u8]) -> Option<u8> {
     answer.get(3).map(|flags| flags & 0x0f)
 }
 
+/// Whether a message is an answer to this question, asked under this identifier.
+pub(crate) fn answers(message: &[u8], asked: &[u8]) -> bool {
+    let (Message::Query(question), Some(head)) = (read(asked), message.first_chunk::<HEADER>())
+    else {
+        return false;
+    };
+    let is_reply =
+        head[..2] == asked[..2] && head[2] & RESPONSE != 0 && head[2] & OPCODE == asked[2] & OPCODE;
+    if !is_reply {
+        return false;
+    }
+    match word(message, 4) {
+        // Servers that do not understand a question need not repeat it.
+        Some(0) => code(message).is_some_and(|code| NO_ANSWER.contains(&code)),
+        Some(1) => message
+            .get(HEADER..question.end)
+            .is_some_and(|repeated| same_question(repeated, &asked[HEADER..question.end])),
+        _ => false,
+    }
+}
+
+/// Whether two questions of the same length are the same. Servers may change the case of names.
+fn same_question(one: &[u8], other: &[u8]) -> bool {
+    const KIND_AND_CLASS: usize = 4;
+    let at = one.len() - KIND_AND_CLASS;
+    // The lengths of labels are no letters.
+    one[..at].eq_ignore_ascii_case(&other[..at]) && one[at..] == other[at..]
+}
+
 impl Query<'_> {
+    /// The same question under another identifier.
+    pub(crate) fn under(&self, id: [u8; 2]) -> Vec<u8> {
+        let mut asked = self.bytes.to_vec();
+        asked[..2].copy_from_slice(&id);
+        asked
+    }
+
+    /// A reply to the question under another identifier, as a reply to this one.
+    pub(crate) fn told(&self, mut reply: Vec<u8>) -> Vec<u8> {
+        reply[..2].copy_from_slice(&self.bytes[..2]);
+        if word(&reply, 4) == Some(1) {
+            reply[HEADER..self.end].copy_from_slice(&self.bytes[HEADER..self.end]);
+        }
+        reply
+    }
+
     /// Whether it is about the internet's names; hardly any other is.
     pub(crate) fn is_internet(&self) -> bool {
         matches!(self.class, INTERNET | ANY_CLASS)
@@ -338,6 +391,45 @@ mod tests {
             assert_eq!(answer.metadata.truncation, !whole_answer);
             assert_eq!(answer.answers.len(), if whole_answer { 100 } else { 0 });
         }
+    }
+
+    #[test]
+    fn an_answer_is_to_the_question_that_was_asked() {
+        let bytes = whole("Web.Example.", RecordType::A, Some(1232));
+        let asked = query(&bytes).under([0xab, 0xcd]);
+        let mut good = whole("wEB.example.", RecordType::A, None);
+        good[..2].copy_from_slice(&[0xab, 0xcd]);
+        good[2] |= RESPONSE;
+        assert!(answers(&good, &asked));
+        let told = query(&bytes).told(good.clone());
+        assert_eq!(told[..2], bytes[..2]);
+        assert_eq!(told[HEADER..], bytes[HEADER..told.len()], "as it was asked");
+        let changed = |at: usize, to: u8| {
+            let mut reply = good.clone();
+            reply[at] = to;
+            answers(&reply, &asked)
+        };
+        let end = good.len();
+        for (at, to, what) in [
+            (0, 0xac, "identifier"),
+            (2, 1, "no answer"),
+            (2, 0x81 | 5 << 3, "operation"),
+            (5, 0, "no question, no failure"),
+            (5, 2, "questions"),
+            (HEADER + 1, b'v', "name"),
+            (HEADER, 4, "label"),
+            (end - 3, 28, "kind"),
+            (end - 3, b'a' - b'A' + 1, "kind"),
+            (end - 1, 3, "class"),
+        ] {
+            assert!(!changed(at, to), "another {what}");
+        }
+        assert!(!answers(&good[..end - 1], &asked));
+        let mut refused = good[..HEADER].to_vec();
+        (refused[3], refused[5]) = (Code::Refused as u8, 0);
+        assert!(answers(&refused, &asked));
+        assert_eq!(query(&bytes).told(refused).len(), HEADER);
+        assert!(!answers(&[], &asked));
     }
 
     #[test]

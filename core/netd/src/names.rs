@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::resolv::HostServers;
-use crate::{Foreign, SandboxNames};
+use crate::resolv::HostResolv;
+use crate::upstream::Upstream;
+use crate::{ADDRESS, Asks, Foreign, SandboxNames};
 
 /// Every sandbox's names.
 #[derive(Debug, Default)]
@@ -16,7 +17,7 @@ pub(crate) struct Names {
     foreign: HashMap<String, Vec<Foreign>>,
     /// The same, of which not all parts have come.
     coming: HashMap<String, Vec<Foreign>>,
-    host: HostServers,
+    host: HostResolv,
     /// Turns answers with several addresses round.
     turn: usize,
 }
@@ -146,12 +147,27 @@ impl Names {
     }
 
     /// Who a sandbox's other questions go to: the host's servers as they are now, unless it has its own.
-    pub(crate) fn upstreams(&mut self, id: &str) -> Vec<IpAddr> {
+    pub(crate) fn upstreams(&mut self, id: &str) -> Vec<Upstream> {
         let Some(sandbox) = self.sandboxes.get(id) else {
             return Vec::new();
         };
-        let now = sandbox.follows_host.then(|| self.host.now()).flatten();
-        now.unwrap_or(&sandbox.upstreams).to_vec()
+        let now = sandbox.follows_host.then(|| &self.host.now().servers);
+        let servers = now.filter(|servers| !servers.is_empty());
+        let from = match sandbox.asks {
+            Asks::Host => &[false][..],
+            Asks::Inside => &[true],
+            Asks::InsideFirst => &[true, false],
+        };
+        let servers = servers.unwrap_or(&sandbox.upstreams).iter();
+        let all = servers.flat_map(|server| {
+            from.iter().map(|inside| Upstream {
+                server: *server,
+                inside: *inside,
+            })
+        });
+        // Inside, that is this server.
+        all.filter(|u| !u.inside || u.server != IpAddr::V4(ADDRESS))
+            .collect()
     }
 
     /// Whether names without a dot are asked for with search domains only.
@@ -242,6 +258,7 @@ mod tests {
             upstreams: Vec::new(),
             follows_host: false,
             searches: false,
+            asks: Asks::Host,
             egress: None,
         }
     }
@@ -326,6 +343,28 @@ mod tests {
         assert_eq!(names.resolve("a", "z", false), addresses(&["10.0.0.9"]));
         names.set_foreign("one".into(), Vec::new(), true, true);
         assert_eq!(names.resolve("a", "z", false), Found::Unknown);
+    }
+
+    #[test]
+    fn servers_are_asked_from_where_they_are_reached() {
+        let mut names = Names::default();
+        let mut asker = sandbox("a", &[("one", &["a"], "10.0.0.1")]);
+        asker.upstreams = vec!["127.0.0.11".parse().unwrap(), "10.0.0.9".parse().unwrap()];
+        let mut asked = |asks| {
+            asker.asks = asks;
+            names.put(asker.clone());
+            let upstreams = names.upstreams("a").into_iter();
+            let texts: Vec<_> = upstreams
+                .map(|u| format!("{} {}", u.server, u.inside))
+                .collect();
+            texts
+        };
+        assert_eq!(asked(Asks::Host), ["127.0.0.11 false", "10.0.0.9 false"]);
+        assert_eq!(asked(Asks::Inside), ["10.0.0.9 true"], "not itself");
+        assert_eq!(
+            asked(Asks::InsideFirst),
+            ["127.0.0.11 false", "10.0.0.9 true", "10.0.0.9 false"]
+        );
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! What daemon and netd say to each other.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 /// The version spoken here. A daemon that meets an older netd replaces it; one that meets a newer goes on with it:
 /// fields are only ever added.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
+
+/// Where netd answers inside a sandbox.
+pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
 /// The set of the pairs of IPv4 addresses, a sandbox's and that of a name on its egress list, that may talk.
 pub const EGRESS_NAMES_V4: &str = "names4";
@@ -52,6 +55,18 @@ pub struct Egress {
     pub sources: Vec<IpAddr>,
 }
 
+/// From where a sandbox's name servers are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Asks {
+    /// From the host.
+    #[default]
+    Host,
+    /// From the sandbox, and from the host where that has no answer.
+    InsideFirst,
+    /// From the sandbox alone: its networks lead nowhere.
+    Inside,
+}
+
 /// All that netd knows of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxNames {
@@ -64,6 +79,9 @@ pub struct SandboxNames {
     /// The host's name servers are asked, as they are at the time; `upstreams` are those of before.
     #[serde(default)]
     pub follows_host: bool,
+    /// From where they are asked.
+    #[serde(default)]
+    pub asks: Asks,
     /// It wishes for `ndots`: names without a dot are tried with search domains, and not asked for elsewhere without.
     #[serde(default)]
     pub searches: bool,

@@ -70,25 +70,28 @@ fn stamp(path: &str) -> Stamp {
     ))
 }
 
-/// The host's name servers.
+/// The host's file, followed as it changes.
 #[derive(Debug, Default)]
-pub(crate) struct HostServers {
+pub struct HostResolv {
     read: Option<[Stamp; 2]>,
-    servers: Vec<IpAddr>,
+    conf: ResolvConf,
 }
 
-impl HostServers {
-    /// Those there are now; while a file is being written anew, those of before. None: there never were any.
-    pub(crate) fn now(&mut self) -> Option<&[IpAddr]> {
+impl HostResolv {
+    /// Where changes are to be looked for.
+    pub const FILES: [&str; 2] = FILES;
+
+    /// What it says now; while it is being written anew, or names no server, what it said before.
+    pub fn now(&mut self) -> &ResolvConf {
         let stamps = FILES.map(stamp);
         if self.read != Some(stamps) {
-            let servers = ResolvConf::of_host().servers;
-            if !servers.is_empty() {
-                self.servers = servers;
+            let conf = ResolvConf::of_host();
+            if !conf.servers.is_empty() {
+                self.conf = conf;
             }
             self.read = Some(stamps);
         }
-        Some(self.servers.as_slice()).filter(|servers| !servers.is_empty())
+        &self.conf
     }
 }
 

@@ -18,6 +18,7 @@ use crate::egress::Gate;
 use crate::names::Names;
 use crate::relay::Relays;
 use crate::transport;
+use crate::upstream::{Asker, Silent};
 use crate::{PROTOCOL, Reply, Request, SandboxNames};
 
 /// Why the server ended other than it should.
@@ -40,6 +41,7 @@ const IDLE: Duration = Duration::from_secs(10);
 struct State {
     names: RefCell<Names>,
     gate: RefCell<Gate>,
+    silent: Silent,
     relays: Rc<Relays>,
     /// The tasks that answer a sandbox's sockets.
     sandboxes: RefCell<HashMap<String, [JoinHandle<()>; 2]>>,
@@ -63,6 +65,8 @@ impl State {
 pub fn serve(listener: OwnedFd) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // They open sockets inside sandboxes, which takes no time.
+        .max_blocking_threads(4)
         .build()?;
     LocalSet::new().block_on(&runtime, async {
         rustix::io::ioctl_fionbio(&listener, true).map_err(io::Error::from)?;
@@ -132,6 +136,7 @@ fn handle(request: Request, fds: Vec<OwnedFd>, state: &Rc<State>) -> Reply {
         Request::Remove { id } => {
             state.names.borrow_mut().remove(&id);
             state.gate.borrow_mut().forget(&id);
+            state.silent.forget(&id);
             if let Some(tasks) = state.sandboxes.borrow_mut().remove(&id) {
                 tasks.iter().for_each(JoinHandle::abort);
             }
@@ -273,7 +278,12 @@ async fn serve_udp(id: String, socket: Rc<UdpSocket>, state: Rc<State>) {
         };
         let (socket, query, id) = (Rc::clone(&socket), query.to_vec(), id.clone());
         forwards.spawn_local(async move {
-            let reply = dns::forward(&upstreams, &query, true).await;
+            let asker = Asker {
+                id: &id,
+                socket: &*socket,
+                silent: &under_way.0.silent,
+            };
+            let reply = asker.forward(upstreams, &query, true).await;
             if let Some(reply) = admitted(&under_way.0, &id, admit, &query, reply) {
                 let _ = socket.send_to(&reply, from).await;
             }
@@ -332,7 +342,12 @@ async fn serve_stream(id: &str, mut stream: TcpStream, state: &Rc<State>) -> io:
                 let Some(_under_way) = UnderWay::begin(state) else {
                     return Ok(());
                 };
-                let reply = dns::forward(&upstreams, &query, false).await;
+                let asker = Asker {
+                    id,
+                    socket: &stream,
+                    silent: &state.silent,
+                };
+                let reply = asker.forward(upstreams, &query, false).await;
                 admitted(state, id, admit, &query, reply)
             }
             Answer::Nothing => None,

@@ -1,11 +1,12 @@
 //! The files that a container finds at `/etc/hosts`, `/etc/resolv.conf` and `/etc/hostname`.
 //!
 //! They are bind-mounted into running containers, so they are always written in place, never replaced. A container may
-//! have edited its `hosts`: lines are added and removed one by one.
+//! have edited its `hosts`: lines are added and removed one by one. A `resolv.conf` that it edited is its own.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,25 @@ ff02::2\tip6-allrouters
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> NetworkError {
     move |e| NetworkError::io(format_args!("writing {}", path.display()), &e)
+}
+
+/// Gives a file that is in use another text, in one write: readers, and whoever comes after a crash, find the text of
+/// before or the new one, perhaps with empty lines after it.
+fn overwrite(path: &Path, text: &str) -> io::Result<()> {
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
+    let before = file.metadata()?.len();
+    let longer = usize::try_from(before).unwrap_or(usize::MAX);
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.resize(bytes.len().max(longer), b'\n');
+    file.write_all_at(&bytes, 0)?;
+    if bytes.len() > text.len() {
+        file.set_len(text.len() as u64)?;
+    }
+    Ok(())
 }
 
 /// A line of `hosts`: an address and its names.
@@ -85,7 +105,7 @@ pub(crate) fn remove_hosts(files: &SandboxFiles, lines: &[HostLine]) -> Result<(
     if kept == before {
         return Ok(());
     }
-    fs::write(&files.hosts, kept).map_err(failed(&files.hosts))
+    overwrite(&files.hosts, &kept).map_err(failed(&files.hosts))
 }
 
 /// Writes `hostname`.
@@ -93,14 +113,33 @@ pub(crate) fn write_hostname(files: &SandboxFiles, hostname: &str) -> Result<()>
     fs::write(&files.hostname, format!("{hostname}\n")).map_err(failed(&files.hostname))
 }
 
-/// Writes `resolv.conf`, unless it is no longer what `before` was.
-pub(crate) fn write_resolv(files: &SandboxFiles, text: &str, before: Option<&str>) -> Result<()> {
-    if let Some(before) = before
-        && fs::read_to_string(&files.resolv_conf).is_ok_and(|now| now != before)
-    {
-        return Ok(());
-    }
+/// Writes `resolv.conf` of a sandbox that nobody is in yet.
+pub(crate) fn write_resolv(files: &SandboxFiles, text: &str) -> Result<()> {
     fs::write(&files.resolv_conf, text).map_err(failed(&files.resolv_conf))
+}
+
+/// Writes `resolv.conf` of a running container, unless it is none of `ours` any more.
+pub(crate) fn rewrite_resolv(files: &SandboxFiles, text: &str, ours: &[&str]) -> Result<()> {
+    let path = &files.resolv_conf;
+    let rewrite = || match is_one_of(path, ours)? {
+        true => overwrite(path, text),
+        false => Ok(()),
+    };
+    rewrite().map_err(failed(path))
+}
+
+/// Whether a file has one of these texts, or is gone.
+fn is_one_of(path: &Path, texts: &[&str]) -> io::Result<bool> {
+    let file = match fs::File::open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
+        file => file?,
+    };
+    // It is the container's to fill.
+    const LONGEST: u64 = 1024 * 1024;
+    let mut now = Vec::new();
+    file.take(LONGEST).read_to_end(&mut now)?;
+    let now = now.trim_ascii_end();
+    Ok(texts.iter().any(|text| text.trim_end().as_bytes() == now))
 }
 
 #[cfg(test)]
@@ -133,11 +172,41 @@ mod tests {
     fn an_edited_resolv_conf_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let files = SandboxFiles::of(dir.path());
-        write_resolv(&files, "one\n", None).unwrap();
-        write_resolv(&files, "two\n", Some("one\n")).unwrap();
-        assert_eq!(fs::read_to_string(&files.resolv_conf).unwrap(), "two\n");
-        fs::write(&files.resolv_conf, "edited\n").unwrap();
-        write_resolv(&files, "three\n", Some("two\n")).unwrap();
-        assert_eq!(fs::read_to_string(&files.resolv_conf).unwrap(), "edited\n");
+        let text = || fs::read(&files.resolv_conf).unwrap();
+        write_resolv(&files, "one\n").unwrap();
+        rewrite_resolv(&files, "two\n", &["zero\n", "one\n"]).unwrap();
+        assert_eq!(text(), b"two\n");
+        for edited in [&b"edited\n"[..], b"two\nthree\n", b"\xff\n", b""] {
+            fs::write(&files.resolv_conf, edited).unwrap();
+            rewrite_resolv(&files, "four\n", &["two\n"]).unwrap();
+            assert_eq!(text(), edited);
+        }
+    }
+
+    #[test]
+    fn a_file_in_use_is_never_half_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = SandboxFiles::of(dir.path());
+        let (long, short) = ("nameserver 192.0.2.1\n".repeat(9), "nameserver ::1\n");
+        write_resolv(&files, &long).unwrap();
+        let written = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..2000 {
+                    rewrite_resolv(&files, short, &[&long]).unwrap();
+                    rewrite_resolv(&files, &long, &[short]).unwrap();
+                }
+                written.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+            while !written.load(std::sync::atomic::Ordering::Relaxed) {
+                let read = fs::read(&files.resolv_conf).unwrap();
+                assert!(read.len() >= short.len(), "{read:?}");
+            }
+        });
+        assert_eq!(fs::read_to_string(&files.resolv_conf).unwrap(), long);
+        // A crash before the end was cut off: it is known again.
+        fs::write(&files.resolv_conf, format!("{short}\n\n\n")).unwrap();
+        rewrite_resolv(&files, &long, &[short]).unwrap();
+        assert_eq!(fs::read_to_string(&files.resolv_conf).unwrap(), long);
     }
 }

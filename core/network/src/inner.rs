@@ -298,6 +298,7 @@ impl Inner {
             published: crate::publish::Published::default(),
             routes: crate::place::Routes::default(),
             resolv: String::new(),
+            resolv_before: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gantry_model::ContainerId;
-use gantry_netd::{Alias, Membership, SandboxNames};
+use gantry_netd::{Alias, Asks, Membership, SandboxNames};
 use parking_lot::Mutex;
 
 use crate::files::{self, HostLine};
@@ -82,11 +82,11 @@ impl Inner {
             }
             SandboxMode::Own => {
                 files::write_hosts(&place.files, None, &extra)?;
-                place.resolv.clone().reachable().text()
+                place.resolv.own_text(false)
             }
         };
         files::write_hostname(&place.files, &spec.hostname)?;
-        files::write_resolv(&place.files, &text, None)?;
+        files::write_resolv(&place.files, &text)?;
         place.saved.resolv = text;
         Ok(())
     }
@@ -121,22 +121,14 @@ impl Inner {
         let Some(netns) = place.netns.clone() else {
             return Ok(());
         };
-        let text = match place.asks_netd() {
-            true => {
-                self.names.put(self.sandbox_names(place), &netns)?;
-                place.resolv.internal_text()
-            }
+        let asks_netd = place.asks_netd();
+        match asks_netd {
+            true => self.names.put(self.sandbox_names(place), &netns)?,
             // It has left its last network with names.
-            false => {
-                self.names.remove(place.spec().container.as_str())?;
-                place.resolv.clone().reachable().text()
-            }
-        };
-        if text != place.saved.resolv {
-            files::write_resolv(&place.files, &text, Some(&place.saved.resolv))?;
-            place.saved.resolv = text;
+            false => self.names.remove(place.spec().container.as_str())?,
         }
-        Ok(())
+        let text = place.resolv.own_text(asks_netd);
+        self.rewrite_resolv(place, text)
     }
 
     /// What netd is told of a sandbox.
@@ -227,6 +219,8 @@ fn names_of(place: &Place, egress: Option<gantry_netd::Egress>) -> SandboxNames 
             .collect(),
     };
     let leads_out = place.endpoints().iter().any(|e| !e.internal);
+    // What a sandbox with an egress list hears inside must not open ways.
+    let own = place.resolv.own && egress.is_none();
     SandboxNames {
         id: place.spec().container.to_string(),
         memberships: place
@@ -235,12 +229,17 @@ fn names_of(place: &Place, egress: Option<gantry_netd::Egress>) -> SandboxNames 
             .filter(|e| e.named)
             .map(membership)
             .collect(),
-        upstreams: if leads_out {
+        upstreams: if leads_out || own {
             place.resolv.servers.clone()
         } else {
             Vec::new()
         },
         follows_host: leads_out && place.resolv.follows_host,
+        asks: match (own, leads_out) {
+            (false, _) => Asks::Host,
+            (true, true) => Asks::InsideFirst,
+            (true, false) => Asks::Inside,
+        },
         searches: place.resolv.searches,
         egress,
     }

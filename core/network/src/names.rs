@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
-use gantry_netd::{Client, ClientError, Foreign, PROTOCOL, Relay, SandboxNames};
+use gantry_netd::{
+    ADDRESS, Client, ClientError, Foreign, Listeners, PROTOCOL, Relay, SandboxNames,
+};
 use gantry_sys::netns;
 use gantry_sys::nft::{BaseChain, Batch, Expr, Family, Hook, NftSocket, Register};
 use parking_lot::Mutex;
@@ -15,7 +17,6 @@ use parking_lot::Mutex;
 use crate::firewall::Firewall;
 use crate::{NetworkError, Result};
 
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 const PORT: u16 = 53;
 /// The table inside a sandbox that leads port 53 to netd's sockets.
 const TABLE: &str = "gantry-names";

@@ -48,7 +48,11 @@ pub(crate) struct Saved {
     #[serde(flatten)]
     pub(crate) published: Published,
     pub(crate) routes: Routes,
+    /// What the engine wrote into `resolv.conf`.
     pub(crate) resolv: String,
+    /// What it wrote before, while it is not certain that this is there.
+    #[serde(default)]
+    pub(crate) resolv_before: Option<String>,
 }
 
 /// Default gateways that are set, with the attachment that each belongs to.

@@ -1,5 +1,7 @@
 //! resolv.conf(5): read from the host, written for containers.
 
+mod live;
+
 use std::net::IpAddr;
 
 use gantry_netd::ResolvConf;
@@ -7,7 +9,7 @@ use gantry_netd::ResolvConf;
 use crate::{NetworkConfig, SandboxSpec};
 
 /// The address that containers on user-defined networks ask.
-pub(crate) const INTERNAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 11));
+const INTERNAL: IpAddr = IpAddr::V4(gantry_netd::ADDRESS);
 
 /// Used when the host has none that a container could reach, as Docker does.
 const FALLBACK: [IpAddr; 2] = [
@@ -23,6 +25,8 @@ pub(crate) struct Resolv {
     pub(crate) options: Vec<String>,
     /// The servers are the host's.
     pub(crate) follows_host: bool,
+    /// The servers are the container's own.
+    pub(crate) own: bool,
     /// Somebody here wished for `ndots`.
     pub(crate) searches: bool,
 }
@@ -34,6 +38,7 @@ impl From<ResolvConf> for Resolv {
             search: conf.search,
             options: conf.options,
             follows_host: true,
+            own: false,
             searches: false,
         }
     }
@@ -62,11 +67,12 @@ impl Resolv {
                 self.searches = options.iter().any(|o| wishes_for_dots(o));
             }
         }
+        self.own = !spec.dns.is_empty();
         self
     }
 
     /// Without servers that mean the host itself, which a container with a namespace of its own cannot reach.
-    pub(crate) fn reachable(mut self) -> Self {
+    fn reachable(mut self) -> Self {
         self.servers.retain(|ip| !ip.is_loopback());
         if self.servers.is_empty() {
             self.servers = FALLBACK.to_vec();
@@ -91,8 +97,16 @@ impl Resolv {
         text
     }
 
+    /// As the file of a container with a namespace of its own.
+    pub(crate) fn own_text(&self, asks_netd: bool) -> String {
+        match asks_netd {
+            true => self.internal_text(),
+            false => self.clone().reachable().text(),
+        }
+    }
+
     /// As a file that asks the internal server, which asks these.
-    pub(crate) fn internal_text(&self) -> String {
+    fn internal_text(&self) -> String {
         let mut inner = self.clone();
         inner.servers = vec![INTERNAL];
         if !inner.options.iter().any(|o| o.starts_with("ndots:")) {

@@ -66,6 +66,7 @@ impl Inner {
         }
         self.publish_as_configured();
         self.reconcile_drivers(&endpoints.into_iter().collect::<Vec<_>>());
+        self.follow_host();
         self.follow_all();
         Ok(())
     }

@@ -40,6 +40,11 @@ impl Files {
         replace(&path, &bytes, self.durable).map_err(|e| failed(&e))
     }
 
+    /// Whether there is a record.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.path(id).exists()
+    }
+
     /// Removes a record, if it is there.
     pub(crate) fn remove(&self, id: &str) -> Result<()> {
         let path = self.path(id);

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -30,6 +30,21 @@ fn on_own_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Re
 /// When `/proc` is not mounted.
 pub fn current() -> io::Result<OwnedFd> {
     Ok(File::open("/proc/thread-self/ns/net")?.into())
+}
+
+/// The network namespace of a socket, whoever holds it. Source: `SIOCGSKNS`, linux/sockios.h.
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_ADMIN` in that namespace; those of ioctl(2) for what is no socket.
+pub fn of_socket(socket: impl AsFd) -> io::Result<OwnedFd> {
+    const SIOCGSKNS: libc::c_ulong = 0x894c;
+    // SAFETY: the descriptor is borrowed for the call, which takes no argument and writes to no memory of ours.
+    let fd = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCGSKNS as _) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for this call (close-on-exec), and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Makes a network namespace and runs `work` in it, for example to open sockets that stay there. The namespace lives
@@ -72,5 +87,13 @@ mod tests {
         let entered = inside(&made, || Ok(fstat(current()?)?.st_ino)).unwrap();
         assert_eq!(entered, inner);
         assert_eq!(fstat(current().unwrap()).unwrap().st_ino, before);
+    }
+
+    #[test]
+    fn a_socket_tells_where_it_is() {
+        let (made, socket) = create(|| std::net::UdpSocket::bind("0.0.0.0:0")).unwrap();
+        let inode = |netns: &OwnedFd| fstat(netns).unwrap().st_ino;
+        assert_eq!(inode(&of_socket(&socket).unwrap()), inode(&made));
+        assert!(of_socket(std::fs::File::open("/proc").unwrap()).is_err());
     }
 }
