@@ -67,6 +67,9 @@ impl Cluster {
         // An image of a machine on which an engine has run makes more than one host.
         let machine = fs::read_to_string("/etc/machine-id").unwrap_or_default();
         let host = identity(root, machine.trim())?;
+        if options.login().is_some() && options.etcd.iter().any(|e| e.starts_with("http:")) {
+            log.warn("the password for etcd goes over http, in clear: use https");
+        }
         Ok(Self {
             etcd: Etcd::new(&options)?,
             keys: Keys::new(&options.prefix),

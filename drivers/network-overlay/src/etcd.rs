@@ -1,6 +1,8 @@
 //! A small client of etcd's JSON gateway (`/v3/...`): one request at a time, at the endpoint that answered last, then at
 //! the others.
 
+mod error;
+mod login;
 mod tls;
 pub(crate) mod wire;
 
@@ -9,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gantry_plugin_sdk::{DriverError, DriverResult, ErrorCode};
+use gantry_plugin_sdk::DriverResult;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -21,8 +23,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::options::Options;
+pub(crate) use error::EtcdError;
+use error::{Result, reason, refusal};
+use login::Login;
 use wire::{
-    Failure, GrantRequest, KeepAliveRequest, KeyValue, Lease, RangeReply, Streamed, Txn, TxnReply,
+    GrantRequest, KeepAliveRequest, KeyValue, Lease, RangeReply, Streamed, Txn, TxnReply,
     WatchCreate, WatchReply, WatchRequest,
 };
 
@@ -33,65 +38,13 @@ const ANSWER: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(60);
 /// The largest answer; a hundred thousand endpoints are smaller.
 const LARGEST: usize = 256 << 20;
-/// Codes of gRPC that another endpoint, or the same one soon, may not answer with.
-const TEMPORARY: [i32; 3] = [4, 8, 14];
-
-/// Why there is no answer.
-#[derive(Debug)]
-pub(crate) enum EtcdError {
-    /// No endpoint can answer now. Whether a change was made is not known.
-    Away(String),
-    /// The answer is no.
-    Refused(String),
-    /// The revision asked for is no longer kept.
-    Compacted,
-}
-
-impl fmt::Display for EtcdError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Away(why) => write!(f, "the cluster's store does not answer: {why}"),
-            Self::Refused(why) => write!(f, "the cluster's store refuses: {why}"),
-            Self::Compacted => f.write_str("the cluster's store has forgotten that revision"),
-        }
-    }
-}
-
-impl From<EtcdError> for DriverError {
-    fn from(error: EtcdError) -> Self {
-        let code = match error {
-            EtcdError::Away(_) => ErrorCode::Unavailable,
-            EtcdError::Refused(_) | EtcdError::Compacted => ErrorCode::Internal,
-        };
-        Self::new(code, error.to_string())
-    }
-}
-
-impl From<DriverError> for EtcdError {
-    fn from(error: DriverError) -> Self {
-        Self::Refused(error.message)
-    }
-}
-
-type Result<T> = std::result::Result<T, EtcdError>;
-
 /// The client. Connections are served by the runtime that its methods are called in.
 pub(crate) struct Etcd {
     endpoints: Vec<String>,
     /// The endpoint that answered last.
     preferred: AtomicUsize,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-}
-
-/// The whole text of an error: hyper's own says little, its sources the rest.
-fn reason(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
+    login: Option<Login>,
 }
 
 impl Etcd {
@@ -119,6 +72,7 @@ impl Etcd {
             endpoints: options.etcd.clone(),
             preferred: AtomicUsize::new(0),
             client,
+            login: options.login().map(|(name, file)| Login::new(name, file)),
         })
     }
 
@@ -225,8 +179,26 @@ impl Etcd {
         Err(failure)
     }
 
+    /// Asks with a token, where there are users, and once more with a new one when that is not valid any more.
     async fn send(&self, endpoint: &str, path: &str, body: Bytes) -> Result<Incoming> {
-        let request = Request::builder()
+        let token = self.token(endpoint, None).await?;
+        match self.post(endpoint, path, body.clone(), token.clone()).await {
+            Err(EtcdError::Unauthenticated(_)) if self.login.is_some() => {
+                let token = self.token(endpoint, Some(token)).await?;
+                self.post(endpoint, path, body, token).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn post(
+        &self,
+        endpoint: &str,
+        path: &str,
+        body: Bytes,
+        token: Option<HeaderValue>,
+    ) -> Result<Incoming> {
+        let mut request = Request::builder()
             .method(Method::POST)
             .uri(format!("{endpoint}/v3/{path}"))
             .header(
@@ -237,6 +209,9 @@ impl Etcd {
             .header("Grpc-Metadata-Hasleader", HeaderValue::from_static("true"))
             .body(Full::new(body))
             .map_err(|e| EtcdError::Refused(e.to_string()))?;
+        if let Some(token) = token {
+            request.headers_mut().insert(header::AUTHORIZATION, token);
+        }
         let response = self.client.request(request).await;
         let response = response.map_err(|e| EtcdError::Away(reason(&e)))?;
         let status = response.status();
@@ -263,19 +238,6 @@ async fn in_time<T>(endpoint: &str, work: impl Future<Output = Result<T>>) -> Re
         Err(_) => Err(EtcdError::Away(format!(
             "{endpoint}: no answer within {ANSWER:?}"
         ))),
-    }
-}
-
-fn refusal(status: StatusCode, body: &[u8]) -> EtcdError {
-    let failure: Failure = serde_json::from_slice(body).unwrap_or_default();
-    let text = match failure.message.as_str() {
-        "" => status.to_string(),
-        message => message.to_owned(),
-    };
-    if TEMPORARY.contains(&failure.code) || (failure.code == 0 && status.is_server_error()) {
-        EtcdError::Away(text)
-    } else {
-        EtcdError::Refused(text)
     }
 }
 

@@ -386,6 +386,8 @@ gantry_plugin_sdk::plugin! {
             },
             "lease": {"type": "integer", "minimum": 2, "description": "Seconds until a silent host is shown as away. Default: 10."},
             "forget": {"type": "integer", "minimum": 2, "description": "Seconds until what a host had that is away is given to others. Default: 300."},
+            "user": {"type": "string", "description": "This host's user at an etcd that has users."},
+            "password_file": {"type": "string", "description": "File with that user's password, which others may not read."},
             "tls": {
                 "type": "object",
                 "properties": {

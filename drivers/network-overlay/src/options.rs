@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gantry_plugin_sdk::links::{self, MTU};
@@ -37,6 +37,10 @@ pub(crate) struct Options {
     forget: u64,
     /// How to know etcd, and to be known.
     pub(crate) tls: TlsOptions,
+    /// Who this host is for an etcd with users.
+    user: Option<String>,
+    /// The file with that user's password.
+    password_file: Option<PathBuf>,
 }
 
 /// A range that subnets are chosen from.
@@ -73,6 +77,8 @@ impl Default for Options {
             lease: 10,
             forget: 300,
             tls: TlsOptions::default(),
+            user: None,
+            password_file: None,
         }
     }
 }
@@ -88,6 +94,12 @@ impl Options {
             let uri: Uri = endpoint
                 .parse()
                 .map_err(|e| invalid(format!("invalid etcd endpoint {endpoint:?}: {e}")))?;
+            if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
+                // It would be shown, and is not what etcd's users are known by.
+                return Err(invalid(
+                    "an etcd endpoint with a user or password in it: use the options user and password_file",
+                ));
+            }
             let known = matches!(uri.scheme_str(), Some("http" | "https"));
             if !known || uri.authority().is_none() || uri.path() != "/" {
                 return Err(invalid(format!(
@@ -115,6 +127,9 @@ impl Options {
         if options.tls.certificate.is_some() != options.tls.key.is_some() {
             return Err(invalid("tls: certificate and key go together"));
         }
+        if options.user.is_some() != options.password_file.is_some() {
+            return Err(invalid("user and password_file go together"));
+        }
         let length = options.prefix.trim_end_matches('/').len();
         options.prefix.truncate(length);
         Ok(options)
@@ -126,6 +141,11 @@ impl Options {
             true => self.encrypted_port,
             false => self.port,
         }
+    }
+
+    /// This host's user at etcd, and the file with the password.
+    pub(crate) fn login(&self) -> Option<(&str, &Path)> {
+        Some((self.user.as_deref()?, self.password_file.as_deref()?))
     }
 
     pub(crate) fn lease(&self) -> Duration {
@@ -209,6 +229,8 @@ mod tests {
             json!({"lease": 1}),
             json!({"lease": 10, "forget": 5}),
             json!({"tls": {"key": "/k"}}),
+            json!({"user": "u"}),
+            json!({"etcd": ["http://u:p@10.0.0.1:2379"]}),
             json!({"etdc": []}),
         ] {
             let error = Options::parse(bad.clone()).unwrap_err();

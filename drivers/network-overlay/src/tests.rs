@@ -1,6 +1,7 @@
 //! Hosts in network namespaces of their own, with etcd on another. Needs root and `etcd`.
 
 mod absence;
+mod access;
 mod host;
 mod share;
 mod traffic;

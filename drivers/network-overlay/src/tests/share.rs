@@ -1,7 +1,6 @@
 //! What the hosts agree on.
 
 use std::collections::BTreeSet;
-use std::process::{Child, Stdio};
 
 use gantry_plugin_sdk::{ErrorCode, Reconcile};
 
@@ -180,77 +179,4 @@ fn without_a_cluster_the_driver_says_what_is_missing() {
         let refused = member.share(wrong).unwrap_err();
         assert_eq!(refused.code, ErrorCode::InvalidArgument, "{refused}");
     }
-}
-
-/// A process that ends with its test, however that ends.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A certificate with its key, in files of the directory.
-fn certificate(
-    dir: &std::path::Path,
-    name: &str,
-    issuer: Option<&rcgen::Issuer<'_, rcgen::KeyPair>>,
-) -> rcgen::Issuer<'static, rcgen::KeyPair> {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let mut params = rcgen::CertificateParams::new([STORE.to_string()]).unwrap();
-    params
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, name);
-    let certificate = match issuer {
-        Some(issuer) => params.signed_by(&key, issuer).unwrap(),
-        None => {
-            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-            params.self_signed(&key).unwrap()
-        }
-    };
-    std::fs::write(dir.join(format!("{name}.pem")), certificate.pem()).unwrap();
-    std::fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).unwrap();
-    rcgen::Issuer::new(params, key)
-}
-
-#[test]
-fn a_store_with_certificates_is_known_and_knows_its_hosts() {
-    let dir = tempfile::tempdir().unwrap();
-    let authority = certificate(dir.path(), "ca", None);
-    certificate(dir.path(), "etcd", Some(&authority));
-    certificate(dir.path(), "host", Some(&authority));
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let hosts = Hosts::new(3);
-    let url = format!("https://{STORE}:2379");
-    let mut etcd = hosts.host(3).namespace.command("etcd");
-    etcd.args([
-        "--listen-client-urls",
-        &url,
-        "--advertise-client-urls",
-        &url,
-    ])
-    .args(["--data-dir", &path("data"), "--log-level", "error"])
-    .args([
-        "--cert-file",
-        &path("etcd.pem"),
-        "--key-file",
-        &path("etcd.key"),
-    ])
-    .args(["--trusted-ca-file", &path("ca.pem"), "--client-cert-auth"])
-    .stdout(Stdio::null())
-    .stderr(Stdio::null());
-    let _etcd = Running(etcd.spawn().expect("etcd is installed"));
-    let tls =
-        json!({"ca": path("ca.pem"), "certificate": path("host.pem"), "key": path("host.key")});
-    let host = Host::new(hosts.host(1), &json!({"etcd": [&url], "tls": tls}));
-    eventually("the store answers", || host.status("Member") == "yes");
-    host.share(network_of("n")).unwrap();
-    host.create("n");
-    host.allocate("n", "e", &[]).unwrap();
-    let options = json!({"etcd": [&url], "tls": {"ca": path("ca.pem")}});
-    let stranger = Host::new(hosts.host(2), &options);
-    let refused = stranger.share(network_of("m")).unwrap_err();
-    assert_eq!(refused.code, ErrorCode::Unavailable, "{refused}");
 }

@@ -1,0 +1,164 @@
+//! Stores that do not let everybody in.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use gantry_plugin_sdk::{Driver, ErrorCode};
+
+use super::*;
+
+/// A process that ends with its test, however that ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A certificate with its key, in files of the directory.
+fn certificate(
+    dir: &Path,
+    name: &str,
+    issuer: Option<&rcgen::Issuer<'_, rcgen::KeyPair>>,
+) -> rcgen::Issuer<'static, rcgen::KeyPair> {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new([STORE.to_string()]).unwrap();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, name);
+    let certificate = match issuer {
+        Some(issuer) => params.signed_by(&key, issuer).unwrap(),
+        None => {
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            params.self_signed(&key).unwrap()
+        }
+    };
+    std::fs::write(dir.join(format!("{name}.pem")), certificate.pem()).unwrap();
+    std::fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    rcgen::Issuer::new(params, key)
+}
+
+/// An etcd on the third host, with flags of its own.
+fn etcd(hosts: &Hosts, url: &str, dir: &Path, flags: &[&str]) -> Running {
+    let mut etcd = hosts.host(3).namespace.command("etcd");
+    etcd.args(["--listen-client-urls", url, "--advertise-client-urls", url])
+        .args(["--log-level", "error", "--data-dir"])
+        .arg(dir.join("data"))
+        .args(flags)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    Running(etcd.spawn().expect("etcd is installed"))
+}
+
+#[test]
+fn a_store_with_certificates_is_known_and_knows_its_hosts() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = certificate(dir.path(), "ca", None);
+    certificate(dir.path(), "etcd", Some(&authority));
+    certificate(dir.path(), "host", Some(&authority));
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let hosts = Hosts::new(3);
+    let url = format!("https://{STORE}:2379");
+    let (cert, key, ca) = (path("etcd.pem"), path("etcd.key"), path("ca.pem"));
+    let flags = [
+        "--cert-file",
+        &cert,
+        "--key-file",
+        &key,
+        "--trusted-ca-file",
+        &ca,
+    ];
+    let flags = [&flags[..], &["--client-cert-auth"]].concat();
+    let _etcd = etcd(&hosts, &url, dir.path(), &flags);
+    let tls =
+        json!({"ca": path("ca.pem"), "certificate": path("host.pem"), "key": path("host.key")});
+    let host = Host::new(hosts.host(1), &json!({"etcd": [&url], "tls": tls}));
+    eventually("the store answers", || host.status("Member") == "yes");
+    host.share(network_of("n")).unwrap();
+    host.create("n");
+    host.allocate("n", "e", &[]).unwrap();
+    let options = json!({"etcd": [&url], "tls": {"ca": path("ca.pem")}});
+    let stranger = Host::new(hosts.host(2), &options);
+    let refused = stranger.share(network_of("m")).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Unavailable, "{refused}");
+}
+
+/// What makes users in etcd: `root`, and `host`, who may do everything below one prefix.
+const USERS: &str = r#"
+    ask() { curl -fs -m 5 -H "Authorization: $TOKEN" "http://192.0.2.3:2379/v3/auth/$1" -d "$2"; }
+    token() { ask authenticate "{\"name\": \"root\", \"password\": \"toor\"}" | grep -o '"token":"[^"]*"' | cut -d'"' -f4; }
+    encoded() { printf %s "$1" | base64 -w 0; }
+"#;
+const ENABLE: &str = r#"
+    ask role/add '{"name": "root"}'
+    ask user/add '{"name": "root", "password": "toor"}'
+    ask user/grant '{"user": "root", "role": "root"}'
+    ask role/add '{"name": "networks"}'
+    ask role/grant '{"name": "networks", "perm": {"permType": "READWRITE",
+        "key": "'$(encoded /gantry/overlay/)'", "range_end": "'$(encoded /gantry/overlay0)'"}}'
+    ask user/add '{"name": "host", "password": "open sesame"}'
+    ask user/grant '{"user": "host", "role": "networks"}'
+    ask enable '{}'
+"#;
+const CHANGE: &str = r#"
+    TOKEN=$(token)
+    ask user/changepw '{"name": "host", "password": "something else"}'
+"#;
+
+#[test]
+fn a_store_with_users_lets_in_who_has_a_password() {
+    let dir = tempfile::tempdir().unwrap();
+    let hosts = Hosts::new(3);
+    let url = format!("http://{STORE}:2379");
+    let flags = ["--auth-token-ttl", "1", "--bcrypt-cost", "4"];
+    let _etcd = etcd(&hosts, &url, dir.path(), &flags);
+    let write = |name: &str, text: &str, mode: u32| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let options =
+        |password: &Path| json!({"etcd": [&url], "user": "host", "password_file": password});
+    let password = write("password", "open sesame\n", 0o600);
+    // It has users only later.
+    let host = Host::new(hosts.host(1), &options(&password));
+    eventually("the store answers", || host.status("Member") == "yes");
+    host.share(network_of("n")).unwrap();
+    let at_store = |script: &str| hosts.host(3).namespace.shell(&format!("{USERS}{script}"));
+    at_store(ENABLE);
+    host.create("n");
+    host.allocate("n", "a", &[]).unwrap();
+    // Longer than a token and a lease last.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(host.status("Member"), "yes");
+    host.allocate("n", "b", &[]).unwrap();
+    at_store(CHANGE);
+    write("password", "something else", 0o600);
+    host.allocate("n", "c", &[]).unwrap();
+    eventually("it is followed", || {
+        let all = host.with(|driver| driver.shared(&call(), Watch::default()));
+        host.share(network_of("m")).is_ok() && all.is_ok_and(|all| all.networks.len() == 2)
+    });
+    let refused = |options: &Value, why: &str| {
+        let stranger = Host::new(hosts.host(2), options);
+        let error = stranger.share(network_of("o")).unwrap_err();
+        assert_eq!(error.code, ErrorCode::Unavailable, "{error}");
+        assert!(error.message.contains(why), "{error}");
+        let health = stranger.with(|driver| driver.health(&call())).unwrap();
+        let told = format!("{error}{health:?}{:?}", stranger.driver);
+        assert!(!told.contains("sesame"), "{told}");
+    };
+    let old = write("old", "open sesame", 0o600);
+    refused(&options(&old), "authentication failed");
+    let open = write("open", "something else", 0o644);
+    refused(&options(&open), "everybody may use it");
+    refused(&options(&dir.path().join("none")), "No such file");
+    refused(&json!({"etcd": [&url]}), "user name is empty");
+    let mut elsewhere = options(&password);
+    elsewhere["prefix"] = json!("/elsewhere");
+    refused(&elsewhere, "permission denied");
+}
