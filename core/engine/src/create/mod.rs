@@ -78,7 +78,8 @@ impl Engine {
         security::devices(&host_config, !self.config.load().cdi_spec_dirs.is_empty())?;
         security::device_rules(&host_config)?;
         validate::host_config(&host_config, facts)?;
-        let warnings = validate::adjust(&mut host_config, facts);
+        let mut warnings = validate::adjust(&mut host_config, facts);
+        warnings.extend(validate::network_warnings(&host_config));
         self.check_links(&host_config)?;
         ports::requests(&config, &host_config)?;
         egress::list(&config, &host_config)?;

@@ -1,9 +1,11 @@
 //! Requests that make no sense are refused here, in Docker's words.
 
 mod adjust;
+mod network;
 mod resources;
 
 pub(crate) use adjust::adjust;
+pub(crate) use network::{network_mode, network_warnings};
 
 use gantry_model::container::{ContainerConfig, HostConfig, RestartPolicy};
 use gantry_runtime::spec::SpecError;
@@ -159,57 +161,6 @@ fn capabilities(host: &HostConfig, facts: &HostFacts) -> Result<()> {
         .map_err(|e| EngineError::bad_request(format!("invalid CapAdd: {e}")))?;
     caps::tweak(base, &[], &drop, facts.bounding_set)
         .map_err(|e| EngineError::bad_request(format!("invalid CapDrop: {e}")))?;
-    Ok(())
-}
-
-/// Options that contradict the network namespace's owner. Of the request alone: what the image exposes does not.
-pub(super) fn network_mode(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
-    let shared = host.network_mode.starts_with("container:");
-    let is_host = host.network_mode == "host";
-    let has = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|l| !l.is_empty());
-    let conflict = |what: &str| invalid(format!("conflicting options: {what}"));
-    if host.uts_mode == "host" && !config.hostname.is_empty() {
-        return conflict("hostname and the UTS mode");
-    }
-    if is_host && has(&host.links) {
-        return conflict(
-            "host type networking can't be used with links. This would result in undefined behavior",
-        );
-    }
-    if !shared {
-        return Ok(());
-    }
-    if host.network_mode == "container:" {
-        return invalid("invalid network mode: invalid container format container:<name|id>");
-    }
-    for (given, what) in [
-        (!config.hostname.is_empty(), "hostname and the network mode"),
-        (
-            has(&host.links),
-            "container type network can't be used with links. This would result in undefined behavior",
-        ),
-        (has(&host.dns), "dns and the network mode"),
-        (
-            has(&host.extra_hosts),
-            "custom host-to-IP mapping and the network mode",
-        ),
-        (
-            !config.mac_address.is_empty(),
-            "mac-address and the network mode",
-        ),
-        (
-            !host.port_bindings.is_empty() || host.publish_all_ports,
-            "port publishing and the container type network mode",
-        ),
-        (
-            !config.exposed_ports.is_empty(),
-            "port exposing and the container type network mode",
-        ),
-    ] {
-        if given {
-            return conflict(what);
-        }
-    }
     Ok(())
 }
 
