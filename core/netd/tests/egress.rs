@@ -300,6 +300,39 @@ fn a_name_opens_the_way_to_its_addresses() {
 }
 
 #[test]
+fn what_others_take_out_of_the_tables_is_put_back() {
+    Rig::run(NETD, |rig| {
+        upstream();
+        widen(rig);
+        let (a, _) = confined(rig, "a", "bridge", &["192.0.2.11", "listed.example"]);
+        let reached = |n: u8| ask_from(&a.netns, &format!("192.0.2.{n}:80")).is_ok();
+        assert_eq!(resolve(&a, "listed.example.").1, 1);
+        assert!(reached(11) && reached(12) && !reached(13));
+        let table = format!("gantry-{TAG}-egress");
+        let mut socket = NftSocket::open().unwrap();
+        for (family, damage) in [
+            (Family::Inet, "chain egress"),
+            (Family::Inet, "set sources4"),
+            (Family::Inet, "set ranges4"),
+            (Family::Bridge, "chain guard"),
+            (Family::Bridge, "set own4"),
+        ] {
+            let mut batch = Batch::new(family, &table);
+            match damage.split_once(' ').unwrap() {
+                ("chain", chain) => batch.flush_chain(chain),
+                (_, set) => batch.flush_set(set),
+            }
+            socket.commit(batch).unwrap();
+            at_last(|| (reached(11) && reached(12) && !reached(13)).then_some(()));
+        }
+        // Once more, long after: nothing is still being made.
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(reached(11) && reached(12) && !reached(13));
+        rig.end(a);
+    });
+}
+
+#[test]
 fn where_there_is_no_place_for_a_list() {
     Rig::run(NETD, |rig| {
         let mut spec = rig.spec("a");

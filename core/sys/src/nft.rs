@@ -195,6 +195,7 @@ mod tests {
                 family: Family::Inet as u8,
                 table: "t".into(),
                 rule: true,
+                set: String::new(),
                 by: socket.port(),
             };
             assert_eq!(events[1], removed);

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use gantry_netd::{EGRESS_NAMES_V4, EGRESS_NAMES_V6};
 use gantry_sys::netlink::FlowSocket;
 use gantry_sys::nft::{
-    BaseChain, Batch, Expr, Family, Holds, Hook, NftSocket, Register, SetSpec, Verdict, kind,
+    BaseChain, Batch, Event, Expr, Family, Holds, Hook, NftSocket, Register, SetSpec, Verdict, kind,
 };
 
 use super::element::push_ip;
@@ -225,7 +225,7 @@ impl Egress {
     }
 
     /// Makes the tables from nothing. What names opened is closed: netd opens it again.
-    pub(super) fn rebuild(&mut self) -> io::Result<()> {
+    fn rebuild(&mut self) -> io::Result<()> {
         let [mut ways, mut senders] = self.batches();
         ways.remove_table();
         senders.remove_table();
@@ -235,11 +235,28 @@ impl Egress {
         self.commit([ways, senders])
     }
 
-    /// Whether anybody is confined although the tables are not there.
-    pub(super) fn is_missing(&mut self) -> io::Result<bool> {
-        if self.confined.is_empty() {
-            return Ok(false);
+    /// Whether this was somebody else's, and leaves sandboxes less confined than they are to be, or more.
+    pub(super) fn is_damage(&self, event: &Event) -> bool {
+        match event {
+            Event::Removed { table, set, by, .. } => {
+                // netd takes addresses of names out to put them in for longer.
+                let by_netd = NAMES.iter().any(|names| names.name == set);
+                *table == self.table && *by != self.socket.port() && !by_netd
+            }
+            Event::TableRemoved { .. } | Event::Chain(_) => false,
         }
+    }
+
+    /// Makes the tables again if they are not there, or, `damaged`, not what they were.
+    pub(super) fn repair(&mut self, damaged: bool) -> io::Result<()> {
+        if self.confined.is_empty() || !(damaged || self.is_missing()?) {
+            return Ok(());
+        }
+        tracing::warn!("the egress tables were changed by another program, making them again");
+        self.rebuild()
+    }
+
+    fn is_missing(&mut self) -> io::Result<bool> {
         let chains = self.socket.chains()?;
         let has = |family: Family| {
             let is =

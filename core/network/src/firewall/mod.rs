@@ -30,7 +30,7 @@ use std::sync::{Arc, OnceLock};
 
 use gantry_driver_api::network::FirewallIntent;
 use gantry_model::NetworkId;
-use gantry_sys::nft::{BaseChain, Batch, Family, Holds, Hook, NftSocket, SetSpec, kind};
+use gantry_sys::nft::{BaseChain, Batch, Event, Family, Holds, Hook, NftSocket, SetSpec, kind};
 use parking_lot::Mutex;
 
 use bridges::Bridge;
@@ -350,15 +350,15 @@ impl Firewall {
         self.with_egress(|egress| egress.restore(all))
     }
 
-    /// Makes the egress tables again if somebody removed them.
-    fn repair_egress(&self) -> io::Result<()> {
-        self.with_egress(|egress| {
-            if !egress.is_missing()? {
-                return Ok(());
-            }
-            tracing::warn!("the egress tables were removed by another program, making them again");
-            egress.rebuild()
-        })
+    /// Makes the egress tables again if somebody removed them, or, `damaged`, something in them.
+    fn repair_egress(&self, damaged: bool) -> io::Result<()> {
+        self.with_egress(|egress| egress.repair(damaged))
+    }
+
+    /// Whether somebody else removed something from the egress tables that they keep; what names open comes and goes.
+    fn is_egress_damaged(&self, events: &[Event]) -> bool {
+        let egress = self.egress.as_ref().map(|egress| egress.lock());
+        egress.is_some_and(|egress| events.iter().any(|event| egress.is_damage(event)))
     }
 
     /// Whether the kernel has the table.

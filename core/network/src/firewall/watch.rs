@@ -55,15 +55,15 @@ fn all(watch: &NftWatch) -> io::Result<Vec<Event>> {
 fn react(firewall: &Firewall, events: io::Result<Vec<Event>>) -> io::Result<()> {
     let Ok(events) = events else {
         // Some were missed: there is no telling which.
-        firewall.repair_egress()?;
+        firewall.repair_egress(true)?;
         return firewall.react(!firewall.is_there()?, true);
     };
     let egress = firewall.egress_table();
-    if events
-        .iter()
-        .any(|event| matches!(event, Event::TableRemoved { name, .. } if *name == egress))
-    {
-        firewall.repair_egress()?;
+    let damaged = firewall.is_egress_damaged(&events);
+    let removed =
+        |event: &Event| matches!(event, Event::TableRemoved { name, .. } if *name == egress);
+    if damaged || events.iter().any(removed) {
+        firewall.repair_egress(damaged)?;
     }
     let own = &firewall.table;
     let removed = events.iter().any(|event| {

@@ -27,6 +27,8 @@ pub enum Event {
         table: String,
         /// It was a rule or a chain.
         rule: bool,
+        /// The set that it was, or was in; empty for rules and chains.
+        set: String,
         /// The socket's number of whom did it, see [`super::NftSocket::port`].
         by: u32,
     },
@@ -85,10 +87,13 @@ impl NftWatch {
                     name: nested(rest, 1).map(text).unwrap_or_default(),
                 }),
                 kind @ (DELETE_CHAIN | DELETE_RULE | DELETE_SET | DELETE_ELEMENTS) => {
+                    let rule = matches!(kind, DELETE_CHAIN | DELETE_RULE);
+                    let set = (!rule).then(|| nested(rest, 2).map(text)).flatten();
                     events.push(Event::Removed {
                         family: head[0],
                         table: nested(rest, 1).map(text).unwrap_or_default(),
-                        rule: matches!(kind, DELETE_CHAIN | DELETE_RULE),
+                        rule,
+                        set: set.unwrap_or_default(),
                         by: frame.port,
                     });
                 }
