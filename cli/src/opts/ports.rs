@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 
 use anyhow::{Result, anyhow, bail};
-use gantry_wire::spec::{EmptyObject, PortBinding, PortMap, StringSet};
+use gantry_wire::spec::{EmptyObject, PortBinding, PortMap, PortSet};
 
 /// Port maps in the API's form: `PORT/PROTO` to its bindings, and the set of all exposed ports.
 #[derive(Default)]
 pub(crate) struct Ports {
     pub(crate) bindings: PortMap,
-    pub(crate) exposed: StringSet,
+    pub(crate) exposed: PortSet,
 }
 
 /// Parses all `--publish` and `--expose` values.
@@ -17,13 +17,10 @@ pub(crate) fn ports(publish: &[String], expose: &[String]) -> Result<Ports> {
     let mut ports = Ports::default();
     for value in publish {
         for (port, binding) in published(&short_form(value)?)? {
-            ports.exposed.insert(port.clone(), EmptyObject {});
+            ports.exposed.insert(&port, EmptyObject {});
             ports
                 .bindings
-                .entry(port)
-                .or_default()
-                .get_or_insert_default()
-                .push(binding);
+                .update(&port, |all| all.get_or_insert_default().push(binding));
         }
     }
     for value in expose {
@@ -38,7 +35,7 @@ pub(crate) fn ports(publish: &[String], expose: &[String]) -> Result<Ports> {
         for port in first..=last {
             ports
                 .exposed
-                .insert(format!("{port}/{protocol}"), EmptyObject {});
+                .insert(&format!("{port}/{protocol}"), EmptyObject {});
         }
     }
     Ok(ports)
@@ -221,7 +218,7 @@ mod tests {
     #[test]
     fn exposed_ranges_are_spelled_out() {
         let ports = ports(&["1:2".into()], &["80-81/udp".into(), "90".into()]).unwrap();
-        let names: Vec<_> = ports.exposed.keys().map(String::as_str).collect();
+        let names: Vec<_> = ports.exposed.keys().collect();
         assert_eq!(names, ["2/tcp", "80/udp", "81/udp", "90/tcp"]);
         assert!(super::ports(&[], &["a:b".into()]).is_err());
     }

@@ -8,6 +8,7 @@
 mod host;
 mod mount;
 mod network;
+mod ports;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -21,7 +22,8 @@ pub use host::{
 pub use mount::{
     BindOptions, DriverConfig, ImageOptions, Mount, TmpfsOptions, VolumeOptions, mount_type,
 };
-pub use network::{EndpointIpamConfig, EndpointSettings, NetworkingConfig, PortBinding, PortMap};
+pub use network::{EndpointIpamConfig, EndpointSettings, NetworkingConfig, PortBinding};
+pub use ports::{PortMap, PortSet, PortValue, Ports};
 
 /// Go's `struct{}`: the value of the API's set-like maps, written `{}`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,8 +99,8 @@ pub struct ContainerConfig {
     /// The creator's client attaches standard error.
     pub attach_stderr: bool,
     /// `port/protocol` the image listens on; only names, publishing is `HostConfig::port_bindings`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub exposed_ports: StringSet,
+    #[serde(skip_serializing_if = "PortSet::is_empty")]
+    pub exposed_ports: PortSet,
     /// Give the process a terminal; output is then one raw stream.
     pub tty: bool,
     /// Keep standard input open without a client.

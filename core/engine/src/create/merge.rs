@@ -9,10 +9,7 @@ pub(crate) fn merge(config: &mut ContainerConfig, image: &ContainerDefaults) {
         config.user.clone_from(&image.user);
     }
     for port in image.exposed_ports.keys() {
-        config
-            .exposed_ports
-            .entry(port.clone())
-            .or_insert(EmptyObject {});
+        config.exposed_ports.insert(port, EmptyObject {});
     }
     environment(config, &image.env);
     for (name, value) in &image.labels {

@@ -51,7 +51,7 @@ pub(crate) fn requests(config: &ContainerConfig, host: &HostConfig) -> Result<Ve
             .map(|r| (r.container_port, r.protocol))
             .collect();
         for exposed in config.exposed_ports.keys() {
-            let (container_port, protocol) = container_port(exposed)?;
+            let (container_port, protocol) = container_port(&exposed)?;
             if !bound.contains(&(container_port, protocol)) {
                 requests.push(PortRequest {
                     protocol,
@@ -72,8 +72,8 @@ pub(crate) fn requests(config: &ContainerConfig, host: &HostConfig) -> Result<Ve
 /// As [`requests`].
 pub(crate) fn bindings(map: &PortMap) -> Result<Vec<PortRequest>> {
     let mut requests = Vec::new();
-    for (port, bindings) in map {
-        let (container_port, protocol) = container_port(port)?;
+    for (port, bindings) in map.iter() {
+        let (container_port, protocol) = container_port(&port)?;
         for binding in bindings.iter().flatten() {
             let (host_port, host_port_end) = host_ports(&binding.host_port)?;
             let address = binding

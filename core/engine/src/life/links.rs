@@ -100,7 +100,7 @@ fn variables(path: &str, alias: &str, address: IpAddr, other: &Record) -> Vec<St
         .config
         .exposed_ports
         .keys()
-        .filter_map(|port| container_port(port).ok())
+        .filter_map(|port| container_port(&port).ok())
         .map(|(port, protocol)| (protocol, port))
         .collect();
     ports.sort_unstable();

@@ -151,7 +151,7 @@ fn configuration(
     apply_changes(&mut changed, changes)?;
     let mut config = ContainerConfig {
         user: changed.user,
-        exposed_ports: changed.exposed_ports,
+        exposed_ports: changed.exposed_ports.into_iter().collect(),
         env: Some(changed.env),
         entrypoint: changed.entrypoint.map(StrSlice),
         cmd: changed.cmd.map(StrSlice),
@@ -174,7 +174,7 @@ fn defaults(config: &ContainerConfig) -> ContainerDefaults {
     let list = |words: &Option<StrSlice>| words.as_ref().map(|words| words.0.clone());
     ContainerDefaults {
         user: config.user.clone(),
-        exposed_ports: config.exposed_ports.clone(),
+        exposed_ports: (config.exposed_ports.iter()).collect(),
         env: config.env.clone().unwrap_or_default(),
         entrypoint: list(&config.entrypoint),
         cmd: list(&config.cmd),

@@ -110,7 +110,7 @@ impl Engine {
             .iter()
             .map(|(name, wish)| {
                 let mut wish = wish.clone();
-                if let Ok(network) = self.services.networks.get(name) {
+                if let Ok(network) = self.services.networks.get(self.meant(name, &wish)) {
                     wish.network_id = network.id.to_string();
                 }
                 (name.clone(), wish)
@@ -156,20 +156,21 @@ impl Engine {
             return ports;
         }
         for exposed in record.config.exposed_ports.keys() {
-            ports.insert(exposed.clone(), None);
+            ports.insert(&exposed, None);
         }
         for binding in self.services.networks.ports(&record.id) {
             let key = format!("{}/{}", binding.container_port, binding.protocol.as_str());
-            ports.entry(key).or_default().get_or_insert_default().push(
-                gantry_model::container::PortBinding {
-                    host_ip: binding.host_ip.to_string(),
-                    // None is taken where containers are reached at their own addresses.
-                    host_port: match binding.host_port {
-                        0 => String::new(),
-                        port => port.to_string(),
-                    },
+            let shown = gantry_model::container::PortBinding {
+                host_ip: binding.host_ip.to_string(),
+                // None is taken where containers are reached at their own addresses.
+                host_port: match binding.host_port {
+                    0 => String::new(),
+                    port => port.to_string(),
                 },
-            );
+            };
+            ports.update(&key, |shown_before| {
+                shown_before.get_or_insert_default().push(shown);
+            });
         }
         ports
     }

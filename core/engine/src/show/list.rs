@@ -96,7 +96,7 @@ impl Engine {
             })
             .collect();
         for exposed in record.config.exposed_ports.keys() {
-            let Ok((port, protocol)) = ports::container_port(exposed) else {
+            let Ok((port, protocol)) = ports::container_port(&exposed) else {
                 continue;
             };
             if !published.contains(&(port, protocol)) {

@@ -77,27 +77,26 @@ fn plan_of(
         plan.withdraw(key(port)?, config, name, published)?;
     }
     let mut add = PortMap::new();
-    for (port, wanted) in &wish.add {
-        let inside = key(port)?;
-        let mut wanted = wanted.clone().unwrap_or_default();
+    for (port, wanted) in wish.add.iter() {
+        let inside = key(&port)?;
+        let mut wanted = wanted.unwrap_or_default();
         if wanted.is_empty() {
             wanted.push(PortBinding::default());
         }
-        add.entry(word(inside))
-            .or_default()
-            .get_or_insert_default()
-            .extend(wanted);
-        if !config.exposed_ports.keys().any(|port| is(port, inside)) {
+        add.update(&word(inside), |all| {
+            all.get_or_insert_default().extend(wanted);
+        });
+        if !config.exposed_ports.keys().any(|port| is(&port, inside)) {
             plan.exposed.push(word(inside));
         }
     }
     plan.add = bindings(&add)?;
-    for (port, wanted) in add {
+    for (port, wanted) in add.iter() {
         let known = plan.bindings.keys().find(|known| word_of(known) == port);
-        let known = known.cloned().unwrap_or(port);
-        let all = plan.bindings.entry(known).or_default();
-        all.get_or_insert_default()
-            .extend(wanted.unwrap_or_default());
+        plan.bindings.update(&known.unwrap_or(port), |all| {
+            all.get_or_insert_default()
+                .extend(wanted.unwrap_or_default());
+        });
     }
     Ok(plan)
 }
@@ -115,7 +114,7 @@ impl Plan {
         published: &[Published],
     ) -> Result<()> {
         let exposed = || config.exposed_ports.keys().find(|port| is(port, key));
-        let bound = self.bindings.keys().any(|port| is(port, key));
+        let bound = self.bindings.keys().any(|port| is(&port, key));
         let by_all = self.publish_all && exposed().is_some();
         let now = published
             .iter()
@@ -126,16 +125,17 @@ impl Plan {
                 word(key)
             )));
         }
-        self.bindings.retain(|port, _| !is(port, key));
+        self.bindings.retain(|port| !is(port, key));
         if by_all {
             // All but this one, by name.
             self.publish_all = false;
             for port in config.exposed_ports.keys().filter(|port| !is(port, key)) {
-                let all = self.bindings.entry(word_of(port)).or_default();
-                let all = all.get_or_insert_default();
-                if all.is_empty() {
-                    all.push(PortBinding::default());
-                }
+                self.bindings.update(&word_of(&port), |all| {
+                    let all = all.get_or_insert_default();
+                    if all.is_empty() {
+                        all.push(PortBinding::default());
+                    }
+                });
             }
         }
         self.remove.push(key);
@@ -147,7 +147,7 @@ impl Plan {
         host.port_bindings.clone_from(&self.bindings);
         host.publish_all_ports = self.publish_all;
         for port in &self.exposed {
-            config.exposed_ports.insert(port.clone(), EmptyObject {});
+            config.exposed_ports.insert(port, EmptyObject {});
         }
     }
 
@@ -211,7 +211,7 @@ mod tests {
             &[],
         );
         assert_eq!(plan.unwrap().add.len(), 2);
-        assert_eq!(host.port_bindings["80"].as_ref().unwrap().len(), 2);
+        assert_eq!(host.port_bindings.get("80").flatten().unwrap().len(), 2);
         assert!(config.exposed_ports.contains_key("53/udp"));
         let plan = changed(
             &mut config,
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(plan.remove, [(Protocol::Tcp, 80), (Protocol::Udp, 53)]);
         assert_eq!(host.port_bindings.len(), 1);
         assert_eq!(
-            host.port_bindings["80/tcp"].as_ref().unwrap()[0].host_port,
+            host.port_bindings.get("80/tcp").flatten().unwrap()[0].host_port,
             "9000"
         );
         let error = changed(&mut config, &mut host, &[], &["81"]).unwrap_err();

@@ -6,9 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::null_as_default;
 
-/// `port/protocol` to host addresses; `None` (written `null`) for a port that is exposed but not published.
-pub type PortMap = BTreeMap<String, Option<Vec<PortBinding>>>;
-
 /// One address of the host that a port is published on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

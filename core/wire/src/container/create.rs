@@ -28,9 +28,17 @@ impl<'de> Deserialize<'de> for ContainerCreateRequest {
             networking_config: NetworkingConfig,
         }
         // serde's own `flatten` hides the field names, which case-insensitive matching needs.
-        let whole = Value::deserialize(deserializer)?;
-        let config = crate::lenient::from_value(whole.clone()).map_err(inner)?;
-        let rest: CreateRequest = crate::lenient::from_value(whole).map_err(inner)?;
+        let (config, rest) = match Value::deserialize(deserializer)? {
+            Value::Object(all) => {
+                let own = ["HostConfig", "NetworkingConfig"];
+                let is_own = |key: &str| own.iter().any(|own| key.eq_ignore_ascii_case(own));
+                let (rest, config) = all.into_iter().partition(|(key, _)| is_own(key));
+                (Value::Object(config), Value::Object(rest))
+            }
+            other => (other, Value::Null),
+        };
+        let config = crate::lenient::from_value(config).map_err(inner)?;
+        let rest: CreateRequest = crate::lenient::from_value(rest).map_err(inner)?;
         Ok(Self {
             config,
             host_config: rest.host_config,
