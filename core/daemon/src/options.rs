@@ -113,7 +113,7 @@ const NOT_YET: &str = "not supported by this version";
 /// Every option, sorted by key.
 #[rustfmt::skip] // One option a line.
 pub(crate) const OPTIONS: &[Opt] = &[
-    opt("allow-direct-routing", Bool, Ignored(NOT_YET), "Allow remote access to published ports on container addresses"),
+    opt("allow-direct-routing", Bool, Used, "Allow remote access to published ports on container addresses"),
     opt("allow-nondistributable-artifacts", List, Ignored(OBSOLETE), "Push nondistributable artifacts to these registries"),
     opt("api-cors-header", Text, Ignored(OBSOLETE), "CORS headers of the Engine API"),
     flagged("authorization-plugins", "authorization-plugin", List, Refused, "Authorization plugins to load"),

@@ -111,6 +111,9 @@ pub struct Relay {
     /// How many ports follow the first.
     #[serde(default)]
     pub more: u16,
+    /// Nothing leads what is sent there to netd: it listens on each port.
+    #[serde(default)]
+    pub listen: bool,
 }
 
 /// Where what is sent to relayed ports has to be led: ports of transparent sockets on the loopback address of each family;
@@ -163,7 +166,7 @@ pub enum Request {
     /// Asks where what is sent to relayed ports has to be led.
     Listen,
     /// Sets what is relayed to a sandbox, in one message or in parts. It takes the place of what was before with the last
-    /// part; connections go on.
+    /// part; connections go on. Refused, with nothing changed, when a port cannot be listened on.
     Relay {
         /// The container's ID.
         id: String,

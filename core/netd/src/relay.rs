@@ -2,8 +2,10 @@
 //! whose INPUT rules are to be obeyed, everything.
 //!
 //! Nothing is held open a port. The daemon's rules lead what is sent to relayed ports, whatever their number, to one
-//! transparent socket a family and transport (nftables' `tproxy`); a socket tells where it was meant to go.
+//! transparent socket a family and transport (nftables' `tproxy`); a socket tells where it was meant to go. Where there
+//! are no such rules, relays say so, and each of their ports has a socket of its own.
 
+mod own;
 mod tcp;
 mod udp;
 
@@ -49,9 +51,11 @@ struct Sandbox {
 struct Shared {
     /// Told when they have to end.
     gone: Notify,
-    connections: Cell<usize>,
-    flows: Cell<usize>,
+    connections: Count,
+    flows: Count,
 }
+
+type Count = Rc<Cell<usize>>;
 
 /// What is relayed whereto.
 #[derive(Debug, Default)]
@@ -60,8 +64,9 @@ pub(crate) struct Relays {
     /// Relays of which not all parts have come.
     coming: RefCell<HashMap<String, Vec<Relay>>>,
     listeners: RefCell<Option<Listeners>>,
-    connections: Cell<usize>,
-    flow_count: Cell<usize>,
+    own: own::Sockets,
+    connections: Count,
+    flow_count: Count,
     flows: udp::Flows,
 }
 
@@ -72,27 +77,34 @@ struct Way {
 }
 
 /// One of those that there may be so many of.
-struct Counted<'a>([&'a Cell<usize>; 2]);
+struct Counted([Count; 2]);
 
-impl<'a> Counted<'a> {
+impl Counted {
     /// One more of all and of a sandbox's, which may have a quarter of them.
-    fn one(all: &'a Cell<usize>, of_one: &'a Cell<usize>, most: usize) -> Option<Self> {
+    fn one(all: &Count, of_one: &Count, most: usize) -> Option<Self> {
         if all.get() >= most || of_one.get() >= most.div_ceil(4) {
             return None;
         }
-        for count in [all, of_one] {
+        let counts = [all, of_one].map(Rc::clone);
+        for count in &counts {
             count.set(count.get() + 1);
         }
-        Some(Self([all, of_one]))
+        Some(Self(counts))
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Counted {
     fn drop(&mut self) {
-        for count in self.0 {
+        for count in &self.0 {
             count.set(count.get() - 1);
         }
     }
+}
+
+/// How many descriptors this process may have.
+fn descriptors() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    usize::try_from(files.current.unwrap_or(u64::MAX)).unwrap_or(usize::MAX)
 }
 
 impl Relays {
@@ -106,7 +118,16 @@ impl Relays {
 
     /// Takes a part of a sandbox's relays; the last part puts them in the place of those of before. Connections go on;
     /// flows of datagrams end where they would go elsewhere now.
-    pub(crate) fn put(&self, id: String, part: Vec<Relay>, first: bool, last: bool) {
+    ///
+    /// # Errors
+    /// In words for clients, when a port cannot be listened on; all is as before then.
+    pub(crate) async fn put(
+        self: &Rc<Self>,
+        id: String,
+        part: Vec<Relay>,
+        first: bool,
+        last: bool,
+    ) -> Result<(), String> {
         let mut all = match first {
             true => Vec::new(),
             false => self.coming.borrow_mut().remove(&id).unwrap_or_default(),
@@ -114,8 +135,10 @@ impl Relays {
         all.extend(part);
         if !last {
             self.coming.borrow_mut().insert(id, all);
-            return;
+            return Ok(());
         }
+        let before = self.of(&id);
+        own::exchange(self, &before, &all).await?;
         {
             let mut sandboxes = self.sandboxes.borrow_mut();
             if !all.is_empty() || sandboxes.contains_key(&id) {
@@ -124,12 +147,23 @@ impl Relays {
         }
         self.flows
             .end_unless(|at, target| self.way(true, at).is_some_and(|way| way.target == target));
+        Ok(())
     }
 
-    /// Forgets a sandbox's relays and ends its connections.
-    pub(crate) fn remove(&self, id: &str) {
-        if let Some(sandbox) = self.sandboxes.borrow_mut().remove(id) {
+    fn of(&self, id: &str) -> Vec<Relay> {
+        let sandboxes = self.sandboxes.borrow();
+        sandboxes
+            .get(id)
+            .map(|s| s.relays.clone())
+            .unwrap_or_default()
+    }
+
+    /// Forgets a sandbox's relays, ends its connections and closes its sockets.
+    pub(crate) async fn remove(self: &Rc<Self>, id: &str) {
+        let removed = self.sandboxes.borrow_mut().remove(id);
+        if let Some(sandbox) = removed {
             sandbox.shared.gone.notify_waiters();
+            own::close(self, &sandbox.relays).await;
         }
     }
 
@@ -178,7 +212,7 @@ impl Relays {
         let tcp = tokio::net::TcpListener::from_std(tcp)?;
         let udp = tokio::net::UdpSocket::from_std(udp)?;
         spawn_local(tcp::serve(tcp, Rc::clone(self)));
-        spawn_local(udp::serve(udp, Rc::clone(self)));
+        spawn_local(udp::serve(Rc::new(udp), true, Rc::clone(self)));
         Ok((at_tcp.port(), at_udp.port()))
     }
 }
@@ -193,7 +227,13 @@ mod tests {
             host: host.parse().unwrap(),
             target: target.parse().unwrap(),
             more,
+            listen: false,
         }
+    }
+
+    async fn put(relays: &Rc<Relays>, id: &str, relay: Relay, [first, last]: [bool; 2]) {
+        let put = relays.put(id.into(), vec![relay], first, last);
+        put.await.unwrap();
     }
 
     fn target(relays: &Relays, udp: bool, at: &str) -> Option<String> {
@@ -201,21 +241,12 @@ mod tests {
         Some(way.target.to_string())
     }
 
-    #[test]
-    fn rows_of_ports_and_certain_addresses() {
-        let relays = Relays::default();
-        relays.put(
-            "a".into(),
-            vec![relay("[::]:8000", "10.0.0.2:80", 9)],
-            true,
-            true,
-        );
-        relays.put(
-            "b".into(),
-            vec![relay("[::1]:8005", "10.0.0.3:81", 0)],
-            true,
-            true,
-        );
+    #[tokio::test]
+    async fn rows_of_ports_and_certain_addresses() {
+        const WHOLE: [bool; 2] = [true; 2];
+        let relays = Rc::new(Relays::default());
+        put(&relays, "a", relay("[::]:8000", "10.0.0.2:80", 9), WHOLE).await;
+        put(&relays, "b", relay("[::1]:8005", "10.0.0.3:81", 0), WHOLE).await;
         let at = |at| target(&relays, false, at);
         assert_eq!(at("[::1]:8000").as_deref(), Some("10.0.0.2:80"));
         assert_eq!(at("[fd00::1]:8009").as_deref(), Some("10.0.0.2:89"));
@@ -223,29 +254,23 @@ mod tests {
         assert_eq!(at("[::1]:8010"), None);
         assert_eq!(at("127.0.0.1:8000"), None);
         assert_eq!(target(&relays, true, "[::1]:8000"), None);
-        relays.put(
-            "a".into(),
-            vec![relay("[::]:9000", "10.0.0.2:80", 0)],
-            true,
-            false,
+        let (one, two) = (
+            relay("[::]:9000", "10.0.0.2:80", 0),
+            relay("[::]:9001", "10.0.0.2:81", 0),
         );
+        put(&relays, "a", one, [true, false]).await;
         assert!(at("[::1]:8000").is_some(), "not all has come yet");
-        relays.put(
-            "a".into(),
-            vec![relay("[::]:9001", "10.0.0.2:81", 0)],
-            false,
-            true,
-        );
+        put(&relays, "a", two, [false, true]).await;
         assert_eq!((at("[::1]:8000"), relays.ids().len()), (None, 2));
         assert_eq!(at("[::1]:9001").as_deref(), Some("10.0.0.2:81"));
-        relays.remove("a");
-        relays.remove("b");
+        relays.remove("a").await;
+        relays.remove("b").await;
         assert!(relays.is_empty());
     }
 
     #[test]
     fn one_sandbox_has_a_quarter_at_most() {
-        let (all, one, other) = (Cell::new(0), Cell::new(0), Cell::new(0));
+        let (all, one, other) = (Count::default(), Count::default(), Count::default());
         let count = |of| std::iter::from_fn(|| Counted::one(&all, of, 8)).collect::<Vec<_>>();
         let first = count(&one);
         assert_eq!((first.len(), count(&other).len()), (2, 2));

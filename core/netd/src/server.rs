@@ -117,7 +117,7 @@ async fn converse(socket: &UnixStream, state: &Rc<State>) -> io::Result<()> {
         let Some((request, fds)) = received else {
             return Ok(());
         };
-        let reply = handle(request, fds, state);
+        let reply = handle(request, fds, state).await;
         // One small message to a peer that waits for it: there is room.
         transport::send(socket, &reply, &[])?;
         if state.stopped.get() {
@@ -126,7 +126,7 @@ async fn converse(socket: &UnixStream, state: &Rc<State>) -> io::Result<()> {
     }
 }
 
-fn handle(request: Request, fds: Vec<OwnedFd>, state: &Rc<State>) -> Reply {
+async fn handle(request: Request, fds: Vec<OwnedFd>, state: &Rc<State>) -> Reply {
     match request {
         Request::Hello { .. } => Reply::Hello {
             version: PROTOCOL,
@@ -163,11 +163,11 @@ fn handle(request: Request, fds: Vec<OwnedFd>, state: &Rc<State>) -> Reply {
             first,
             last,
         } => {
-            state.relays.put(id, relays, first, last);
-            Reply::Done
+            let put = state.relays.put(id, relays, first, last).await;
+            put.map_or_else(Reply::Refused, |()| Reply::Done)
         }
         Request::Unrelay { id } => {
-            state.relays.remove(&id);
+            state.relays.remove(&id).await;
             state.changed.notify_one();
             Reply::Done
         }

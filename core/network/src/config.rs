@@ -86,6 +86,8 @@ pub struct NetworkConfig {
     pub userland_proxy: bool,
     /// `--published-ports-obey-input`: netd relays everything, so that it passes the host's INPUT rules.
     pub obey_input: bool,
+    /// `--allow-direct-routing`: other hosts reach published ports at the containers' own addresses as well.
+    pub allow_direct_routing: bool,
     /// `--ip-forward`: switch forwarding on.
     pub ip_forward: bool,
     /// `--default-network-opt`, driver name to options.
@@ -120,6 +122,7 @@ impl NetworkConfig {
             firewall: true,
             userland_proxy: true,
             obey_input: false,
+            allow_direct_routing: false,
             ip_forward: true,
             default_options: std::collections::BTreeMap::new(),
             dns: Vec::new(),

@@ -306,12 +306,22 @@ impl NameService {
         if relays.is_empty() && !state.relays.contains_key(id) {
             return Ok(());
         }
+        let led = relays.iter().any(|relay| !relay.listen);
         let listeners = self.ask(&mut state, |client| {
-            client.relay(id, &relays)?;
-            client.listen()
+            // What it cannot listen on is an answer: in words for clients.
+            match client.relay(id, &relays) {
+                Err(ClientError::Refused(reason)) => return Ok(Err(reason)),
+                told => told?,
+            }
+            led.then(|| client.listen()).transpose().map(Ok)
         })?;
+        let listeners = listeners.map_err(NetworkError::internal)?;
         state.relays.insert(id.to_owned(), relays);
-        let led = self.firewall.lead_to(listeners);
+        self.lead_to(listeners)
+    }
+
+    fn lead_to(&self, listeners: Option<Listeners>) -> Result<()> {
+        let led = listeners.map_or(Ok(()), |listeners| self.firewall.lead_to(listeners));
         led.map_err(|e| NetworkError::io("leading ports to gantry-netd", &e))
     }
 
@@ -339,14 +349,17 @@ impl NameService {
             client.unrelay(id).map_err(failed)?;
         }
         for (id, relays) in &*relays {
-            client.relay(id, relays).map_err(failed)?;
+            match client.relay(id, relays) {
+                // Others took ports meanwhile: the rest is to go on.
+                Err(error @ ClientError::Refused(_)) => {
+                    tracing::warn!(container = id, %error, "ports that are not relayed");
+                }
+                told => told.map_err(failed)?,
+            }
         }
-        if relays.is_empty() {
-            return Ok(());
-        }
-        let listeners = client.listen().map_err(failed)?;
-        let led = self.firewall.lead_to(listeners);
-        led.map_err(|e| NetworkError::io("leading ports to gantry-netd", &e))
+        let led = relays.values().flatten().any(|relay| !relay.listen);
+        let listeners = led.then(|| client.listen()).transpose().map_err(failed)?;
+        self.lead_to(listeners)
     }
 
     /// Takes over from an earlier daemon: netd is to know exactly these sandboxes and relays. A netd that still runs keeps

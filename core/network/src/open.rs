@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use parking_lot::{Mutex, RwLock};
 use rustix::fs::FlockOperation;
 
-use crate::firewall::Firewall;
+use crate::firewall::{Firewall, Ways};
 use crate::inner::{Inner, Network};
 use crate::ipam::Ipam;
 use crate::names::NameService;
@@ -32,7 +32,7 @@ impl Inner {
         let kept = config.data_root.join("network");
         let run = config.exec_root.join("network");
         let io = |doing: &'static str| move |e: std::io::Error| NetworkError::io(doing, &e);
-        let firewall = Firewall::open(&config.tag, config.firewall, config.obey_input)
+        let firewall = Firewall::open(&config.tag, config.firewall, Ways::of(&config))
             .map_err(io("opening nftables"))?;
         let socket = run.join("netd.sock");
         let names = NameService::new(socket, config.netd.clone(), Arc::clone(&firewall))
@@ -67,7 +67,7 @@ impl Inner {
             inner.make_all()?;
             inner.firewall.complain_of_legacy();
             if inner.config.obey_input && inner.relaying() != Relaying::All {
-                inner.warn("published-ports-obey-input: relays need gantry-netd, the engine's firewall and the kernel's nft_tproxy; without, published ports are reached by containers alone".to_owned());
+                inner.warn("published-ports-obey-input: relays need gantry-netd; without, published ports are reached by containers alone".to_owned());
             }
         }
         Ok(inner)

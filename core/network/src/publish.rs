@@ -41,6 +41,9 @@ pub(crate) struct Published {
     /// How it was decided which is which.
     #[serde(default)]
     pub(crate) relaying: Relaying,
+    /// Published ports are reached at the container's own address as well.
+    #[serde(default)]
+    pub(crate) direct: bool,
 }
 
 impl Published {
@@ -65,12 +68,15 @@ impl Inner {
         let place = self.place(container)?;
         let mut place = place.lock();
         let old = std::mem::take(&mut place.saved.bindings);
-        self.ports.release(container, old.iter());
+        let old: Vec<_> = old.iter().collect();
         let requests: Rows<PortRequest> = requests.into_iter().collect();
-        let leased = self.lease(&place, &[], requests.iter());
+        let leased = self.lease(&place, &old, requests.iter());
         place.saved.requests = match leased {
             Ok(_) => requests,
-            Err(_) => Rows::default(),
+            Err(_) => {
+                self.ports.release(container, old.into_iter());
+                Rows::default()
+            }
         };
         place.saved.bindings = leased.iter().flatten().cloned().collect();
         let moved = self.move_ports(&mut place);
@@ -151,15 +157,7 @@ impl Inner {
         let leased = self
             .ports
             .exchange(container, gone, requests, hosts, &addresses);
-        let mut leased = leased.map_err(|e| {
-            NetworkError::new(
-                e.kind,
-                format!(
-                    "failed to set up container networking: driver failed programming external connectivity on endpoint {} ({}): {}",
-                    place.spec().name, first.info.endpoint, e.message
-                ),
-            )
-        })?;
+        let mut leased = leased.map_err(|e| unpublished(place, first, e))?;
         leased.extend(routed);
         Ok(leased)
     }
@@ -212,7 +210,7 @@ impl Inner {
         }
         let mut published = Published::default();
         if !place.saved.bindings.is_empty() {
-            published.relaying = self.relaying();
+            (published.relaying, published.direct) = self.ways();
         }
         for v6 in [false, true] {
             if let Some(endpoint) = place.gateway_endpoint(v6) {
@@ -225,6 +223,11 @@ impl Inner {
         self.exchange(place, &published)?;
         place.saved.published = published;
         Ok(())
+    }
+
+    /// How ports get to sandboxes by the daemon's options.
+    pub(crate) fn ways(&self) -> (Relaying, bool) {
+        (self.relaying(), self.config.allow_direct_routing)
     }
 
     /// What the driver of an endpoint says about the ports of one family, and what of it is relayed.
@@ -280,7 +283,13 @@ impl Inner {
                 if !own.contains(&(*protocol, *host)) {
                     continue;
                 }
-                published.relays.extend(relay::of_intent(&intent, relaying));
+                published.relays.extend(self.relay_of(&intent));
+                if self.config.allow_direct_routing {
+                    published.intents.push(FirewallIntent::Direct {
+                        protocol: *protocol,
+                        target: *target,
+                    });
+                }
                 // The kernel cannot translate ::1, and need not know of it.
                 if host.ip() == Ipv6Addr::LOCALHOST {
                     continue;
@@ -290,11 +299,8 @@ impl Inner {
         }
         let crossing = crossing.iter().filter(|_| relaying != Relaying::Nothing);
         let relays = crossing.filter_map(|b| {
-            Some(RelayPort {
-                udp: relay::is_udp(b.protocol)?,
-                host: host_of(b),
-                target: *targets.get(&(b.protocol, b.container_port))?,
-            })
+            let target = targets.get(&(b.protocol, b.container_port))?;
+            self.relay_port(b.protocol, host_of(b), *target)
         });
         published.relays.extend(relays);
         Ok(())
@@ -305,7 +311,11 @@ impl Inner {
         let id = place.spec().container.as_str();
         let before = &place.saved.published;
         if before.relays != published.relays {
-            self.names.relay(id, relay::for_netd(&published.relays))?;
+            let told = self.names.relay(id, relay::for_netd(&published.relays));
+            told.map_err(|e| match place.gateway_endpoint(false) {
+                Some(endpoint) => unpublished(place, endpoint, e),
+                None => e,
+            })?;
         }
         self.firewall.exchange(before, published).map_err(|e| {
             if let Err(error) = self.names.relay(id, relay::for_netd(&before.relays)) {
@@ -328,6 +338,17 @@ impl Inner {
         self.ports
             .release(&place.spec().container, place.saved.bindings.iter());
     }
+}
+
+/// The error of a sandbox whose ports are not to be had.
+fn unpublished(place: &Place, endpoint: &Endpoint, why: NetworkError) -> NetworkError {
+    let text = format!(
+        "failed to set up container networking: driver failed programming external connectivity on endpoint {} ({}): {}",
+        place.spec().name,
+        endpoint.info.endpoint,
+        why.message
+    );
+    NetworkError::new(why.kind, text)
 }
 
 fn lease_of(binding: &PortBinding) -> PortLease {

@@ -1,14 +1,17 @@
 //! Ports that netd relays to containers.
 //!
-//! The kernel translates all that it can. What it cannot: `::1`, and IPv6 to containers that have only IPv4. With
-//! `published-ports-obey-input` everything is relayed, because what is translated does not pass the host's INPUT rules.
+//! The kernel translates all that it can. What it cannot: `::1`, IPv6 to containers that have only IPv4, and 127.0.0.1 to
+//! containers behind links that core has no rules for, which do not route that address. With
+//! `published-ports-obey-input` everything is relayed, because what is translated does not pass the host's INPUT rules; and
+//! without the engine's firewall rules, because nothing is translated.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use gantry_driver_api::network::{FirewallIntent, Protocol};
 use gantry_netd::Relay;
 use serde::{Deserialize, Serialize};
 
+use crate::NetworkConfig;
 use crate::inner::Inner;
 use crate::rows::{InRow, Rows};
 
@@ -21,6 +24,9 @@ pub(crate) struct RelayPort {
     pub(crate) host: SocketAddr,
     /// Container side.
     pub(crate) target: SocketAddr,
+    /// netd listens there itself, because nothing leads packets to it.
+    #[serde(default)]
+    pub(crate) listen: bool,
 }
 
 impl InRow for RelayPort {
@@ -48,6 +54,7 @@ pub(crate) fn for_netd(rows: &Rows<RelayPort>) -> Vec<Relay> {
         host: first.host,
         target: first.target,
         more,
+        listen: first.listen,
     };
     rows.heads().map(relay).collect()
 }
@@ -65,47 +72,71 @@ pub(crate) enum Relaying {
 }
 
 impl Inner {
-    /// What is relayed here: nothing without the kernel's part, or netd.
+    /// What is relayed here: nothing without netd.
     pub(crate) fn relaying(&self) -> Relaying {
-        let there = self.relays && self.names.is_there();
-        match (there, self.config.obey_input, self.config.userland_proxy) {
+        let NetworkConfig {
+            firewall,
+            userland_proxy,
+            obey_input,
+            ..
+        } = self.config;
+        match (self.names.is_there(), obey_input, userland_proxy) {
             (true, true, _) => Relaying::All,
-            (true, false, true) => Relaying::Rest,
+            (true, false, true) if firewall => Relaying::Rest,
+            (true, false, true) => Relaying::All,
             _ => Relaying::Nothing,
         }
     }
+
+    /// The relay of a port that a driver wants published; none where the kernel translates it well.
+    pub(crate) fn relay_of(&self, intent: &FirewallIntent) -> Option<RelayPort> {
+        let FirewallIntent::Publish {
+            protocol,
+            host,
+            target,
+            link,
+        } = intent
+        else {
+            return None;
+        };
+        let host = match self.relaying() {
+            Relaying::All => *host,
+            Relaying::Rest => untranslated(*host, self.firewall.routes_loopback(link))?,
+            Relaying::Nothing => return None,
+        };
+        self.relay_port(*protocol, host, *target)
+    }
+
+    /// The relay from one address to another; none for what is not relayed.
+    pub(crate) fn relay_port(
+        &self,
+        protocol: Protocol,
+        host: SocketAddr,
+        target: SocketAddr,
+    ) -> Option<RelayPort> {
+        Some(RelayPort {
+            udp: is_udp(protocol)?,
+            host,
+            target,
+            listen: !self.relays,
+        })
+    }
+}
+
+/// The loopback address at which the kernel does not translate what is published at `host`.
+fn untranslated(host: SocketAddr, routes_loopback: bool) -> Option<SocketAddr> {
+    let loopback: IpAddr = match host.ip() {
+        IpAddr::V4(_) if routes_loopback => return None,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    let here = host.ip().is_unspecified() || host.ip() == loopback;
+    here.then(|| SocketAddr::new(loopback, host.port()))
 }
 
 /// Whether the host has IPv6.
 pub(crate) fn host_has_v6() -> bool {
     UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
-}
-
-/// The relay of a port that a driver wants published; none where the kernel translates it well.
-pub(crate) fn of_intent(intent: &FirewallIntent, relaying: Relaying) -> Option<RelayPort> {
-    let FirewallIntent::Publish {
-        protocol,
-        host,
-        target,
-        ..
-    } = intent
-    else {
-        return None;
-    };
-    let udp = is_udp(*protocol)?;
-    let loopback = Ipv6Addr::LOCALHOST;
-    let host = match (relaying, host.ip()) {
-        (Relaying::All, _) => *host,
-        (Relaying::Rest, IpAddr::V6(ip)) if ip.is_unspecified() || ip == loopback => {
-            SocketAddr::new(loopback.into(), host.port())
-        }
-        _ => return None,
-    };
-    Some(RelayPort {
-        udp,
-        host,
-        target: *target,
-    })
 }
 
 /// Whether a transport that can be relayed is UDP.
@@ -114,5 +145,30 @@ pub(crate) fn is_udp(protocol: Protocol) -> Option<bool> {
         Protocol::Tcp => Some(false),
         Protocol::Udp => Some(true),
         Protocol::Sctp => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_leaves_at_loopback_addresses() {
+        let at = |host: &str, routes: bool| {
+            let left = untranslated(host.parse().unwrap(), routes);
+            left.map(|at| at.to_string())
+        };
+        for (host, bridge, other) in [
+            ("0.0.0.0:80", None, Some("127.0.0.1:80")),
+            ("127.0.0.1:80", None, Some("127.0.0.1:80")),
+            ("127.0.0.2:80", None, None),
+            ("192.0.2.1:80", None, None),
+            ("[::]:80", Some("[::1]:80"), Some("[::1]:80")),
+            ("[::1]:80", Some("[::1]:80"), Some("[::1]:80")),
+            ("[fd00::1]:80", None, None),
+        ] {
+            assert_eq!(at(host, true).as_deref(), bridge, "{host}");
+            assert_eq!(at(host, false).as_deref(), other, "{host}");
+        }
     }
 }

@@ -76,7 +76,8 @@ impl Inner {
         let slots: Vec<_> = self.sandboxes.lock().values().cloned().collect();
         for slot in slots {
             let mut place = slot.place.lock();
-            let as_configured = place.saved.published.relaying == self.relaying();
+            let published = &place.saved.published;
+            let as_configured = (published.relaying, published.direct) == self.ways();
             if as_configured || place.saved.bindings.is_empty() {
                 continue;
             }

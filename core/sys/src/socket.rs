@@ -1,12 +1,12 @@
 //! What `rustix` does not tell of a socket.
 
-use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd};
 
 use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg, setsockopt,
-    sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage,
+    recvmsg, sendmsg, setsockopt, sockopt,
 };
 
 /// Bytes that were written to a connected stream socket and that the other side has not taken yet: not read, for a Unix
@@ -33,15 +33,76 @@ pub fn unsent(socket: impl AsFd) -> io::Result<usize> {
 pub fn make_transparent(socket: impl AsFd, address: SocketAddr, datagrams: bool) -> io::Result<()> {
     // The option of IPv4 is the same bit for both families.
     setsockopt(&socket, sockopt::IpTransparent, &true)?;
-    match (datagrams, address.is_ipv4()) {
-        (false, _) => {}
-        (true, true) => setsockopt(&socket, sockopt::Ipv4OrigDstAddr, &true)?,
-        (true, false) => setsockopt(&socket, sockopt::Ipv6OrigDstAddr, &true)?,
+    match datagrams {
+        true => tell_destinations(socket, address.is_ipv4()),
+        false => Ok(()),
+    }
+}
+
+/// Has a UDP socket tell with each datagram where it was sent to, see [`receive_led`].
+///
+/// # Errors
+/// Those of `setsockopt`, for sockets of another kind or family.
+pub fn tell_destinations(socket: impl AsFd, v4: bool) -> io::Result<()> {
+    match v4 {
+        true => setsockopt(&socket, sockopt::Ipv4OrigDstAddr, &true)?,
+        false => setsockopt(&socket, sockopt::Ipv6OrigDstAddr, &true)?,
     }
     Ok(())
 }
 
-/// A datagram that was led to a transparent socket.
+/// Sends a datagram from one of the host's addresses, which matters for a UDP socket that has all of them.
+///
+/// # Errors
+/// Those of `sendmsg`: `EAGAIN` when there is no room, `EINVAL` when the address is none of the host's.
+pub fn send_from(
+    socket: impl AsFd,
+    datagram: &[u8],
+    from: IpAddr,
+    to: SocketAddr,
+) -> io::Result<usize> {
+    let parts = [IoSlice::new(datagram)];
+    let (mut v4, mut v6);
+    let source = match from {
+        IpAddr::V4(ip) => {
+            v4 = zeroed_v4();
+            v4.ipi_spec_dst.s_addr = u32::from(ip).to_be();
+            ControlMessage::Ipv4PacketInfo(&v4)
+        }
+        IpAddr::V6(ip) => {
+            v6 = zeroed_v6();
+            v6.ipi6_addr.s6_addr = ip.octets();
+            ControlMessage::Ipv6PacketInfo(&v6)
+        }
+    };
+    let to = SockaddrStorage::from(to);
+    let sent = sendmsg(
+        socket.as_fd().as_raw_fd(),
+        &parts,
+        &[source],
+        MsgFlags::MSG_DONTWAIT,
+        Some(&to),
+    )?;
+    Ok(sent)
+}
+
+fn zeroed_v4() -> libc::in_pktinfo {
+    let none = libc::in_addr { s_addr: 0 };
+    libc::in_pktinfo {
+        ipi_ifindex: 0,
+        ipi_spec_dst: none,
+        ipi_addr: none,
+    }
+}
+
+fn zeroed_v6() -> libc::in6_pktinfo {
+    libc::in6_pktinfo {
+        ipi6_addr: libc::in6_addr { s6_addr: [0; 16] },
+        ipi6_ifindex: 0,
+    }
+}
+
+/// A datagram, and whom it was sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Led {
     /// Its bytes.
@@ -52,7 +113,7 @@ pub struct Led {
     pub to: SocketAddr,
 }
 
-/// Receives a datagram at a transparent socket. None: one without addresses, which is of no use.
+/// Receives a datagram at a socket that tells of destinations. None: one without addresses, which is of no use.
 ///
 /// # Errors
 /// Those of `recvmsg`; `EAGAIN` when there is none.
@@ -114,6 +175,29 @@ mod tests {
         there.read_exact(&mut [0; 5]).unwrap();
         assert_eq!(unsent(&here).unwrap(), 0);
         assert!(unsent(std::fs::File::open("/dev/null").unwrap()).is_err());
+    }
+
+    #[test]
+    fn answers_come_from_the_address_that_was_asked() {
+        for (any, to) in [("0.0.0.0:0", "127.0.0.9"), ("[::]:0", "::1")] {
+            let socket = UdpSocket::bind(any).unwrap();
+            tell_destinations(&socket, !any.starts_with('[')).unwrap();
+            let port = socket.local_addr().unwrap().port();
+            let to = SocketAddr::new(to.parse().unwrap(), port);
+            let client = UdpSocket::bind(any).unwrap();
+            // It hears from there alone.
+            client.connect(to).unwrap();
+            client.send(b"hello").unwrap();
+            let led = receive_led(&socket, &mut [0; 16]).unwrap().unwrap();
+            assert_eq!((led.length, led.to), (5, to));
+            send_from(&socket, b"well", led.to.ip(), led.from).unwrap();
+            let mut buffer = [0; 16];
+            assert_eq!(client.recv(&mut buffer).unwrap(), 4);
+            let foreign = "192.0.2.77".parse().unwrap();
+            if any == "0.0.0.0:0" {
+                assert!(send_from(&socket, b"no", foreign, led.from).is_err());
+            }
+        }
     }
 
     /// Leads what is sent to any UDP port of the host to one port.

@@ -38,6 +38,7 @@ pub(crate) fn network(config: &Config, place: &Place) -> anyhow::Result<NetworkC
     network.firewall = config.iptables;
     network.userland_proxy = config.userland_proxy;
     network.obey_input = config.published_ports_obey_input;
+    network.allow_direct_routing = config.allow_direct_routing;
     network.ip_forward = config.ip_forward;
     network
         .default_options

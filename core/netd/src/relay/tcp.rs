@@ -61,8 +61,7 @@ async fn relay(mut client: TcpStream, relays: Rc<Relays>) {
 
 /// How many there are at most: a quarter of the descriptors that there may be, each with two.
 fn most() -> usize {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    usize::try_from(files.current.unwrap_or(u64::MAX) / 4).unwrap_or(usize::MAX)
+    super::descriptors() / 4
 }
 
 fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {

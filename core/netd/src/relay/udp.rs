@@ -5,15 +5,17 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use gantry_sys::socket::{Led, receive_led};
+use gantry_sys::socket::{Led, receive_led, send_from};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
-use tokio::task::{AbortHandle, spawn_local, yield_now};
+use tokio::task::coop::consume_budget;
+use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout;
 
 use super::{Counted, Relays, Way};
@@ -24,6 +26,11 @@ const IDLE: Duration = Duration::from_secs(90);
 const MOST: usize = 4096;
 /// The longest datagram.
 const LONGEST: usize = 65535;
+
+thread_local! {
+    /// Datagrams are passed on at once: one has room for all.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; LONGEST]);
+}
 
 /// A client's address, and the one that it sends to.
 type Key = (SocketAddr, SocketAddr);
@@ -51,24 +58,36 @@ impl Flows {
     }
 }
 
-pub(super) async fn serve(socket: UdpSocket, relays: Rc<Relays>) {
-    let mut buffer = vec![0; LONGEST];
-    loop {
-        let received = socket
-            .async_io(Interest::READABLE, || {
-                receive_led(socket.as_fd(), &mut buffer)
-            })
-            .await;
-        match received {
-            Ok(Some(led)) => take(led, &buffer[..led.length], &relays),
-            // An ICMP error about an earlier datagram; the socket goes on.
-            Ok(None) | Err(_) => yield_now().await,
-        }
+/// Serves a socket: one that datagrams are `led` to, or one that listens at a published port itself.
+pub(super) async fn serve(socket: Rc<UdpSocket>, led: bool, relays: Rc<Relays>) {
+    let way = match led {
+        true => Back::Own,
+        false => Back::By(Rc::downgrade(&socket)),
+    };
+    while socket.readable().await.is_ok() {
+        BUFFER.with_borrow_mut(|buffer| {
+            let receive = || receive_led(socket.as_fd(), buffer);
+            // Another error is an ICMP message about an earlier datagram; the socket goes on.
+            if let Ok(Some(led)) = socket.try_io(Interest::READABLE, receive) {
+                take(led, &buffer[..led.length], &way, &relays);
+            }
+        });
+        // A socket at which there is always something must not keep the others waiting.
+        consume_budget().await;
     }
 }
 
-/// The first datagram of a flow; later ones go to the flow's own socket, but for some that were on their way.
-fn take(led: Led, datagram: &[u8], relays: &Rc<Relays>) {
+/// How answers get back to clients.
+#[derive(Clone)]
+enum Back {
+    /// By a socket of the flow's own at the address that was asked, which gets the flow's later datagrams as well.
+    Own,
+    /// By the socket that listens there, as long as it does.
+    By(Weak<UdpSocket>),
+}
+
+/// The first datagram of a flow; later ones go to the flow's own socket if it has one, but for some that were on their way.
+fn take(led: Led, datagram: &[u8], back: &Back, relays: &Rc<Relays>) {
     let Some(way) = relays.way(true, led.to) else {
         return;
     };
@@ -76,7 +95,7 @@ fn take(led: Led, datagram: &[u8], relays: &Rc<Relays>) {
     let known = relays.flows.0.borrow().get(&key).map(|f| f.server.clone());
     let server = match known {
         Some(server) => server,
-        None => match begin(key, way, relays) {
+        None => match begin(key, way, back, relays) {
             Ok(Some(server)) => server,
             // Too many: datagrams may be lost.
             Ok(None) => return,
@@ -89,15 +108,25 @@ fn take(led: Led, datagram: &[u8], relays: &Rc<Relays>) {
     send(&server, datagram);
 }
 
-fn begin(key: Key, way: Way, relays: &Rc<Relays>) -> io::Result<Option<Rc<UdpSocket>>> {
+fn begin(
+    key: Key,
+    way: Way,
+    back: &Back,
+    relays: &Rc<Relays>,
+) -> io::Result<Option<Rc<UdpSocket>>> {
     let (from, at) = key;
     let Way { target, to } = way;
-    if Counted::one(&relays.flow_count, &to.flows, MOST).is_none() {
+    let Some(counted) = Counted::one(&relays.flow_count, &to.flows, MOST) else {
         return Ok(None);
-    }
-    let client = socket(at, true)?;
-    rustix::net::connect(&client, &from)?;
-    let client = UdpSocket::from_std(client.into())?;
+    };
+    let client = match back {
+        Back::Own => {
+            let client = socket(at, true)?;
+            rustix::net::connect(&client, &from)?;
+            Client::Own(UdpSocket::from_std(client.into())?)
+        }
+        Back::By(listening) => Client::By(listening.clone(), key),
+    };
     let any = match target {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
@@ -108,9 +137,9 @@ fn begin(key: Key, way: Way, relays: &Rc<Relays>) -> io::Result<Option<Rc<UdpSoc
     let task = spawn_local({
         let (relays, server) = (Rc::clone(relays), Rc::clone(&server));
         async move {
-            let _counted = Counted::one(&relays.flow_count, &to.flows, MOST);
             flow(&client, &server, &to.gone).await;
             relays.flows.0.borrow_mut().remove(&key);
+            drop(counted);
         }
     });
     let flow = Flow {
@@ -137,38 +166,79 @@ fn socket(at: SocketAddr, shared: bool) -> io::Result<std::os::fd::OwnedFd> {
     Ok(socket)
 }
 
-async fn flow(client: &UdpSocket, server: &UdpSocket, gone: &Notify) {
+/// Where a flow's answers go.
+enum Client {
+    Own(UdpSocket),
+    By(Weak<UdpSocket>, Key),
+}
+
+impl Client {
+    /// Waits for the client's next datagram, where that comes here.
+    async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Own(socket) => socket.readable().await,
+            Self::By(..) => std::future::pending().await,
+        }
+    }
+
+    fn answer(&self, datagram: &[u8]) {
+        match self {
+            Self::Own(socket) => send(socket, datagram),
+            Self::By(listening, (from, at)) => {
+                if let Some(socket) = listening.upgrade()
+                    && send_from(socket.as_fd(), datagram, at.ip(), *from).is_err()
+                {
+                    // It asked everybody at once, say: an address that nobody answers from.
+                    let _ = rustix::net::sendto(&socket, datagram, SendFlags::empty(), from);
+                }
+            }
+        }
+    }
+}
+
+/// Passes datagrams on in both directions.
+async fn flow(client: &Client, server: &UdpSocket, gone: &Notify) {
     loop {
         let either = async {
             tokio::select! {
-                ready = client.readable() => ready.map(|()| (client, server)),
-                ready = server.readable() => ready.map(|()| (server, client)),
+                ready = client.readable() => ready.map(|()| true),
+                ready = server.readable() => ready.map(|()| false),
             }
         };
-        tokio::select! {
+        let from_client = tokio::select! {
             ready = timeout(IDLE, either) => match ready {
-                Ok(Ok((from, to))) => pass(from, to),
+                Ok(Ok(from_client)) => from_client,
                 _ => return,
             },
             () = gone.notified() => return,
+        };
+        match client {
+            Client::Own(socket) if from_client => {
+                receive(socket, |datagram| send(server, datagram))
+            }
+            client => receive(server, |datagram| client.answer(datagram)),
         }
+        consume_budget().await;
     }
 }
 
 /// Sends at once, whether the event loop has heard of the socket yet or not.
 fn send(socket: &UdpSocket, datagram: &[u8]) {
-    // A full buffer loses datagrams as a network does.
-    let _ = rustix::net::send(socket, datagram, SendFlags::empty());
+    // A refusal of before (ICMP) is reported once, in the place of sending; it says nothing about this datagram. A full
+    // buffer loses datagrams as a network does.
+    for _ in 0..2 {
+        match rustix::net::send(socket, datagram, SendFlags::empty()) {
+            Err(Errno::CONNREFUSED) => {}
+            _ => return,
+        }
+    }
 }
 
-fn pass(from: &UdpSocket, to: &UdpSocket) {
-    thread_local! {
-        static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; LONGEST]);
-    }
+fn receive(socket: &UdpSocket, pass: impl FnOnce(&[u8])) {
     BUFFER.with_borrow_mut(|buffer| {
-        // A refusal is reported to the next send or receive, and that is all that becomes of it.
-        if let Ok(length) = from.try_recv(buffer) {
-            send(to, &buffer[..length]);
+        // A refusal of before is reported to the next send or receive, and that is all that becomes of it.
+        if let Ok(length) = socket.try_recv(buffer) {
+            pass(&buffer[..length]);
         }
     });
 }

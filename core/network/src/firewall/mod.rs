@@ -33,6 +33,8 @@ use gantry_model::NetworkId;
 use gantry_sys::nft::{BaseChain, Batch, Event, Family, Holds, Hook, NftSocket, SetSpec, kind};
 use parking_lot::Mutex;
 
+use crate::NetworkConfig;
+
 use bridges::Bridge;
 pub(crate) use egress::Confined;
 use egress::Egress;
@@ -128,11 +130,28 @@ impl State {
     }
 }
 
+/// What the daemon's options change about the rules.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ways {
+    /// What is published passes the host's INPUT rules: the kernel translates for containers alone.
+    obey: bool,
+    /// Published ports are reached at the containers' own addresses as well.
+    direct: bool,
+}
+
+impl Ways {
+    pub(crate) fn of(config: &NetworkConfig) -> Self {
+        Self {
+            obey: config.obey_input,
+            direct: config.allow_direct_routing,
+        }
+    }
+}
+
 /// Writes the rules of one engine. `None` inside: switched off by `--iptables=false`.
 pub(crate) struct Firewall {
     table: String,
-    /// What is published passes the host's INPUT rules.
-    obey: bool,
+    ways: Ways,
     state: Option<Mutex<State>>,
     /// By what the kernel tells our changes from others'.
     port: Option<u32>,
@@ -147,7 +166,7 @@ pub(crate) struct Firewall {
 
 impl Firewall {
     /// Opens netlink and begins to watch for changes by others; changes nothing yet.
-    pub(crate) fn open(tag: &str, enabled: bool, obey: bool) -> io::Result<Arc<Self>> {
+    pub(crate) fn open(tag: &str, enabled: bool, ways: Ways) -> io::Result<Arc<Self>> {
         let open = || -> io::Result<_> {
             Ok(Mutex::new(State {
                 socket: NftSocket::open()?,
@@ -167,7 +186,7 @@ impl Firewall {
             let watched = watching.and_then(|started| started.map_err(|e| failure = Some(e)).ok());
             Self {
                 table,
-                obey,
+                ways,
                 port: state.as_ref().map(|state| state.lock().socket.port()),
                 complained: AtomicBool::new(false),
                 state,
@@ -196,7 +215,7 @@ impl Firewall {
             batch.flush_chain(chain.name);
         }
         relay::lay_out(&mut batch);
-        rules::write(&mut batch, self.obey);
+        rules::write(&mut batch, self.ways);
         batch
     }
 
@@ -228,7 +247,7 @@ impl Firewall {
         batch.remove_table();
         batch.append(self.layout());
         item::change(&mut batch, &HashSet::new(), &state.items());
-        state.published.write(&mut batch, self.obey);
+        state.published.write(&mut batch, self.ways.obey);
         state.socket.commit(batch)?;
         state.laid_out = true;
         self.pass(state)
@@ -297,6 +316,16 @@ impl Firewall {
             self.exchange_bridges(&mut state, &network, bridges(intents).collect())?;
         }
         Ok(())
+    }
+
+    /// Whether what is sent to 127.0.0.1 can be translated to something behind a link: our bridges route it.
+    pub(crate) fn routes_loopback(&self, link: &str) -> bool {
+        let Some(state) = &self.state else {
+            return false;
+        };
+        let state = state.lock();
+        let mut bridges = state.bridges.values().flatten();
+        bridges.any(|bridge| bridge.link == link)
     }
 
     /// Forgets a network.

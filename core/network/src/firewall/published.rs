@@ -175,7 +175,7 @@ impl Firewall {
 
     fn write_leads(&self, state: &mut State, listeners: &Listeners) -> io::Result<()> {
         let mut batch = self.batch();
-        relay::write(&mut batch, listeners, self.obey);
+        relay::write(&mut batch, listeners, self.ways.obey);
         match state.socket.commit(batch) {
             Ok(()) => Ok(()),
             // Somebody removed the table.

@@ -81,6 +81,20 @@ pub(super) fn write(batch: &mut Batch, listeners: &Listeners, obey: bool) {
     }
 }
 
+/// Its destination is relayed at that very address.
+pub(super) fn at(v6: bool) -> [Expr; 4] {
+    let (which, port, set) = match v6 {
+        true => (Family::Ipv6, R5, SETS[3].name),
+        false => (Family::Ipv4, R2, SETS[1].name),
+    };
+    [
+        Expr::transport_protocol(R0),
+        Expr::destination(which, R1),
+        Expr::destination_port(port),
+        Expr::lookup(set, R0, false),
+    ]
+}
+
 fn lead(
     batch: &mut Batch,
     (which, obey): (Family, bool),
@@ -88,7 +102,7 @@ fn lead(
     transport: u8,
     (address, port): (IpAddr, u16),
 ) {
-    let v6 = which == Family::Ipv6;
+    let at = at(which == Family::Ipv6);
     let others = [Expr::input_link(R0), Expr::lookup(BRIDGES.name, R0, true)];
     let others = if obey { &others[..] } else { &[] };
     let local = [
@@ -100,11 +114,6 @@ fn lead(
     let anywhere = [
         Expr::destination_port(R1),
         Expr::lookup(sets[0].name, R0, false),
-    ];
-    let at = [
-        Expr::destination(which, R1),
-        Expr::destination_port(if v6 { R5 } else { R2 }),
-        Expr::lookup(sets[1].name, R0, false),
     ];
     let mut to = Vec::new();
     push_ip(&mut to, address);
@@ -147,6 +156,7 @@ mod tests {
             udp: true,
             host: "[::]:10000".parse().unwrap(),
             target: "172.17.0.2:80".parse().unwrap(),
+            listen: false,
         };
         let row = item(&port, 10000);
         assert_eq!(row.set, "relay6");

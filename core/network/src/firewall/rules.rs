@@ -3,7 +3,9 @@
 use super::bridges::{
     APART, AS, BRIDGES, INTERNAL, OUT, OWN, ROUTED, TOGETHER, TRUSTED, UNPROTECTED,
 };
+use super::Ways;
 use super::element::{DIRECT, ROWS};
+use super::relay;
 use gantry_sys::nft::{Batch, Expr, Family, Register, Verdict};
 
 use Register::{R0, R1, R2, R4, R5};
@@ -94,9 +96,8 @@ pub(super) fn rule(batch: &mut Batch, chain: &str, parts: &[&[Expr]], verdict: E
     batch.add_rule(chain, expressions, "");
 }
 
-/// Fills the flushed chains. `obey`: what is published passes the host's INPUT rules, see [`super::relay`]; the kernel
-/// translates for containers alone.
-pub(super) fn write(batch: &mut Batch, obey: bool) {
+/// Fills the flushed chains.
+pub(super) fn write(batch: &mut Batch, ways: Ways) {
     // Bridges route 127.0.0.0/8 for the sake of published ports; containers must not use it to reach the host's own.
     rule(
         batch,
@@ -104,13 +105,16 @@ pub(super) fn write(batch: &mut Batch, obey: bool) {
         &[&from_any_bridge(), &loopback_destination()],
         Expr::verdict(Verdict::Drop),
     );
-    if obey {
+    if ways.obey {
         translate(batch, "prerouting", &from_any_bridge());
     } else {
         translate(batch, "prerouting", &[]);
+        let relayed = relay::at(false);
+        let parts: [&[Expr]; 2] = [&family(Family::Ipv4), &relayed];
+        rule(batch, "output", &parts, Expr::verdict(Verdict::Accept));
         translate(batch, "output", &[]);
     }
-    forward(batch);
+    forward(batch, ways.direct);
     postrouting(batch);
 }
 
@@ -162,7 +166,7 @@ fn translate(batch: &mut Batch, chain: &str, whose: &[Expr]) {
     }
 }
 
-fn forward(batch: &mut Batch) {
+fn forward(batch: &mut Batch, directly: bool) {
     let mut add =
         |parts: &[&[Expr]], verdict| rule(batch, "forward", parts, Expr::verdict(verdict));
     let in_set = |link: Expr, set: &str| [link, Expr::lookup(set, R0, false)];
@@ -188,6 +192,15 @@ fn forward(batch: &mut Batch) {
             &[&family(which), &links_in(TRUSTED.name), &direct(v6)],
             Verdict::Accept,
         );
+    }
+    if directly {
+        let from_elsewhere = [Expr::input_link(R0), Expr::lookup(BRIDGES.name, R0, true)];
+        for (v6, which) in [(false, Family::Ipv4), (true, Family::Ipv6)] {
+            add(
+                &[&family(which), &from_elsewhere, &to_any_bridge(), &direct(v6)],
+                Verdict::Accept,
+            );
+        }
     }
     // Other bridges' members, and the world beyond the host, come in by published ports only.
     add(&[&to_any_bridge()], Verdict::Drop);

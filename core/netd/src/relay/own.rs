@@ -1,0 +1,300 @@
+//! Sockets on the published ports themselves, where nothing leads packets to netd: a host without the engine's rules, or
+//! without nftables' `tproxy`. They are seen, and stand in the way of others, as those of any server.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use gantry_sys::socket::tell_destinations;
+use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::{JoinHandle, spawn_local};
+
+use super::{Relays, tcp, udp};
+use crate::Relay;
+
+/// A published port: whether it is UDP's, and where.
+type Port = (bool, SocketAddr);
+
+/// The tasks that serve the open sockets, which close them when they end.
+#[derive(Debug, Default)]
+pub(super) struct Sockets(RefCell<HashMap<Port, JoinHandle<()>>>);
+
+/// How many there are at most: a quarter of the descriptors that there may be.
+fn most() -> usize {
+    super::descriptors() / 4
+}
+
+/// The ports that relays want listened on, and where they lead.
+fn ports(relays: &[Relay]) -> HashMap<Port, SocketAddr> {
+    let listening = relays.iter().filter(|relay| relay.listen);
+    let each = listening.flat_map(|relay| {
+        let last = relay.host.port().saturating_add(relay.more);
+        (relay.host.port()..=last).map(|port| {
+            let at = SocketAddr::new(relay.host.ip(), port);
+            ((relay.udp, at), relay.target_of(at))
+        })
+    });
+    each.collect()
+}
+
+/// Listens on what `after` wants in the place of what `before` wanted. On failure all is as it was.
+pub(super) async fn exchange(
+    relays: &Rc<Relays>,
+    before: &[Relay],
+    after: &[Relay],
+) -> Result<(), String> {
+    let (old, new) = (ports(before), ports(after));
+    let gone: Vec<Port> = old
+        .keys()
+        .filter(|p| !new.contains_key(p))
+        .copied()
+        .collect();
+    let missing = {
+        let open = relays.own.0.borrow();
+        let missing = new.into_iter().filter(|(port, _)| !open.contains_key(port));
+        let missing: Vec<_> = missing.collect();
+        let (all, most) = (
+            (open.len() + missing.len()).saturating_sub(gone.len()),
+            most(),
+        );
+        if all > most && !missing.is_empty() {
+            return Err(format!(
+                "too many published ports: without the engine's firewall rules each takes a socket of gantry-netd's, of \
+                 which it may have {most}, and {all} are wanted"
+            ));
+        }
+        missing
+    };
+    end(relays, &gone).await;
+    for (at, (port, target)) in missing.iter().enumerate() {
+        let Err(error) = open(relays, *port) else {
+            continue;
+        };
+        let opened: Vec<Port> = missing[..at].iter().map(|(port, _)| *port).collect();
+        end(relays, &opened).await;
+        for port in gone {
+            if let Err(error) = open(relays, port) {
+                eprintln!("gantry-netd: listening on {} again: {error}", port.1);
+            }
+        }
+        let (transport, host) = (if port.0 { "udp" } else { "tcp" }, port.1);
+        return Err(format!(
+            "failed to bind host port for {host}:{target}/{transport}: {}",
+            reason(&error)
+        ));
+    }
+    Ok(())
+}
+
+/// Closes what these relays listen on.
+pub(super) async fn close(relays: &Relays, of: &[Relay]) {
+    let ports: Vec<Port> = ports(of).into_keys().collect();
+    end(relays, &ports).await;
+}
+
+/// Returns when the sockets are closed.
+async fn end(relays: &Relays, ports: &[Port]) {
+    let tasks: Vec<_> = {
+        let mut open = relays.own.0.borrow_mut();
+        ports.iter().filter_map(|port| open.remove(port)).collect()
+    };
+    tasks.iter().for_each(JoinHandle::abort);
+    for task in tasks {
+        // It was told to end; how it ended is of no interest.
+        let _ = task.await;
+    }
+}
+
+fn open(relays: &Rc<Relays>, port: Port) -> io::Result<()> {
+    let (datagrams, at) = port;
+    let socket = bind(datagrams, at)?;
+    let task = match datagrams {
+        true => {
+            let socket = Rc::new(UdpSocket::from_std(socket.into())?);
+            spawn_local(udp::serve(socket, false, Rc::clone(relays)))
+        }
+        false => {
+            let socket = TcpListener::from_std(socket.into())?;
+            spawn_local(tcp::serve(socket, Rc::clone(relays)))
+        }
+    };
+    relays.own.0.borrow_mut().insert(port, task);
+    Ok(())
+}
+
+fn bind(datagrams: bool, at: SocketAddr) -> io::Result<OwnedFd> {
+    const BACKLOG: i32 = 4096;
+    let (family, kind) = (
+        match at {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        },
+        match datagrams {
+            true => SocketType::DGRAM,
+            false => SocketType::STREAM,
+        },
+    );
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, kind, flags, None)?;
+    if at.is_ipv6() {
+        set_ipv6_v6only(&socket, true)?;
+    }
+    if datagrams {
+        tell_destinations(&socket, at.is_ipv4())?;
+    } else {
+        // Connections of before may still be ending.
+        set_socket_reuseaddr(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &at)?;
+    if !datagrams {
+        rustix::net::listen(&socket, BACKLOG)?;
+    }
+    Ok(socket)
+}
+
+/// The kernel's reason in Go's words, which clients match on.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "address already in use".into(),
+        io::ErrorKind::AddrNotAvailable => "cannot assign requested address".into(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket as Datagrams;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    /// A port that is free for both transports.
+    fn free() -> u16 {
+        let tries = std::iter::repeat_with(|| {
+            let tcp = std::net::TcpListener::bind("127.0.0.1:0").ok()?;
+            let at = tcp.local_addr().ok()?;
+            Datagrams::bind(at).ok().map(|_| at.port())
+        });
+        tries.flatten().next().unwrap()
+    }
+
+    fn relay(udp: bool, port: u16, target: SocketAddr, more: u16) -> Relay {
+        Relay {
+            udp,
+            host: SocketAddr::from(([127, 0, 0, 1], port)),
+            target,
+            more,
+            listen: true,
+        }
+    }
+
+    /// Servers of both transports that say what they hear.
+    async fn echo() -> SocketAddr {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = tcp.local_addr().unwrap();
+        let udp = UdpSocket::bind(at).await.unwrap();
+        spawn_local(async move {
+            while let Ok((mut stream, _)) = tcp.accept().await {
+                let (mut read, mut write) = stream.split();
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+            }
+        });
+        spawn_local(async move {
+            let mut buffer = [0; 100];
+            while let Ok((length, from)) = udp.recv_from(&mut buffer).await {
+                let _ = udp.send_to(&buffer[..length], from).await;
+            }
+        });
+        at
+    }
+
+    async fn said(at: SocketAddr, udp: bool) -> io::Result<Vec<u8>> {
+        let mut back = [0; 5];
+        if udp {
+            let socket = UdpSocket::bind("127.0.0.1:0").await?;
+            socket.connect(at).await?;
+            socket.send(b"hello").await?;
+            socket.recv(&mut back).await?;
+        } else {
+            let mut stream = TcpStream::connect(at).await?;
+            stream.write_all(b"hello").await?;
+            stream.read_exact(&mut back).await?;
+        }
+        Ok(back.to_vec())
+    }
+
+    #[tokio::test]
+    async fn ports_are_listened_on_as_long_as_they_are_relayed() {
+        let work = async {
+            let relays = Rc::new(Relays::default());
+            let (target, port) = (echo().await, free());
+            let host = SocketAddr::from(([127, 0, 0, 1], port));
+            let both = [false, true].map(|udp| relay(udp, port, target, 0));
+            for _ in 0..2 {
+                // To say it again changes nothing.
+                let put = relays.put("a".into(), both.to_vec(), true, true);
+                put.await.unwrap();
+            }
+            for udp in [false, true] {
+                assert_eq!(said(host, udp).await.unwrap(), b"hello", "{udp}");
+                let seen = bind(udp, host).unwrap_err();
+                assert_eq!(seen.kind(), io::ErrorKind::AddrInUse, "{udp}");
+            }
+            let put = relays.put("a".into(), both[..1].to_vec(), true, true);
+            put.await.unwrap();
+            bind(true, host).unwrap();
+            assert_eq!(said(host, false).await.unwrap(), b"hello");
+            relays.remove("a").await;
+            bind(false, host).unwrap();
+            assert!(relays.own.0.borrow().is_empty());
+        };
+        LocalSet::new().run_until(work).await;
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_changes_nothing() {
+        let work = async {
+            let relays = Rc::new(Relays::default());
+            let (target, before, free) = (echo().await, free(), free());
+            let taken = Datagrams::bind("127.0.0.1:0").unwrap();
+            let port = taken.local_addr().unwrap().port();
+            let put = |all: Vec<Relay>| relays.put("a".into(), all, true, true);
+            put(vec![relay(true, before, target, 0)]).await.unwrap();
+            let wanted = vec![relay(true, free, target, 0), relay(true, port, target, 0)];
+            assert_eq!(
+                put(wanted).await.unwrap_err(),
+                format!(
+                    "failed to bind host port for 127.0.0.1:{port}:{target}/udp: address already in use"
+                )
+            );
+            let host = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+            assert_eq!(said(host(before), true).await.unwrap(), b"hello");
+            bind(true, host(free)).unwrap();
+            // More than there may be.
+            let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+            let few = rustix::process::Rlimit {
+                current: Some(100),
+                ..files
+            };
+            rustix::process::setrlimit(rustix::process::Resource::Nofile, few).unwrap();
+            let refused = put(vec![relay(true, 20_000, target, 25)])
+                .await
+                .unwrap_err();
+            assert!(
+                refused.starts_with("too many published ports:"),
+                "{refused}"
+            );
+            rustix::process::setrlimit(rustix::process::Resource::Nofile, files).unwrap();
+            assert_eq!(said(host(before), true).await.unwrap(), b"hello");
+        };
+        LocalSet::new().run_until(work).await;
+    }
+}
