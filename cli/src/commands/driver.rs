@@ -63,6 +63,7 @@ impl DriverLs {
 fn row(driver: DriverStatus, truncate: bool) -> Fields {
     let state = match driver.state {
         DriverState::Ready => "ready",
+        DriverState::Idle => "idle",
         DriverState::Degraded => "degraded",
         DriverState::Faulted => "faulted",
         DriverState::Refused => "refused",

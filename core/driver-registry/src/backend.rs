@@ -18,6 +18,10 @@ pub trait Backend: Invoke {
     fn unlimited(&self) -> bool {
         false
     }
+    /// Whether it waits for its first call to be loaded.
+    fn is_idle(&self) -> bool {
+        false
+    }
     /// How often it has restarted itself.
     fn restarts(&self) -> u64 {
         0

@@ -260,6 +260,9 @@ impl DriverRegistry {
                 let current = slot.current();
                 let generation = current.number + current.backend.restarts();
                 match current.backend.fault() {
+                    None if current.backend.is_idle() => {
+                        (DriverState::Idle, String::new(), generation)
+                    }
                     None => (DriverState::Ready, String::new(), generation),
                     Some(reason) => (DriverState::Faulted, reason, generation),
                 }

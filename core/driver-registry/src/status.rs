@@ -33,10 +33,20 @@ impl Isolation {
 pub enum DriverState {
     /// It does.
     Ready,
+    /// It will: its first call loads it.
+    Idle,
     /// It panicked, or its process died and has not come back; calls fail until a new generation is there.
     Faulted,
     /// It was never loaded.
     Unavailable,
+}
+
+impl DriverState {
+    /// Whether calls can be expected to be served.
+    #[must_use]
+    pub fn serves(self) -> bool {
+        matches!(self, Self::Ready | Self::Idle)
+    }
 }
 
 /// One line of `driver ls`.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use gantry_driver_api::network::{Member as Told, Scope, SharedNetwork, Watch};
 use gantry_driver_api::{Call, DriverResult, ErrorCode, Kind, Network as Driver};
+use gantry_driver_registry::{DriverState, DriverStatus};
 use gantry_model::NetworkId;
 use gantry_netd::Foreign;
 
@@ -24,10 +25,11 @@ type Ask = fn(&Weak<Inner>, &str, &dyn Driver, u64) -> Followed;
 type Followed = std::result::Result<u64, Trouble>;
 
 impl Inner {
-    /// Follows every driver whose networks hosts share.
+    /// Follows every driver whose networks hosts share. One that is not loaded has none.
     pub(crate) fn follow_all(self: &Arc<Self>) {
         let drivers = self.registry.list();
-        for driver in drivers.iter().filter(|d| d.kind == Kind::Network) {
+        let loaded = |d: &&DriverStatus| d.kind == Kind::Network && d.state != DriverState::Idle;
+        for driver in drivers.iter().filter(loaded) {
             let info = self
                 .driver(&driver.name)
                 .and_then(|d| Ok(d.info(&Call::default(), ())?));

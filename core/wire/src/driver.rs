@@ -37,6 +37,8 @@ pub struct DriverStatus {
 pub enum DriverState {
     /// Yes.
     Ready,
+    /// Yes: the first use loads it.
+    Idle,
     /// Yes, with a reason to worry.
     Degraded,
     /// No: it panicked, crashed or broke the contract.

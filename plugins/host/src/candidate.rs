@@ -10,6 +10,7 @@ use gantry_driver_api::{Kind, Manifest};
 use crate::{PluginError, manifest, stage};
 
 /// A plugin file that was found.
+#[derive(Debug, Clone)]
 pub(crate) struct Found {
     pub(crate) kind: Kind,
     /// As in the file's name; the manifest's may have dashes.
@@ -17,7 +18,14 @@ pub(crate) struct Found {
     pub(crate) path: PathBuf,
 }
 
-/// A plugin that passed every check but has not been mapped.
+/// A plugin that passed every check.
+pub(crate) struct Looked {
+    pub(crate) manifest: Manifest,
+    bytes: Vec<u8>,
+    file: File,
+}
+
+/// A plugin that passed every check and was copied, but has not been mapped.
 pub(crate) struct Checked {
     pub(crate) manifest: Manifest,
     pub(crate) bytes: Vec<u8>,
@@ -25,13 +33,8 @@ pub(crate) struct Checked {
 }
 
 impl Found {
-    /// Everything that can be said of a plugin before it is mapped; then a copy of it in `stage`.
-    pub(crate) fn check(
-        &self,
-        dir: &Path,
-        owners: &[u32],
-        stage: &Path,
-    ) -> Result<Checked, PluginError> {
+    /// Everything that can be said of a plugin before it is mapped.
+    pub(crate) fn look(&self, dir: &Path, owners: &[u32]) -> Result<Looked, PluginError> {
         let looking = |path: &Path| PluginError::io(format!("opening {}", path.display()));
         let metadata = fs::metadata(dir).map_err(looking(dir))?;
         manifest::check_trust(dir, &metadata, owners)?;
@@ -46,10 +49,21 @@ impl Found {
         manifest::check_trust(&self.path, &metadata, owners)?;
         let (manifest, bytes) = manifest::read(&self.path, &file)?;
         manifest::check(&self.path, &manifest, self.kind, &self.name)?;
-        Ok(Checked {
+        Ok(Looked {
             manifest,
             bytes,
-            staged: stage::copy(&file, stage)?,
+            file,
+        })
+    }
+}
+
+impl Looked {
+    /// Copies it into `stage`.
+    pub(crate) fn copy(self, stage: &Path) -> Result<Checked, PluginError> {
+        Ok(Checked {
+            manifest: self.manifest,
+            bytes: self.bytes,
+            staged: stage::copy(&self.file, stage)?,
         })
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A plugin is a file `libgantry_<kind>_<name>.so` in a plugin directory. Before any of it is mapped its owner, mode
 //! and manifest are checked ([`manifest`]); then a copy of the engine's own is made ([`stage`]), so that replacing the
-//! file under a live engine is safe; then it is loaded ([`Loader`]). The same file serves both isolations.
+//! file under a live engine is safe; then it is loaded ([`Loader`]). The same file serves both isolations. Drivers of the
+//! engine's own that nothing was said of and that have no data are copied and loaded when they are first called.
 //!
 //! Invariants:
 //! - A plugin that cannot be loaded is registered with its reason; nothing here stops the daemon.
@@ -20,8 +21,10 @@ mod inprocess;
 mod isolated;
 mod load;
 pub mod manifest;
+mod on_demand;
 mod serve;
 pub mod stage;
+mod start;
 mod wire;
 mod workers;
 

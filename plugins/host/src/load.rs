@@ -1,24 +1,20 @@
 //! From a plugin directory to registered drivers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_driver_api::{
-    Call, Driver, DriverConfig, DriverResult, Kind, Manifest, Reconcile, Remote,
-};
+use gantry_driver_api::{Call, Driver, DriverResult, Kind, Manifest, Reconcile, Remote};
 use gantry_driver_registry::{Backend, DriverRegistry, Isolation, Origin};
-use gantry_plugin_abi::host::Library;
 use parking_lot::Mutex;
-use serde_json::Value;
 
 use crate::candidate::{Checked, Found, discover};
-use crate::inprocess::InProcess;
-use crate::isolated::Isolated;
-use crate::{DriverSettings, DriversConfig, PluginError, stage};
+use crate::on_demand::OnDemand;
+use crate::start::Starter;
+use crate::{DriverSettings, DriversConfig, PluginError};
 
 /// How long the calls of a generation that was replaced may take to end.
 const DRAIN: Duration = Duration::from_secs(60);
@@ -80,17 +76,31 @@ pub fn trusted_owners() -> Vec<u32> {
 
 /// Loads plugins and remembers from what, so that loading again swaps in only what has changed.
 pub struct Loader {
-    config: LoaderConfig,
-    loaded: Mutex<BTreeMap<(Kind, String), Loaded>>,
-    /// The copy of the program that hosts isolated plugins: one that is restarted later must speak this engine's
-    /// format, even when the file was replaced meanwhile.
-    driver_host: Mutex<Option<PathBuf>>,
+    starter: Arc<Starter>,
+    loaded: Mutex<BTreeMap<Key, Loaded>>,
 }
 
-#[derive(Clone, PartialEq)]
+type Key = (Kind, String);
+
 struct Loaded {
-    staged: PathBuf,
     settings: DriverSettings,
+    mapped: Mapped,
+}
+
+/// The copy that is mapped.
+enum Mapped {
+    Now(PathBuf),
+    /// None until the first call.
+    Later(Arc<OnDemand>),
+}
+
+impl Mapped {
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Now(path) => Some(path),
+            Self::Later(driver) => driver.staged(),
+        }
+    }
 }
 
 impl Loader {
@@ -98,9 +108,8 @@ impl Loader {
     #[must_use]
     pub fn new(config: LoaderConfig) -> Self {
         Self {
-            config,
+            starter: Arc::new(Starter::new(config)),
             loaded: Mutex::default(),
-            driver_host: Mutex::default(),
         }
     }
 
@@ -122,7 +131,7 @@ impl Loader {
         // They were checked when the configuration was read.
         registry.set_routes(drivers.routes().unwrap_or_default());
         let mut found = BTreeSet::new();
-        for dir in &self.config.plugin_dirs {
+        for dir in &self.starter.config.plugin_dirs {
             for plugin in discover(&dir.path) {
                 if found.insert((plugin.kind, plugin.name.clone())) {
                     self.load(&plugin, dir, drivers, registry, live);
@@ -131,11 +140,10 @@ impl Loader {
         }
         self.name_the_missing(drivers, registry, &found);
         let loaded = self.loaded.lock();
-        if let Ok(dir) = self.stage_dir() {
-            let used = loaded.values().map(|l| l.staged.clone());
-            let used: Vec<_> = used.chain(self.driver_host.lock().clone()).collect();
-            stage::prune(&dir, &used);
-        }
+        self.starter.prune(|| {
+            let used = loaded.values().filter_map(|l| l.mapped.path());
+            used.map(Path::to_owned).collect()
+        });
     }
 
     /// Drivers that came with the engine or that the configuration speaks of, and that no directory holds.
@@ -154,7 +162,7 @@ impl Loader {
                 .chain(settings.drivers.into_keys());
             wanted.extend(names.map(|name| (kind, name)));
         }
-        let dirs = self.config.plugin_dirs.iter();
+        let dirs = self.starter.config.plugin_dirs.iter();
         let dirs: Vec<_> = dirs.map(|d| d.path.display().to_string()).collect();
         for (kind, name) in wanted {
             let file = name.replace('-', "_");
@@ -177,119 +185,99 @@ impl Loader {
         registry: &DriverRegistry,
         live: &dyn Fn(Kind, &str) -> Option<Reconcile>,
     ) {
-        let stage = self.stage_dir();
-        let checked = stage.and_then(|stage| plugin.check(&dir.path, &self.config.owners, &stage));
-        let name = match &checked {
-            Ok(checked) => checked.manifest.name.clone(),
+        let looked = plugin.look(&dir.path, &self.starter.config.owners);
+        let name = match &looked {
+            Ok(looked) => looked.manifest.name.clone(),
             Err(_) => plugin.name.clone(),
         };
         let mut settings = drivers.driver(plugin.kind, &name);
+        let plain = settings == DriverSettings::default();
         let shipped = dir.shipped && SHIPPED.contains(&(plugin.kind, name.as_str()));
         let isolation = settings.isolation.unwrap_or(match shipped {
             true => Isolation::None,
             false => Isolation::Process,
         });
         settings.isolation = Some(isolation);
-        let manifest = checked.as_ref().ok().map(|c| c.manifest.clone());
+        let key = (plugin.kind, name);
+        let manifest = looked.as_ref().ok().map(|l| l.manifest.clone());
         let origin = origin_of(Some(&plugin.path), manifest, Some(isolation));
-        let result = checked.and_then(|checked| {
-            let loaded = Loaded {
-                staged: checked.staged.clone(),
-                settings: settings.clone(),
-            };
-            if self.is_current(plugin.kind, &name, &loaded, registry) {
+        let result = looked.and_then(|looked| {
+            if shipped && plain && self.may_wait(&key, registry) {
+                return Ok(self.put_off(plugin, dir, &key, settings));
+            }
+            let checked = looked.copy(&self.starter.stage_dir()?)?;
+            if self.is_current(&key, &checked, &settings, registry) {
                 return Ok(None);
             }
-            let backend = self.start(&checked, &settings, isolation, shipped)?;
-            if let Some(live) = live(plugin.kind, &name) {
+            let backend = self
+                .starter
+                .start(&checked, &settings, isolation, shipped)?;
+            if let Some(live) = live(key.0, &key.1) {
                 reconcile(&backend, live).map_err(PluginError::Create)?;
             }
-            Ok(Some((backend, loaded)))
+            let mapped = Mapped::Now(checked.staged);
+            Ok(Some((backend, Loaded { settings, mapped })))
         });
         match result {
             Ok(None) => {}
             Ok(Some((backend, loaded))) => {
-                self.loaded
-                    .lock()
-                    .insert((plugin.kind, name.clone()), loaded);
-                if let Some(old) = registry.register(plugin.kind, &name, origin, backend) {
+                self.loaded.lock().insert(key.clone(), loaded);
+                if let Some(old) = registry.register(key.0, &key.1, origin, backend) {
                     std::thread::spawn(move || old.finish(DRAIN));
                 }
             }
-            Err(error) => registry.unavailable(plugin.kind, &name, origin, error.to_string()),
+            Err(error) => registry.unavailable(key.0, &key.1, origin, error.to_string()),
         }
     }
 
-    fn is_current(&self, kind: Kind, name: &str, new: &Loaded, registry: &DriverRegistry) -> bool {
-        let healthy = registry
-            .status(kind, name)
-            .is_ok_and(|status| status.reason.is_empty());
-        healthy && self.loaded.lock().get(&(kind, name.to_owned())) == Some(new)
+    /// Whether a driver of the engine's own need not be loaded before it is called: it has no data, and is no default of
+    /// which one would want to know at once that it does not work.
+    fn may_wait(&self, (kind, name): &Key, registry: &DriverRegistry) -> bool {
+        let is_default = *kind != Kind::Registry && registry.default_name(*kind) == *name;
+        let waits = match self.loaded.lock().get(&(*kind, name.clone())) {
+            None => self.starter.has_no_data(*kind, name),
+            Some(loaded) => match &loaded.mapped {
+                Mapped::Now(_) => false,
+                Mapped::Later(driver) => driver.is_idle(),
+            },
+        };
+        waits && !is_default
     }
 
-    fn stage_dir(&self) -> Result<PathBuf, PluginError> {
-        stage::directory(&[&self.config.exec_root, &self.config.data_root])
-    }
-
-    fn driver_host(&self) -> Result<PathBuf, PluginError> {
-        let mut staged = self.driver_host.lock();
-        if let Some(path) = &*staged {
-            return Ok(path.clone());
-        }
-        let original = &self.config.driver_host;
-        let file = File::open(original)
-            .map_err(PluginError::io(format!("opening {}", original.display())))?;
-        let path = stage::copy(&file, &self.stage_dir()?)?;
-        *staged = Some(path.clone());
-        Ok(path)
-    }
-
-    /// Maps the plugin and makes its driver.
-    fn start(
+    /// Has a driver be loaded when it is called; none if that is so already.
+    fn put_off(
         &self,
+        plugin: &Found,
+        dir: &PluginDir,
+        key: &Key,
+        settings: DriverSettings,
+    ) -> Option<(Arc<dyn Backend>, Loaded)> {
+        if self.loaded.lock().contains_key(key) {
+            return None;
+        }
+        let (starter, plugin, dir) = (self.starter.clone(), plugin.clone(), dir.path.clone());
+        let wished = settings.clone();
+        let driver = Arc::new(OnDemand::new(key.clone(), move || {
+            starter.start_late(&plugin, &dir, &wished)
+        }));
+        let mapped = Mapped::Later(driver.clone());
+        Some((driver, Loaded { settings, mapped }))
+    }
+
+    fn is_current(
+        &self,
+        key: &Key,
         checked: &Checked,
         settings: &DriverSettings,
-        isolation: Isolation,
-        shipped: bool,
-    ) -> Result<Arc<dyn Backend>, PluginError> {
-        let Manifest { kind, name, .. } = &checked.manifest;
-        let options = match &settings.options {
-            Value::Null => Value::Object(serde_json::Map::new()),
-            options => options.clone(),
-        };
-        let config = DriverConfig {
-            name: name.clone(),
-            root: make_dir(&self.config.data_root, *kind, name)?,
-            run: make_dir(&self.config.exec_root, *kind, name)?,
-            tag: self.config.tag.clone(),
-            options,
-        };
-        let (backend, manifest): (Arc<dyn Backend>, _) = match isolation {
-            Isolation::None => {
-                let library = Library::load(&checked.staged).map_err(|e| PluginError::Refused {
-                    path: checked.staged.clone(),
-                    why: e.to_string(),
-                })?;
-                let manifest = library.manifest().to_vec();
-                (
-                    Arc::new(InProcess::create(&library, *kind, &config, shipped)?),
-                    manifest,
-                )
-            }
-            Isolation::Process => {
-                let host = self.driver_host()?;
-                let (driver, manifest) =
-                    Isolated::create(host, checked.staged.clone(), *kind, &config)?;
-                (Arc::new(driver), manifest)
-            }
-        };
-        if manifest != checked.bytes {
-            return Err(PluginError::Refused {
-                path: checked.staged.clone(),
-                why: "exports another manifest than its file holds".to_owned(),
-            });
-        }
-        Ok(backend)
+        registry: &DriverRegistry,
+    ) -> bool {
+        let healthy = registry
+            .status(key.0, &key.1)
+            .is_ok_and(|status| status.reason.is_empty());
+        healthy
+            && self.loaded.lock().get(key).is_some_and(|loaded| {
+                loaded.settings == *settings && loaded.mapped.path() == Some(&checked.staged)
+            })
     }
 }
 
@@ -306,17 +294,6 @@ fn origin_of(
         isolation: isolation.unwrap_or(Isolation::Process),
         capabilities,
     }
-}
-
-/// A directory of the driver's own.
-fn make_dir(root: &Path, kind: Kind, name: &str) -> Result<PathBuf, PluginError> {
-    let dir = root.join(kind.as_str()).join(name);
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o711)
-        .create(&dir)
-        .map_err(PluginError::io(format!("making {}", dir.display())))?;
-    Ok(dir)
 }
 
 /// A backend that is not registered yet.

@@ -154,7 +154,7 @@ impl Engine {
             .drivers
             .list()
             .into_iter()
-            .filter(|driver| driver.state != registry::DriverState::Ready);
+            .filter(|driver| !driver.state.serves());
         warnings.extend(away.map(|driver| {
             format!(
                 "WARNING: driver {}/{} is not available: {}",
@@ -183,7 +183,7 @@ impl Engine {
             .drivers
             .list()
             .into_iter()
-            .filter(|d| d.kind == kind && d.state == registry::DriverState::Ready)
+            .filter(|d| d.kind == kind && d.state.serves())
             .map(|d| d.name)
             .collect()
     }

@@ -61,6 +61,7 @@ impl Engine {
             protocol: gantry_driver_api::PROTOCOL,
             state: match driver.state {
                 registry::DriverState::Ready => wire::DriverState::Ready,
+                registry::DriverState::Idle => wire::DriverState::Idle,
                 registry::DriverState::Faulted => wire::DriverState::Faulted,
                 registry::DriverState::Unavailable => wire::DriverState::Refused,
             },

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use gantry_driver_api::storage::{FindGarbage, SnapshotKey};
 use gantry_driver_api::{Call, ErrorCode, Kind, Storage};
+use gantry_driver_registry::DriverState;
 use gantry_model::{Digest, ImageId};
 
 use super::{Check, Flaw, SnapshotUse, compare, once};
@@ -257,10 +258,10 @@ impl Check<'_> {
 }
 
 impl Shared {
-    /// The storage drivers that answer.
+    /// The storage drivers that answer; those that are not loaded have nothing to tell.
     pub(super) fn storage_drivers(&self) -> Vec<(String, Arc<dyn Storage>)> {
         let all = self.drivers.list().into_iter();
-        all.filter(|driver| driver.kind == Kind::Storage)
+        all.filter(|driver| driver.kind == Kind::Storage && driver.state != DriverState::Idle)
             .filter_map(|driver| {
                 let storage = self.drivers.storage(&driver.name).ok()?;
                 Some((driver.name, storage))
