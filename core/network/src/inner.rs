@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::firewall::Firewall;
 use crate::ipam::Ipam;
 use crate::names::NameService;
+use crate::notes::Notes;
 use crate::place::{Place, Saved};
 use crate::pool::NetnsPool;
 use crate::ports::Ports;
@@ -130,7 +131,7 @@ pub(crate) struct Inner {
     pub(crate) config: NetworkConfig,
     pub(crate) registry: Arc<DriverRegistry>,
     pub(crate) records: Files,
-    pub(crate) saved: Files,
+    pub(crate) saved: Notes,
     pub(crate) networks: RwLock<HashMap<NetworkId, Arc<Network>>>,
     /// Held while the set of networks changes.
     pub(crate) changing: Mutex<()>,

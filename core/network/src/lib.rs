@@ -32,6 +32,7 @@ mod lifecycle;
 mod links;
 mod names;
 mod networks;
+mod notes;
 mod open;
 mod place;
 mod pool;

@@ -74,7 +74,9 @@ fn sockets(netns: &OwnedFd) -> io::Result<[OwnedFd; 2]> {
             (17, udp.local_addr()?.port()),
             (6, tcp.local_addr()?.port()),
         ];
-        NftSocket::open()?.commit(redirect(ports))?;
+        let mut nft = NftSocket::open()?;
+        nft.commit(redirect(ports))?;
+        nft.close_behind();
         Ok([udp.into(), tcp.into()])
     })
 }

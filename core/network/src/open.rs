@@ -18,6 +18,7 @@ use crate::firewall::{Firewall, Ways};
 use crate::inner::{Inner, Network};
 use crate::ipam::Ipam;
 use crate::names::NameService;
+use crate::notes::Notes;
 use crate::place::Saved;
 use crate::pool::NetnsPool;
 use crate::ports::Ports;
@@ -44,8 +45,8 @@ impl Inner {
             }
         });
         let inner = Self {
-            records: Files::open(kept.join("networks"), true)?,
-            saved: Files::open(run.join("sandboxes"), false)?,
+            records: Files::open(kept.join("networks"))?,
+            saved: Notes::open(run.join("sandboxes"))?,
             networks: RwLock::default(),
             changing: Mutex::default(),
             sandboxes: Mutex::default(),
@@ -234,7 +235,7 @@ impl Inner {
     /// Has the drivers make (or find) every network, and writes all rules in one change. Of those that hosts share,
     /// only what is in use here: others may never be.
     fn make_all(&self) -> Result<()> {
-        let in_use = self.in_use()?;
+        let in_use = self.in_use();
         let mut plans = Vec::new();
         let mut networks: Vec<_> = self.networks.read().values().cloned().collect();
         networks.retain(|n| !n.record.config_only);
@@ -259,11 +260,11 @@ impl Inner {
     }
 
     /// The networks that sandboxes of an earlier daemon are on.
-    fn in_use(&self) -> Result<HashSet<NetworkId>> {
-        let saved = self.saved.all::<Saved>()?.into_iter();
+    fn in_use(&self) -> HashSet<NetworkId> {
+        let saved = self.saved.all::<Saved>().into_iter();
         let this_boot = saved.filter(|(_, saved)| saved.boot_id == self.config.boot_id);
         let endpoints = this_boot.flat_map(|(_, saved)| saved.endpoints);
-        Ok(endpoints.map(|endpoint| endpoint.info.network).collect())
+        endpoints.map(|endpoint| endpoint.info.network).collect()
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{LiveSandbox, NetworkRecord, Result, SandboxFiles, SandboxMode};
 impl Inner {
     /// Takes over sandboxes from an earlier daemon and removes what is left of others.
     pub(crate) fn restore(self: &Arc<Self>, mut live: Vec<LiveSandbox>) -> Result<()> {
-        let mut saved: HashMap<String, Saved> = self.saved.all()?.into_iter().collect();
+        let mut saved: HashMap<String, Saved> = self.saved.all().into_iter().collect();
         let mut published = Published::default();
         let mut relays = HashMap::new();
         let mut known = Vec::new();

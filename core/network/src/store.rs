@@ -13,36 +13,30 @@ use crate::{NetworkError, Result};
 #[derive(Debug)]
 pub(crate) struct Files {
     dir: PathBuf,
-    durable: bool,
 }
 
 const SUFFIX: &str = ".json";
 
 impl Files {
-    /// Opens (and makes) the directory. With `durable`, a record is on disk when [`Self::put`] returns.
-    pub(crate) fn open(dir: PathBuf, durable: bool) -> Result<Self> {
+    /// Opens (and makes) the directory.
+    pub(crate) fn open(dir: PathBuf) -> Result<Self> {
         fs::create_dir_all(&dir)
             .map_err(|e| NetworkError::io(format_args!("creating {}", dir.display()), &e))?;
-        Ok(Self { dir, durable })
+        Ok(Self { dir })
     }
 
     fn path(&self, id: &str) -> PathBuf {
         self.dir.join(format!("{id}{SUFFIX}"))
     }
 
-    /// Writes a record, replacing an earlier one whole.
+    /// Writes a record, replacing an earlier one whole. It is on disk when this returns.
     pub(crate) fn put<T: Serialize>(&self, id: &str, record: &T) -> Result<()> {
         let path = self.path(id);
         let failed =
             |e: &io::Error| NetworkError::io(format_args!("writing {}", path.display()), e);
         let bytes = serde_json::to_vec(record)
             .map_err(|e| NetworkError::internal(format!("encoding {}: {e}", path.display())))?;
-        replace(&path, &bytes, self.durable).map_err(|e| failed(&e))
-    }
-
-    /// Whether there is a record.
-    pub(crate) fn has(&self, id: &str) -> bool {
-        self.path(id).exists()
+        replace(&path, &bytes).map_err(|e| failed(&e))
     }
 
     /// Removes a record, if it is there.
@@ -53,9 +47,8 @@ impl Files {
                 format_args!("removing {}", path.display()),
                 &e,
             )),
-            _ if self.durable => sync_dir(&self.dir)
+            _ => sync_dir(&self.dir)
                 .map_err(|e| NetworkError::io(format_args!("syncing {}", self.dir.display()), &e)),
-            _ => Ok(()),
         }
     }
 
@@ -83,17 +76,15 @@ impl Files {
     }
 }
 
-fn replace(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = fs::File::create(&temporary)?;
     file.write_all(bytes)?;
-    if durable {
-        file.sync_data()?;
-    }
+    file.sync_data()?;
     fs::rename(&temporary, path)?;
     match path.parent() {
-        Some(dir) if durable => sync_dir(dir),
-        _ => Ok(()),
+        Some(dir) => sync_dir(dir),
+        None => Ok(()),
     }
 }
 
@@ -108,7 +99,7 @@ mod tests {
     #[test]
     fn records_are_replaced_removed_and_damaged_ones_skipped() {
         let dir = tempfile::tempdir().unwrap();
-        let files = Files::open(dir.path().join("a/b"), true).unwrap();
+        let files = Files::open(dir.path().join("a/b")).unwrap();
         files.put("x", &1).unwrap();
         files.put("x", &2).unwrap();
         files.put("y", &3).unwrap();
