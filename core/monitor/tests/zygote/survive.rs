@@ -1,15 +1,14 @@
 //! What must not break: failing set-ups, hostile images, dead daemons and zygotes; and what a monitor costs.
 
-mod common;
-
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use common::*;
 use gantry_driver_api::{Mount as Layer, MountPlan};
 use gantry_monitor::client;
 use gantry_monitor::plan::*;
 use gantry_monitor::protocol::*;
+
+use crate::common::*;
 
 #[test]
 fn a_failing_set_up_leaves_nothing() {

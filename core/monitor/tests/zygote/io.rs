@@ -1,13 +1,12 @@
 //! Standard streams: attach, standard input, terminals, the log.
 
-mod common;
-
 use std::io::{Read, Write};
 use std::net::Shutdown;
 
-use common::*;
 use gantry_monitor::plan::*;
 use gantry_monitor::protocol::*;
+
+use crate::common::*;
 
 #[test]
 fn attach_gets_all_output_with_standard_input_through_it() {

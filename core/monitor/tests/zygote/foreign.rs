@@ -1,13 +1,12 @@
 //! Containers that runc and crun make. Needs Debian's packages of these names.
 
-mod common;
-
 use std::io::{Read, Write};
 
-use common::*;
 use gantry_monitor::plan::*;
 use gantry_monitor::protocol::*;
 use serde_json::json;
+
+use crate::common::*;
 
 const RUNTIMES: [&str; 2] = ["runc", "crun"];
 

@@ -1,11 +1,10 @@
 //! Runs containers: exit codes, signals, users, namespaces, cgroups, the end.
 
-mod common;
-
-use common::*;
 use gantry_monitor::plan::*;
 use gantry_monitor::protocol::*;
 use std::os::fd::AsFd;
+
+use crate::common::*;
 
 #[test]
 fn exit_codes_and_output() {

@@ -1,12 +1,11 @@
 //! Prints what a start costs, step by step. Not a test of anything: run it by name with `--ignored --nocapture`.
 
-mod common;
-
 use std::time::Instant;
 
-use common::*;
 use gantry_monitor::plan::*;
 use gantry_monitor::protocol::*;
+
+use crate::common::*;
 
 #[test]
 #[ignore = "prints numbers"]

@@ -1,14 +1,13 @@
 //! Execs into a running container.
 
-mod common;
-
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 
-use common::*;
 use gantry_monitor::client;
 use gantry_monitor::plan::*;
 use gantry_monitor::protocol::*;
+
+use crate::common::*;
 
 #[test]
 fn an_exec_shares_everything_and_has_its_privileges_limited() {

@@ -1,13 +1,12 @@
 //! Containers with a user namespace of their own.
 
-mod common;
-
 use std::os::unix::fs::chown;
 use std::path::Path;
 
-use common::*;
 use gantry_monitor::plan::*;
 use gantry_monitor::protocol::*;
+
+use crate::common::*;
 
 const BASE: u32 = 200_000;
 
@@ -199,8 +198,9 @@ fn mapped_files_are_roots_inside_and_on_the_disk() {
             path.metadata().unwrap().gid(),
         )
     };
+    // Each stream is in order, one beside the other is not.
     assert!(
-        out.starts_with(
+        out.contains(
             "/bin/busybox 0 0\n/web-file 33 44\n/vol/mine 0 0\n/host 65534 65534\n/dev/null 0 0\n/dev/fifo 7 0\n"
         ),
         "{out}"
@@ -213,7 +213,7 @@ fn mapped_files_are_roots_inside_and_on_the_disk() {
         out.contains("can't create /host/new: Permission denied"),
         "{out}"
     );
-    assert!(out.ends_with("\n4\n") && record.code == 0, "{out}");
+    assert!(out.contains("\n4\n") && record.code == 0, "{out}");
     assert_eq!(owner(&upper.join("made")), (0, 0));
     assert_eq!(owner(&upper.join("web-file")), (33, 44));
     assert_eq!(owner(&volume.join("new")), (0, 0));
