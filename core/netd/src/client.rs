@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::transport;
+use crate::transport::{self, Receiver};
 use crate::{Foreign, Listeners, PROTOCOL, Relay, Reply, Request, SandboxNames};
 
 /// Why netd could not be asked.
@@ -17,6 +17,9 @@ pub enum ClientError {
     /// netd said no.
     #[error("netd: {0}")]
     Refused(String),
+    /// It is more than netd takes of one sandbox: 16 MiB.
+    #[error("there is too much to tell netd")]
+    TooLong,
     /// netd answered something else than was asked.
     #[error("netd answered out of turn")]
     Confused,
@@ -26,6 +29,7 @@ pub enum ClientError {
 #[derive(Debug)]
 pub struct Client {
     socket: OwnedFd,
+    receiver: Receiver,
     version: u32,
     pid: u32,
 }
@@ -51,6 +55,7 @@ impl Client {
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
         let mut client = Self {
             socket: transport::connect(path)?,
+            receiver: Receiver::default(),
             version: 0,
             pid: 0,
         };
@@ -77,12 +82,10 @@ impl Client {
 
     fn ask(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Reply, ClientError> {
         match transport::send(&self.socket, request, fds) {
-            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
-                return Err(ClientError::Refused(e.to_string()));
-            }
+            Err(e) if e.kind() == io::ErrorKind::FileTooLarge => return Err(ClientError::TooLong),
             sent => sent?,
         }
-        match transport::receive(&self.socket)? {
+        match self.receiver.receive(&self.socket)? {
             Some((Reply::Refused(reason), _)) => Err(ClientError::Refused(reason)),
             Some((reply, _)) => Ok(reply),
             None => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
@@ -99,7 +102,7 @@ impl Client {
     /// Sets what is known of a sandbox; `sockets` (UDP, TCP) when it is new or has new ones.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] without `sockets` when netd has none of the sandbox.
+    /// [`ClientError::Refused`] without `sockets` when netd has none of the sandbox; [`ClientError::TooLong`].
     pub fn put(
         &mut self,
         names: SandboxNames,

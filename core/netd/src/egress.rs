@@ -24,13 +24,16 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 impl Egress {
     /// Whether a name (in lower case, without the last dot) is on the list.
     pub(crate) fn lists(&self, name: &str) -> bool {
-        self.names.iter().any(|listed| {
-            let listed = listed.to_ascii_lowercase();
-            match listed.strip_prefix('*') {
-                Some(suffix) => name.len() > suffix.len() && name.ends_with(suffix),
-                None => name == listed,
-            }
-        })
+        let name = name.as_bytes();
+        self.names
+            .iter()
+            .any(|listed| match listed.strip_prefix('*') {
+                Some(suffix) => {
+                    let at = name.len().saturating_sub(suffix.len());
+                    at > 0 && name[at..].eq_ignore_ascii_case(suffix.as_bytes())
+                }
+                None => name.eq_ignore_ascii_case(listed.as_bytes()),
+            })
     }
 }
 

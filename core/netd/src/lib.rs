@@ -6,7 +6,8 @@
 //! sandbox may know; from then on netd answers, with or without the daemon.
 //!
 //! Invariants:
-//! - A [`Request`] is one SEQPACKET message of MessagePack with named fields; each is answered by one [`Reply`].
+//! - A [`Request`] is MessagePack with named fields in one SEQPACKET packet, or in several that are one message; each is
+//!   answered by one [`Reply`].
 //! - [`Request::Put`] and [`Request::Remove`] are idempotent and carry all that there is to know of a sandbox, and
 //!   [`Request::Foreign`] of a network's members on other hosts, so that a daemon that lost track of a netd, or a netd
 //!   that lost everything, is set right by saying it all again.

@@ -17,7 +17,7 @@ use crate::dns::{self, Answer};
 use crate::egress::Gate;
 use crate::names::Names;
 use crate::relay::Relays;
-use crate::transport;
+use crate::transport::{self, Receiver};
 use crate::upstream::{Asker, Silent};
 use crate::{PROTOCOL, Reply, Request, SandboxNames};
 
@@ -110,9 +110,10 @@ async fn daemon(socket: UnixStream, state: Rc<State>) {
 }
 
 async fn converse(socket: &UnixStream, state: &Rc<State>) -> io::Result<()> {
+    let mut receiver = Receiver::default();
     loop {
         let received = socket
-            .async_io(Interest::READABLE, || transport::receive(socket.as_fd()))
+            .async_io(Interest::READABLE, || receiver.receive(socket.as_fd()))
             .await?;
         let Some((request, fds)) = received else {
             return Ok(());

@@ -335,3 +335,41 @@ fn a_container_that_left_its_networks_is_forgotten() {
         rig.end(b);
     });
 }
+
+#[test]
+fn thousands_of_names_are_told_at_once_or_not_at_all() {
+    Rig::run(NETD, |rig| {
+        rig.network("net", |_| {}).unwrap();
+        let alias = |n: usize| format!("alias-{n:05}-{}", "x".repeat(40));
+        let with = |aliases: Vec<String>| EndpointConfig {
+            aliases,
+            ..EndpointConfig::default()
+        };
+        let (a, _) = rig.container("a", "net");
+        let mut spec = rig.spec("b");
+        let entries = (0..4000).flat_map(|n| {
+            let name = format!("host-{n:05}.{}.example", "y".repeat(40));
+            [name, format!("10.{}.{}.0/25", n / 250, n % 250)]
+        });
+        spec.egress = Some(EgressList::parse(&entries.collect::<Vec<_>>()).unwrap());
+        let b = rig.start(spec);
+        let many = with((0..5000).map(alias).collect());
+        rig.connect(&b, "net", many).unwrap();
+        for n in [0, 4999] {
+            assert_eq!(resolve(&a, &alias(n)), [ip("172.18.0.3")]);
+        }
+        rig.network("other", |_| {}).unwrap();
+        rig.connect(&a, "other", EndpointConfig::default()).unwrap();
+        let long = (0..4000).map(|n| alias(n).repeat(100)).collect();
+        let error = rig.connect(&b, "other", with(long)).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
+        assert!(resolve(&a, "b.other").is_empty());
+        assert_eq!(resolve(&a, &alias(4999)), [ip("172.18.0.3")]);
+        let pid = netd_pid(rig);
+        rig.restart(&[&a, &b]);
+        assert_eq!(netd_pid(rig), pid);
+        assert_eq!(resolve(&a, &alias(4999)), [ip("172.18.0.3")]);
+        rig.end(a);
+        rig.end(b);
+    });
+}

@@ -26,8 +26,14 @@ impl EgressList {
     /// A list as people write it: networks, addresses, host names and `*.` with one.
     ///
     /// # Errors
-    /// An entry that is none of these.
+    /// An entry that is none of these; more than a mebibyte of them.
     pub fn parse(entries: &[String]) -> Result<Self> {
+        const LONGEST: usize = 1024 * 1024;
+        if entries.iter().map(String::len).sum::<usize>() > LONGEST {
+            return Err(NetworkError::invalid(
+                "invalid egress rules: they take more than 1 MiB",
+            ));
+        }
         let mut list = Self::default();
         for entry in entries {
             let text = entry.trim();
@@ -281,6 +287,10 @@ mod tests {
             let error = EgressList::parse(&[wrong.to_owned()]).unwrap_err();
             assert!(error.message.starts_with("invalid egress rule"), "{wrong}");
         }
+        let many = vec!["www.example.org".to_owned(); 70_000];
+        let error = EgressList::parse(&many).unwrap_err();
+        assert!(error.message.ends_with("more than 1 MiB"), "{error}");
+        EgressList::parse(&many[..69_000]).unwrap();
     }
 
     #[test]

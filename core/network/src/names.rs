@@ -61,7 +61,12 @@ pub(crate) struct NameService {
 }
 
 fn failed(error: ClientError) -> NetworkError {
-    NetworkError::internal(format!("name service: {error}"))
+    match error {
+        ClientError::TooLong => {
+            NetworkError::invalid("a container's names and egress rules must not take more than 16 MiB")
+        }
+        error => NetworkError::internal(format!("name service: {error}")),
+    }
 }
 
 /// Makes the sockets that netd answers on, inside a sandbox. They are on ports of the kernel's choice, so that port 53
@@ -216,7 +221,9 @@ impl NameService {
                 break;
             };
             match question(client) {
-                Err(error @ ClientError::Refused(_)) => return Err(failed(error)),
+                Err(error @ (ClientError::Refused(_) | ClientError::TooLong)) => {
+                    return Err(failed(error));
+                }
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
                     state.client = None;
@@ -469,7 +476,7 @@ fn tell_all(state: &mut State) -> Result<()> {
         };
         match client.put(names.clone(), made.as_ref()) {
             // One that cannot be served is no reason not to serve the others.
-            Err(error @ ClientError::Refused(_)) => {
+            Err(error @ (ClientError::Refused(_) | ClientError::TooLong)) => {
                 tracing::warn!(container = id, %error, "no names for a sandbox");
             }
             told => told.map_err(failed)?,

@@ -61,6 +61,10 @@ const GUARD: BaseChain<'static> = BaseChain {
     drop: false,
 };
 
+/// More ranges than these are not taken out of a set: the kernel looks at all of them for each (60 s for 4,000). The tables
+/// are made anew then.
+const MANY: usize = 256;
+
 /// A sandbox that reaches listed places only.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Confined {
@@ -107,6 +111,12 @@ impl Confined {
         }
         items
     }
+}
+
+/// How many ranges go when one collection becomes another.
+fn removed(before: &HashSet<Item>, after: &HashSet<Item>) -> usize {
+    let gone = before.difference(after);
+    gone.filter(|item| item.end.is_some()).count()
 }
 
 fn key(addresses: &[IpAddr]) -> Vec<u8> {
@@ -162,11 +172,15 @@ impl Egress {
             .sources()
             .filter(|ip| !known.contains(ip))
             .collect();
+        let many = removed(&before.ways(), &confined.ways()) > MANY;
         let was_empty = self.confined.insert(id.to_owned(), confined).is_none();
-        let done = self.commit([ways, senders]).or_else(|error| {
-            tracing::warn!(%error, "the egress tables are not what they were, making them again");
-            self.rebuild()
-        });
+        let done = match many {
+            true => self.rebuild(),
+            false => self.commit([ways, senders]).or_else(|error| {
+                tracing::warn!(%error, "the egress tables are not what they were, making them again");
+                self.rebuild()
+            }),
+        };
         if let Err(error) = done {
             if was_empty {
                 self.confined.remove(id);
@@ -189,6 +203,9 @@ impl Egress {
         if self.confined.is_empty() {
             return self.remove();
         }
+        if removed(&gone.ways(), &HashSet::new()) > MANY {
+            return self.rebuild();
+        }
         let [mut ways, mut senders] = self.batches();
         change(&mut ways, &gone.ways(), &HashSet::new());
         change(&mut senders, &gone.senders(), &HashSet::new());
@@ -197,11 +214,15 @@ impl Egress {
         self.close_names(|source| sources.contains(&source))
     }
 
-    /// Makes it be exactly these; the ways that names opened stay open.
+    /// Makes it be exactly these; the ways that names opened stay open, or, where there is much to do, are opened again.
     pub(super) fn restore(&mut self, all: BTreeMap<String, Confined>) -> io::Result<()> {
         self.confined = all;
         if self.confined.is_empty() {
             return self.remove();
+        }
+        let ways = self.confined.values().flat_map(Confined::ways).collect();
+        if removed(&ways, &HashSet::new()) > MANY {
+            return self.rebuild();
         }
         let [mut ways, mut senders] = self.batches();
         lay_out(&mut ways, &mut senders);
