@@ -58,6 +58,16 @@ impl Seen {
     }
 }
 
+/// A request for a container with this host configuration.
+pub(crate) fn host(config: Value) -> Value {
+    json!({ "HostConfig": config })
+}
+
+/// The same with these mounts.
+pub(crate) fn mounts(list: Value) -> Value {
+    host(json!({ "Mounts": list }))
+}
+
 /// What checks share.
 pub(crate) struct Lab<'a> {
     pub(crate) engine: &'a Engine,

@@ -2,6 +2,7 @@
 //! in Docker's words. `tests/checklists/properties.tsv` says which check sees which property; what is in the API and not
 //! in the table, in the table and not seen, or seen and not in the table, fails.
 
+mod binds;
 mod bodies;
 mod config;
 mod devices;
@@ -66,10 +67,10 @@ const CHECKS: &[(&str, Check)] = checks![
     security::capabilities,
     security::paths,
     security::options,
-    mounts::binds,
-    mounts::long_binds,
-    mounts::read_only_binds,
-    mounts::propagation,
+    binds::binds,
+    binds::long_binds,
+    binds::read_only_binds,
+    binds::propagation,
     mounts::volumes,
     mounts::subpaths,
     mounts::images,

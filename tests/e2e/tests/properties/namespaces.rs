@@ -1,12 +1,8 @@
 //! Whose namespaces a container is in.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::lab::{Lab, Seen, namespace};
-
-fn host(config: Value) -> Value {
-    json!({ "HostConfig": config })
-}
+use crate::lab::{Lab, Seen, host, namespace};
 
 /// Own ones, and the host's.
 pub(crate) fn own_and_host(lab: &Lab<'_>, seen: &Seen) {

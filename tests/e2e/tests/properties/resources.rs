@@ -4,15 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use gantry_e2e::run;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::lab::{Lab, Seen};
+use crate::lab::{Lab, Seen, host};
 
 const MB: i64 = 1 << 20;
-
-fn host(config: Value) -> Value {
-    json!({ "HostConfig": config })
-}
 
 /// Memory.
 pub(crate) fn memory(lab: &Lab<'_>, seen: &Seen) {
