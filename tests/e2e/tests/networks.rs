@@ -336,6 +336,19 @@ fn gateways_by_priority_and_what_is_told_of_networks() {
     docker(&engine, "network connect back box")
         .fails(1, "endpoint with name box already exists in network back");
     docker(&engine, "network disconnect host box").fails(1, "is not connected to network host");
+    docker(&engine, "network disconnect -f back nobody").fails(1, "endpoint nobody not found");
+    let published = json!({"Image": "busybox", "HostConfig": {
+        "NetworkMode": "host", "PortBindings": {"80/tcp": [{"HostPort": "80"}]}
+    }});
+    let (status, reply) = engine.api(
+        "POST",
+        "/containers/create?name=loud",
+        Some(&published.to_string()),
+    );
+    assert_eq!(status, 201, "{reply}");
+    let words = "Published ports are discarded when using host network mode";
+    assert!(reply.contains(words), "{reply}");
+    docker(&engine, "rm loud").ok();
     docker(&engine, "network connect --ip 10.1.1.1 inner box")
         .fails(1, "already exists in network inner");
 
