@@ -1,6 +1,6 @@
 //! The service's side of `gantry-netd`: sockets inside sandboxes, names, and starting netd again when it is gone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::net::{SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -43,6 +43,29 @@ impl State {
             Some((network.clone(), foreign.clone()))
         });
         known.collect()
+    }
+
+    /// Takes in who is on the networks of a driver on other hosts: the networks that netd is to be told of anew, and those
+    /// of which it is to keep nobody.
+    fn replace(
+        &mut self,
+        driver: &str,
+        networks: HashMap<String, Vec<Foreign>>,
+    ) -> (Vec<(String, Vec<Foreign>)>, Vec<String>) {
+        let before = self.foreign.insert(driver.to_owned(), networks);
+        let before = before.unwrap_or_default();
+        let now = &self.foreign[driver];
+        let gone = before.keys().filter(|network| !now.contains_key(*network));
+        let gone = gone.filter(|network| self.told.contains(*network));
+        let gone = gone.cloned().collect();
+        self.told.retain(|network| {
+            let of_driver = before.get(network);
+            of_driver.is_none() || of_driver == now.get(network)
+        });
+        let sandboxes = self.known.values();
+        let untold = sandboxes.flat_map(|(names, _)| self.untold(names));
+        let changed: BTreeMap<_, _> = untold.collect();
+        (changed.into_iter().collect(), gone)
     }
 }
 
@@ -281,31 +304,20 @@ impl NameService {
         networks: HashMap<String, Vec<Foreign>>,
     ) -> Result<()> {
         let mut state = self.state.lock();
-        let before = state.foreign.insert(driver.to_owned(), networks);
-        let before = before.unwrap_or_default();
-        let State { foreign, told, .. } = &mut *state;
-        told.retain(|network| {
-            let of_driver = before.get(network);
-            of_driver.is_none() || of_driver == foreign[driver].get(network)
-        });
-        let sandboxes = state.known.values();
-        let mut untold: Vec<_> = sandboxes
-            .flat_map(|(names, _)| state.untold(names))
-            .collect();
-        untold.sort_by(|a, b| a.0.cmp(&b.0));
-        untold.dedup_by(|a, b| a.0 == b.0);
-        if untold.is_empty() {
+        let (changed, gone) = state.replace(driver, networks);
+        if changed.is_empty() && gone.is_empty() {
             return Ok(());
         }
         self.ask(&mut state, |client| {
-            for (network, foreign) in &untold {
+            for (network, foreign) in &changed {
                 client.set_foreign(network, foreign)?;
             }
-            Ok(())
+            gone.iter()
+                .try_for_each(|network| client.set_foreign(network, &[]))
         })?;
         state
             .told
-            .extend(untold.into_iter().map(|(network, _)| network));
+            .extend(changed.into_iter().map(|(network, _)| network));
         Ok(())
     }
 
@@ -487,4 +499,32 @@ fn tell_all(state: &mut State) -> Result<()> {
         told.insert(network);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn netd_is_told_of_networks_that_are_no_more() {
+        let foreign = |name: &str| Foreign {
+            names: vec![name.to_owned()],
+            addresses: Vec::new(),
+        };
+        let networks = |names: &[&str]| {
+            let all = names.iter().map(|n| ((*n).to_owned(), vec![foreign(n)]));
+            all.collect::<HashMap<_, _>>()
+        };
+        let mut state = State::default();
+        state.replace("overlay", networks(&["a", "b", "c"]));
+        state.replace("other", networks(&["d"]));
+        state.told = ["a", "b", "d"].map(str::to_owned).into();
+        let (_, gone) = state.replace("overlay", networks(&["a"]));
+        assert_eq!(gone, ["b"], "nothing was told of c");
+        let mut told: Vec<_> = state.told.iter().collect();
+        told.sort();
+        assert_eq!(told, ["a", "d"], "should b come back, it is told anew");
+        let (_, gone) = state.replace("overlay", networks(&["a"]));
+        assert!(gone.is_empty());
+    }
 }

@@ -31,9 +31,11 @@ pub enum SharedChange {
     Removed,
 }
 
+type Tell = dyn Fn(SharedChange, &NetworkRecord) + Send + Sync;
+
 /// Who is told of such changes.
 #[derive(Default)]
-pub(crate) struct Listener(OnceLock<Box<dyn Fn(SharedChange, &NetworkRecord) + Send + Sync>>);
+pub(crate) struct Listener(OnceLock<Box<Tell>>);
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

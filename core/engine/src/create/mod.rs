@@ -239,23 +239,25 @@ impl Engine {
         if mode.starts_with("container:") || config.network_disabled {
             return Ok(BTreeMap::new());
         }
-        let canonical = |name: &str| match name {
-            "default" => "bridge".to_owned(),
-            name => self
-                .services
-                .networks
-                .get(name)
-                .map_or_else(|_| name.to_owned(), |network| network.name),
+        let known = |name: &str| {
+            let name = if name == "default" { "bridge" } else { name };
+            match self.services.networks.get(name) {
+                Ok(network) => (network.name, network.id.to_string()),
+                Err(_) => (name.to_owned(), String::new()),
+            }
         };
-        let mut wishes: BTreeMap<String, EndpointSettings> = networking
-            .endpoints_config
-            .iter()
-            .map(|(name, wish)| (canonical(name), wish.clone().unwrap_or_default()))
-            .collect();
+        let mut wishes = BTreeMap::new();
+        for (name, wish) in &networking.endpoints_config {
+            let (name, network_id) = known(name);
+            let wish = wish.clone().unwrap_or_default();
+            wishes.insert(name, EndpointSettings { network_id, ..wish });
+        }
         if matches!(mode, "host" | "none") {
             wishes.retain(|name, _| name == mode);
         }
-        let main = wishes.entry(canonical(mode)).or_default();
+        let (name, network_id) = known(mode);
+        let main = wishes.entry(name).or_default();
+        main.network_id = network_id;
         if main.mac_address.is_empty() {
             main.mac_address.clone_from(&config.mac_address);
         } else if !config.mac_address.is_empty() && config.mac_address != main.mac_address {

@@ -87,10 +87,18 @@ impl Engine {
                 .extend(self.links(record.host_config.links.iter().flatten())?);
         }
         let networks = &self.services.networks;
+        let network = self.meant(network, wish);
         let joined = networks.connect(&record.id, network, config).await?;
         let driver = networks.get(network).map(|n| n.driver).unwrap_or_default();
         self.tell_network("connect", &joined, &driver, record);
         Ok(joined)
+    }
+
+    /// How a network of this name is found that a container wishes for: by the ID that it had, as long as it is there.
+    pub(crate) fn meant<'a>(&self, name: &'a str, wish: &'a EndpointSettings) -> &'a str {
+        let known = self.services.networks.get(&wish.network_id);
+        let is_there = known.is_ok_and(|n| n.name == name && n.id.as_str() == wish.network_id);
+        if is_there { &wish.network_id } else { name }
     }
 
     /// The name of the network that a container's mode means.
@@ -115,7 +123,8 @@ impl Engine {
                 _ => error,
             };
             let config = self.endpoint_config(wish).map_err(prefixed)?;
-            match self.services.networks.check(name, &config) {
+            let network = self.meant(name, wish);
+            match self.services.networks.check(network, &config) {
                 Ok(_) => {}
                 Err(error) if error.kind == gantry_network::ErrorKind::NotFound => {}
                 Err(error) => return Err(prefixed(error.into())),

@@ -18,7 +18,9 @@ impl Engine {
     ) -> Result<()> {
         let container = self.find(&request.container)?;
         let network = self.services.networks.get(id)?;
-        let wish = request.endpoint_config.unwrap_or_default();
+        let mut wish = request.endpoint_config.unwrap_or_default();
+        // Another network may have the same name: one that hosts share beside one of this host's.
+        wish.network_id = network.id.to_string();
         self.to_the_end(|engine| async move {
             let _turn = container.queue.lock().await;
             let record = container.record();
@@ -33,7 +35,8 @@ impl Engine {
                 engine.join_network(&record, &network.name, &wish).await?;
             } else {
                 let config = engine.endpoint_config(&wish)?;
-                engine.services.networks.check(&network.name, &config)?;
+                let networks = &engine.services.networks;
+                networks.check(network.id.as_str(), &config)?;
             }
             let record = container.update(|record| {
                 record.networks.insert(network.name.clone(), wish);
@@ -54,7 +57,11 @@ impl Engine {
     ) -> Result<()> {
         let network = self.services.networks.get(id)?;
         let container = match self.find(&request.container) {
-            Err(error) if error.kind == ErrorKind::NotFound && request.force => return Ok(()),
+            // Docker looks for an endpoint left by a container that is gone; here none is ever left.
+            Err(error) if error.kind == ErrorKind::NotFound && request.force => {
+                let text = format!("endpoint {} not found", request.container);
+                return Err(EngineError::not_found(text));
+            }
             found => found?,
         };
         self.to_the_end(|engine| async move {
@@ -65,7 +72,11 @@ impl Engine {
                 .endpoints(&container.id)
                 .into_iter()
                 .find(|endpoint| endpoint.network == network.id);
-            if joined.is_none() && !record.networks.contains_key(&network.name) {
+            let wished = record.networks.get(&network.name).is_some_and(|wish| {
+                let meant = networks.get(engine.meant(&network.name, wish));
+                meant.is_ok_and(|meant| meant.id == network.id)
+            });
+            if joined.is_none() && !wished {
                 return Err(EngineError::forbidden(format!(
                     "container {} is not connected to network {}",
                     container.id, network.name

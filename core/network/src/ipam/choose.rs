@@ -69,6 +69,12 @@ impl Chooser<'_> {
                 .iter()
                 .any(|p| p.subnet.is_none_or(|s| s.addr().is_ipv6() == wanted))
         };
+        let given = config.pools.iter().filter_map(|pool| pool.subnet);
+        let mut own: Vec<IpNet> = given.collect();
+        let mut before = own.iter().enumerate();
+        if before.any(|(at, net)| own[..at].iter().any(|other| overlaps(net, other))) {
+            return Err(overlapping());
+        }
         for pool in &mut config.pools {
             match pool.subnet {
                 Some(subnet) => self.check(subnet, pool)?,
@@ -78,13 +84,15 @@ impl Chooser<'_> {
                     ));
                 }
                 None => {
-                    pool.subnet = Some(self.free_v4()?);
+                    let subnet = self.free_v4(&own)?;
+                    own.push(subnet);
+                    pool.subnet = Some(subnet);
                     pool.chosen = true;
                 }
             }
         }
         if v4 && !has(config, false) {
-            let subnet = Some(self.free_v4()?);
+            let subnet = Some(self.free_v4(&own)?);
             config.pools.insert(
                 0,
                 IpamPool {
@@ -95,7 +103,7 @@ impl Chooser<'_> {
             );
         }
         if v6 && !has(config, true) {
-            let subnet = Some(self.free_v6()?);
+            let subnet = Some(self.free_v6(&own)?);
             config.pools.push(IpamPool {
                 subnet,
                 chosen: true,
@@ -144,21 +152,19 @@ impl Chooser<'_> {
             }
         }
         if self.taken.iter().any(|other| overlaps(&subnet, other)) {
-            return Err(NetworkError::forbidden(
-                "invalid pool request: Pool overlaps with other one on this address space",
-            ));
+            return Err(overlapping());
         }
         Ok(())
     }
 
-    /// What no choice of a family may touch.
-    fn occupied(&self, v6: bool) -> Occupied {
-        let all = self.taken.iter().chain(self.routes);
+    /// What no choice of a family may touch; `own` are the subnets of the network that is chosen for.
+    fn occupied(&self, own: &[IpNet], v6: bool) -> Occupied {
+        let all = self.taken.iter().chain(self.routes).chain(own);
         Occupied::of(all.filter(|net| net.prefix_len() > 0 && net.addr().is_ipv6() == v6))
     }
 
-    fn first_free(&self, v6: bool) -> Option<IpNet> {
-        let occupied = self.occupied(v6);
+    fn first_free(&self, own: &[IpNet], v6: bool) -> Option<IpNet> {
+        let occupied = self.occupied(own, v6);
         let pools = self.pools.iter();
         pools
             .filter(|pool| pool.base.addr().is_ipv6() == v6)
@@ -166,14 +172,14 @@ impl Chooser<'_> {
     }
 
     /// The first IPv4 subnet of the pools that nothing else uses.
-    fn free_v4(&self) -> Result<IpNet> {
-        self.first_free(false).ok_or_else(none_left)
+    fn free_v4(&self, own: &[IpNet]) -> Result<IpNet> {
+        self.first_free(own, false).ok_or_else(none_left)
     }
 
     /// A subnet of the configured IPv6 pools; without such, a unique-local one with a prefix of this engine's (RFC 4193).
-    fn free_v6(&self) -> Result<IpNet> {
+    fn free_v6(&self, own: &[IpNet]) -> Result<IpNet> {
         if self.pools.iter().any(|pool| pool.base.addr().is_ipv6()) {
-            return self.first_free(true).ok_or_else(none_left);
+            return self.first_free(own, true).ok_or_else(none_left);
         }
         let hash = self
             .seed
@@ -184,9 +190,15 @@ impl Chooser<'_> {
         let engine = 0xfd << 56 | (hash >> 8) & 0x00ff_ffff_ffff_0000;
         Ipv6Net::new(Ipv6Addr::from(u128::from(engine) << 64), 48)
             .ok()
-            .and_then(|base| self.occupied(true).first_free(&IpNet::V6(base), 64))
+            .and_then(|base| self.occupied(own, true).first_free(&IpNet::V6(base), 64))
             .ok_or_else(none_left)
     }
+}
+
+fn overlapping() -> NetworkError {
+    NetworkError::forbidden(
+        "invalid pool request: Pool overlaps with other one on this address space",
+    )
 }
 
 fn none_left() -> NetworkError {
@@ -240,6 +252,40 @@ mod tests {
     }
 
     #[test]
+    fn pools_of_one_network_do_not_overlap() {
+        let pools = default_pools();
+        let chooser = Chooser {
+            pools: &pools,
+            taken: &[],
+            routes: &[],
+            seed: "s",
+        };
+        let given = IpamPool {
+            subnet: Some("172.18.7.0/24".parse().unwrap()),
+            ..IpamPool::default()
+        };
+        let mut config = IpamConfig {
+            pools: vec![IpamPool::default(), given, IpamPool::default()],
+            ..IpamConfig::default()
+        };
+        chooser.complete(&mut config, true, true).unwrap();
+        let subnets = config.pools.iter().map(|pool| pool.subnet.unwrap());
+        let subnets: Vec<_> = subnets.map(|net| net.to_string()).collect();
+        assert_eq!(
+            subnets[..3],
+            ["172.17.0.0/16", "172.18.7.0/24", "172.19.0.0/16"]
+        );
+        assert_eq!(subnets.len(), 4, "and one for IPv6");
+        let given = |subnet: &str| IpamPool {
+            subnet: Some(subnet.parse().unwrap()),
+            ..IpamPool::default()
+        };
+        config.pools = vec![given("10.1.0.0/16"), given("10.1.2.0/24")];
+        let error = chooser.complete(&mut config, true, false).unwrap_err();
+        assert_eq!(error.kind, crate::ErrorKind::Forbidden, "{error}");
+    }
+
+    #[test]
     fn a_thousand_networks_find_room() {
         let pools = default_pools();
         let mut taken = nets(&["10.192.2.128/25"]);
@@ -250,7 +296,7 @@ mod tests {
                 routes: &[],
                 seed: "s",
             };
-            let free = chooser.free_v4().unwrap();
+            let free = chooser.free_v4(&[]).unwrap();
             taken.push(free);
         }
         assert_eq!(taken[1], "172.17.0.0/16".parse().unwrap());
