@@ -6,7 +6,10 @@
 //! Deletions of layers are written in the storage driver's style.
 //! Data is not flushed here: the storage driver's commit makes the whole layer durable in one go.
 
+mod data;
 mod metadata;
+mod names;
+mod rules;
 pub(crate) mod tree;
 pub(crate) mod whiteout;
 
@@ -15,65 +18,20 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use data::BUFFER;
 use gantry_driver_api::storage::WhiteoutStyle;
-use gantry_sys::writeback;
+use names::{clean, split};
+pub(crate) use rules::Rules;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::Owners;
 use crate::archive::{Entry, Kind, TarReader};
-
-/// Names longer than this are not even tried; the kernel's own limit is 4096.
-const MAX_PATH: usize = 4096;
-/// Buffer for file data.
-const BUFFER: usize = 128 << 10;
-/// So many bytes of a file are sent on their way to the disk at once; smaller files wait for the commit.
-const FLUSH: u64 = 1 << 20;
-/// Smaller ends of files wait for it too.
-const MIN_FLUSH: u64 = 64 << 10;
-/// Zeros that are worth a hole, when they come in one piece.
-const HOLE: usize = 32 << 10;
-static ZEROS: [u8; BUFFER] = [0; BUFFER];
 
 /// What a layer held.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Extracted {
     /// Bytes of all regular files: Docker's size of a layer.
     pub(crate) bytes: u64,
-}
-
-/// What an archive may do, and what it means.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Rules<'a> {
-    /// How deletions are written; none: names that tell of deletions in layers are names like others.
-    pub(crate) whiteouts: Option<WhiteoutStyle>,
-    /// The directory below the root that entries are relative to; it exists.
-    pub(crate) base: &'a [u8],
-    /// The tree consists of several mounts, and was there before.
-    pub(crate) mounts: bool,
-    /// A directory and something else do not replace each other.
-    pub(crate) keep_kinds: bool,
-    /// Owner of everything, whatever the archive says.
-    pub(crate) owner: Option<(u32, u32)>,
-    /// How owners are numbered in the tree, if not as in the archive.
-    pub(crate) owners: Option<&'a Owners>,
-}
-
-impl Rules<'_> {
-    /// Gives an entry the owner that it has in the tree.
-    fn own(&self, entry: &mut Entry) -> io::Result<()> {
-        let mut owner = self.owner.unwrap_or((entry.uid, entry.gid));
-        if let Some(owners) = self.owners {
-            owner = owners.to_tree(owner).ok_or_else(|| {
-                let (uid, gid) = owner;
-                io::Error::other(format!(
-                    "Container ID {uid}:{gid} cannot be mapped to a host ID"
-                ))
-            })?;
-        }
-        (entry.uid, entry.gid) = owner;
-        Ok(())
-    }
 }
 
 /// Unpacks the whole stream, to its very end, into the directory `root`.
@@ -191,7 +149,7 @@ impl Extractor<'_> {
                         metadata::apply(directory.as_fd(), entry)?;
                         break;
                     }
-                    self.check_kind(entry, there, path)?;
+                    self.rules.check_kind(entry, there, path)?;
                     match tree::remove(parent, name) {
                         // Mounted there, as a container's `/etc/hosts` is: it cannot be replaced, but be written.
                         Err(error)
@@ -243,99 +201,6 @@ impl Extractor<'_> {
         metadata::apply_by_name(parent, name, entry)
     }
 
-    fn file<R: Read>(
-        &mut self,
-        parent: BorrowedFd<'_>,
-        name: &[u8],
-        entry: &Entry,
-        archive: &mut TarReader<R>,
-    ) -> io::Result<()> {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))?;
-        self.fill(&file, entry, archive)
-    }
-
-    /// Writes a file that is there.
-    fn overwrite<R: Read>(
-        &mut self,
-        parent: BorrowedFd<'_>,
-        name: &[u8],
-        entry: &Entry,
-        archive: &mut TarReader<R>,
-    ) -> io::Result<()> {
-        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = fs::openat(parent, name, flags | OFlags::NONBLOCK, Mode::empty())?;
-        self.fill(&file, entry, archive)
-    }
-
-    fn fill<R: Read>(
-        &mut self,
-        file: &OwnedFd,
-        entry: &Entry,
-        archive: &mut TarReader<R>,
-    ) -> io::Result<()> {
-        match &entry.sparse {
-            None => {
-                self.done.bytes += entry.size;
-                self.copy(file, 0, entry.size, archive)?;
-            }
-            Some(sparse) => {
-                self.done.bytes += sparse.real_size;
-                fs::ftruncate(file, sparse.real_size)?;
-                for segment in &sparse.segments {
-                    self.copy(file, segment.offset, segment.length, archive)?;
-                }
-            }
-        }
-        metadata::apply(file.as_fd(), entry)
-    }
-
-    /// Copies `length` bytes of the archive to `offset` of the file, which has nothing there yet. Long runs of zeros become
-    /// holes: most clients write files with holes out in full.
-    fn copy<R: Read>(
-        &mut self,
-        file: &OwnedFd,
-        mut offset: u64,
-        mut length: u64,
-        archive: &mut TarReader<R>,
-    ) -> io::Result<()> {
-        let mut hole = false;
-        let mut flushing = offset;
-        while length > 0 {
-            let want = self
-                .buffer
-                .len()
-                .min(usize::try_from(length).unwrap_or(usize::MAX));
-            archive.read_exact(&mut self.buffer[..want])?;
-            let mut bytes = &self.buffer[..want];
-            length -= want as u64;
-            hole = want >= HOLE && bytes == &ZEROS[..want];
-            if hole {
-                offset += want as u64;
-                continue;
-            }
-            while !bytes.is_empty() {
-                let written = rustix::io::pwrite(file, bytes, offset)?;
-                offset += written as u64;
-                bytes = &bytes[written..];
-            }
-            // A layer must be on the disk when it is committed; what is copied into a container need not.
-            let waiting = match self.rules.whiteouts {
-                Some(_) => offset - flushing,
-                None => 0,
-            };
-            if waiting >= FLUSH || (length == 0 && waiting >= MIN_FLUSH) {
-                writeback::begin(file, flushing, waiting);
-                flushing = offset;
-            }
-        }
-        if hole {
-            fs::ftruncate(file, offset.max(fs::fstat(file)?.st_size as u64))?;
-        }
-        Ok(())
-    }
-
     /// The link's target is a path in the layer; neither end is followed.
     fn hard_link(&self, parent: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> io::Result<()> {
         let target = clean(&entry.link)?;
@@ -358,91 +223,6 @@ impl Extractor<'_> {
                 _ => link_error(entry, error),
             }
         })
-    }
-
-    /// The descriptor of an entry's directory, taken out of the cache or opened; missing ones are made.
-    fn take_parent(&mut self, path: &[u8]) -> io::Result<OwnedFd> {
-        if let Some((cached, fd)) = self.parent.take()
-            && cached == path
-        {
-            return Ok(fd);
-        }
-        match self.open_beneath(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            other => return other,
-        }
-        let ends = path
-            .iter()
-            .enumerate()
-            .filter(|(_, byte)| **byte == b'/')
-            .map(|(at, _)| at)
-            .chain([path.len()]);
-        for end in ends {
-            let (above, name) = split(&path[..end]).unwrap_or((b"", &path[..end]));
-            let above = self.open_beneath(above)?;
-            match fs::mkdirat(above, name, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.open_beneath(path)
-    }
-
-    /// Opens a directory of the tree; symlinks in `path` stay inside.
-    fn open_beneath(&self, path: &[u8]) -> io::Result<OwnedFd> {
-        self.open(path, OFlags::empty())
-    }
-
-    fn open(&self, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
-        let joined;
-        let path = match (self.rules.base, path) {
-            (b"", b"") => b".",
-            (b"", path) => path,
-            (base, b"") => base,
-            (base, path) => {
-                joined = [base, b"/", path].concat();
-                &joined
-            }
-        };
-        let mut resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        if !self.rules.mounts {
-            resolve |= ResolveFlags::NO_XDEV;
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | flags;
-        loop {
-            match fs::openat2(&self.root, path, flags, Mode::empty(), resolve) {
-                // Somebody renames directories at the same time.
-                Err(Errno::AGAIN | Errno::INTR) if self.rules.mounts => {}
-                other => return Ok(other?),
-            }
-        }
-    }
-
-    /// Refuses what would turn a directory into something else, or the other way round.
-    fn check_kind(&self, entry: &Entry, there: FileType, path: &[u8]) -> io::Result<()> {
-        let (old, new) = (there == FileType::Directory, entry.kind == Kind::Directory);
-        if !self.rules.keep_kinds || old == new {
-            return Ok(());
-        }
-        let word = |directory| {
-            if directory {
-                "directory"
-            } else {
-                "non-directory"
-            }
-        };
-        let base = String::from_utf8_lossy(self.rules.base);
-        let shown = format!("/{base}/{}", String::from_utf8_lossy(path));
-        Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            format!(
-                "cannot overwrite {} {:?} with {} {:?}",
-                word(old),
-                shown.replace("//", "/"),
-                word(new),
-                format!("/{base}")
-            ),
-        ))
     }
 
     fn finish_directories(&mut self) -> io::Result<()> {
@@ -489,35 +269,6 @@ fn node(parent: BorrowedFd<'_>, name: &[u8], kind: FileType, device: (u32, u32))
         Mode::from_raw_mode(0o600),
         device,
     )?)
-}
-
-/// The path with `.`, `..`, doubled and outer slashes resolved as text, as Go's `filepath.Clean("/" + path)` does.
-fn clean(path: &[u8]) -> io::Result<Vec<u8>> {
-    if path.len() > MAX_PATH {
-        return Err(Errno::NAMETOOLONG.into());
-    }
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for part in path.split(|byte| *byte == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    Ok(parts.join(&b'/'))
-}
-
-/// Directory and last component; `None` for the root.
-fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
-    if path.is_empty() {
-        return None;
-    }
-    Some(match path.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (b"", path),
-    })
 }
 
 #[cfg(test)]
