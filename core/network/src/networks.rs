@@ -1,5 +1,6 @@
 //! Making, removing and finding networks.
 
+use std::io;
 use std::sync::Arc;
 
 use gantry_driver_api::network::{NetworkRef, Scope};
@@ -29,13 +30,33 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// The families (IPv4, IPv6) of which a subnet is to be chosen.
+fn left_open(ipam: &IpamConfig, v4: bool, v6: bool) -> [bool; 2] {
+    let given = |v6| {
+        let mut subnets = ipam.pools.iter().filter_map(|pool| pool.subnet);
+        subnets.any(|subnet| subnet.addr().is_ipv6() == v6)
+    };
+    let unsaid = ipam.pools.iter().any(|pool| pool.subnet.is_none());
+    [unsaid || (v4 && !given(false)), v6 && !given(true)]
+}
+
+/// Where the host's routes of these families lead. With a thousand networks there are thousands.
+fn host_routes(families: [bool; 2]) -> io::Result<Vec<IpNet>> {
+    let mut routes = Vec::new();
+    for (v6, wanted) in [false, true].into_iter().zip(families) {
+        if wanted {
+            let found = RouteSocket::open()?.routes_of(v6)?.into_iter();
+            routes.extend(found.map(|route| route.to));
+        }
+    }
+    Ok(routes)
+}
+
 impl Inner {
     /// Fills in the subnets that a network leaves open.
     pub(crate) fn complete(&self, ipam: &mut IpamConfig, v4: bool, v6: bool) -> Result<()> {
-        let routes = RouteSocket::open()
-            .and_then(|mut socket| socket.routes())
+        let mut routes = host_routes(left_open(ipam, v4, v6))
             .map_err(|e| NetworkError::io("reading the host's routes", &e))?;
-        let mut routes: Vec<IpNet> = routes.into_iter().map(|r| r.to).collect();
         let mut taken = Vec::new();
         for network in self.networks.read().values() {
             let record = &network.record;
@@ -360,5 +381,34 @@ impl Inner {
             config_only: false,
             config_from: String::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::IpamPool;
+
+    #[test]
+    fn routes_are_of_interest_where_a_subnet_is_chosen() {
+        let open = |subnets: &[Option<&str>], v4, v6| {
+            let pool = |subnet: &Option<&str>| IpamPool {
+                subnet: subnet.map(|s| s.parse().unwrap()),
+                ..IpamPool::default()
+            };
+            let ipam = IpamConfig {
+                pools: subnets.iter().map(pool).collect(),
+                ..IpamConfig::default()
+            };
+            left_open(&ipam, v4, v6)
+        };
+        assert_eq!(open(&[], true, false), [true, false]);
+        assert_eq!(open(&[], true, true), [true, true]);
+        assert_eq!(open(&[], false, true), [false, true]);
+        assert_eq!(open(&[Some("10.1.0.0/16")], true, false), [false, false]);
+        assert_eq!(open(&[Some("10.1.0.0/16")], true, true), [false, true]);
+        assert_eq!(open(&[Some("fd01::/64")], true, true), [true, false]);
+        // A pool that says nothing is IPv4's.
+        assert_eq!(open(&[None, Some("fd01::/64")], false, true), [true, false]);
     }
 }

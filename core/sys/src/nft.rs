@@ -247,6 +247,54 @@ mod tests {
     }
 
     #[test]
+    fn spans_come_and_go() {
+        netns::create(|| {
+            let mut socket = NftSocket::open()?;
+            let new = || Batch::new(Family::Inet, "t");
+            let mut batch = new();
+            batch.add_table();
+            batch.add_set(&SetSpec {
+                name: "spans",
+                key: &[kind::IPV4],
+                value: Some(&[kind::IPV4]),
+                holds: Holds::Spans,
+            });
+            let span = |net: u8| (vec![10, 0, net, 0], vec![10, 0, net, 255]);
+            let value = |net: u8| Some(vec![192, 0, 2, net]);
+            // One touches the next, and the last address of all is in one.
+            let top = (vec![255, 255, 255, 0], vec![255; 4]);
+            let spans = [0, 1, 2].map(|net| (span(net), value(net)));
+            batch.add_spans("spans", spans.to_vec());
+            batch.add_spans("spans", vec![(top.clone(), value(9))]);
+            socket.commit(batch)?;
+            let starts = |socket: &mut NftSocket| -> io::Result<Vec<u8>> {
+                let elements = socket.elements(Family::Inet, "t", "spans")?.into_iter();
+                let mut values: Vec<u8> = elements.filter_map(|(_, v)| v.last().copied()).collect();
+                values.sort_unstable();
+                Ok(values)
+            };
+            assert_eq!(starts(&mut socket)?, [0, 1, 2, 9]);
+            let mut change = new();
+            change.delete_spans("spans", vec![span(1), top]);
+            change.add_spans("spans", vec![(span(1), value(7))]);
+            socket.commit(change)?;
+            assert_eq!(starts(&mut socket)?, [0, 2, 7]);
+            let mut overlapping = new();
+            let inside = (vec![10, 0, 1, 7], vec![10, 0, 1, 9]);
+            overlapping.add_spans("spans", vec![(inside, value(3))]);
+            assert!(socket.commit(overlapping).is_err());
+            let mut absent = new();
+            absent.delete_spans("spans", vec![span(5)]);
+            let error = socket.commit(absent).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+            let mut end = new();
+            end.remove_table();
+            socket.commit(end)
+        })
+        .unwrap();
+    }
+
+    #[test]
     fn elements_come_and_go() {
         netns::create(|| {
             let mut socket = NftSocket::open()?;

@@ -40,29 +40,29 @@ pub(super) const TRUSTED: SetSpec<'static> = set("trusted", PAIR, Holds::Keys);
 pub(super) const UNPROTECTED: SetSpec<'static> = set("unprotected", FAMILY_AND_LINK, Holds::Keys);
 /// Families of bridges whose members are reached at direct ports.
 pub(super) const ROUTED: SetSpec<'static> = set("routed", FAMILY_AND_LINK, Holds::Keys);
-/// A bridge's own sources: as output link and range of sources.
+/// A bridge's own sources: range of sources and output link. The kernel tells ranges apart by their first component.
 pub(super) const OWN: [SetSpec<'static>; 2] = [
-    set("own4", &[kind::LINK, kind::IPV4], Holds::Ranges),
-    set("own6", &[kind::LINK, kind::IPV6], Holds::Ranges),
+    set("within4", &[kind::IPV4, kind::LINK], Holds::Ranges),
+    set("within6", &[kind::IPV6, kind::LINK], Holds::Ranges),
 ];
 /// Sources that become the leaving link's address on the way out.
 pub(super) const OUT: [SetSpec<'static>; 2] = [
-    set("out4", &[kind::FAMILY, kind::IPV4], Holds::Ranges),
-    set("out6", &[kind::FAMILY, kind::IPV6], Holds::Ranges),
+    set("hidden4", &[kind::IPV4], Holds::Spans),
+    set("hidden6", &[kind::IPV6], Holds::Spans),
 ];
 /// Sources that become a certain address.
 pub(super) const AS: [SetSpec<'static>; 2] = [
     SetSpec {
-        name: "as4",
-        key: &[kind::FAMILY, kind::IPV4],
+        name: "hidden4-as",
+        key: &[kind::IPV4],
         value: Some(&[kind::IPV4]),
-        holds: Holds::Ranges,
+        holds: Holds::Spans,
     },
     SetSpec {
-        name: "as6",
-        key: &[kind::FAMILY, kind::IPV6],
+        name: "hidden6-as",
+        key: &[kind::IPV6],
         value: Some(&[kind::IPV6]),
-        holds: Holds::Ranges,
+        holds: Holds::Spans,
     },
 ];
 
@@ -150,16 +150,15 @@ impl Bridge {
         let index = usize::from(v6);
         let ends = [subnet.network(), subnet.broadcast()].map(address);
         let own = link(&self.link);
-        let range = ends.clone().map(|ip| [own.clone(), ip].concat());
+        let range = ends.clone().map(|ip| [ip, own.clone()].concat());
         items.insert(Item::range(OWN[index].name, range));
         if !self.masquerade || self.ways.mode(v6) == GatewayMode::Routed {
             return;
         }
-        let range = ends.map(|ip| [number(family(v6)), ip].concat());
         let source = self.ways.sources.iter().find(|ip| ip.is_ipv6() == v6);
         items.insert(match source {
-            Some(source) => Item::range(AS[index].name, range).with(address(*source)),
-            None => Item::range(OUT[index].name, range),
+            Some(source) => Item::span(AS[index].name, ends).with(address(*source)),
+            None => Item::span(OUT[index].name, ends),
         });
     }
 }

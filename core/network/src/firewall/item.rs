@@ -25,6 +25,8 @@ pub(super) struct Item {
     pub(super) key: Vec<u8>,
     /// The last key of a range.
     pub(super) end: Option<Vec<u8>>,
+    /// The set is one of [`Holds::Spans`].
+    spans: bool,
     /// What a map has for it.
     pub(super) value: Option<Vec<u8>>,
 }
@@ -35,6 +37,7 @@ impl Item {
             set,
             key,
             end: None,
+            spans: false,
             value: None,
         }
     }
@@ -43,6 +46,13 @@ impl Item {
         Self {
             end: Some(last),
             ..Self::key(set, first)
+        }
+    }
+
+    pub(super) fn span(set: &'static str, ends: [Vec<u8>; 2]) -> Self {
+        Self {
+            spans: true,
+            ..Self::range(set, ends)
         }
     }
 
@@ -59,6 +69,7 @@ pub(super) fn change(batch: &mut Batch, before: &HashSet<Item>, after: &HashSet<
     for item in before.difference(after) {
         let key = item.key.clone();
         match &item.end {
+            Some(end) if item.spans => batch.delete_spans(item.set, vec![(key, end.clone())]),
             Some(end) => batch.delete_ranges(item.set, vec![(key, end.clone())]),
             None => batch.delete_elements(item.set, vec![key]),
         }
@@ -66,6 +77,9 @@ pub(super) fn change(batch: &mut Batch, before: &HashSet<Item>, after: &HashSet<
     for item in after.difference(before) {
         let key = item.key.clone();
         match (&item.end, &item.value) {
+            (Some(end), value) if item.spans => {
+                batch.add_spans(item.set, vec![((key, end.clone()), value.clone())]);
+            }
             (Some(end), Some(value)) => {
                 batch.map_ranges(item.set, vec![((key, end.clone()), value.clone())]);
             }

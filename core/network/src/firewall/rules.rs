@@ -1,9 +1,9 @@
 //! The rules of the table's chains. They are the same whatever networks there are; see [`super::bridges`].
 
+use super::Ways;
 use super::bridges::{
     APART, AS, BRIDGES, INTERNAL, OUT, OWN, ROUTED, TOGETHER, TRUSTED, UNPROTECTED,
 };
-use super::Ways;
 use super::element::{DIRECT, ROWS};
 use super::relay;
 use gantry_sys::nft::{Batch, Expr, Family, Register, Verdict};
@@ -197,7 +197,12 @@ fn forward(batch: &mut Batch, directly: bool) {
         let from_elsewhere = [Expr::input_link(R0), Expr::lookup(BRIDGES.name, R0, true)];
         for (v6, which) in [(false, Family::Ipv4), (true, Family::Ipv6)] {
             add(
-                &[&family(which), &from_elsewhere, &to_any_bridge(), &direct(v6)],
+                &[
+                    &family(which),
+                    &from_elsewhere,
+                    &to_any_bridge(),
+                    &direct(v6),
+                ],
                 Verdict::Accept,
             );
         }
@@ -219,12 +224,13 @@ fn postrouting(batch: &mut Batch) {
         Expr::masquerade(),
     );
     for (index, which) in [Family::Ipv4, Family::Ipv6].into_iter().enumerate() {
+        let after_address = if which == Family::Ipv6 { R4 } else { R1 };
         let own = [
-            Expr::output_link(R0),
-            Expr::source(which, R4),
+            Expr::source(which, R0),
+            Expr::output_link(after_address),
             Expr::lookup(OWN[index].name, R0, false),
         ];
-        let out = [Expr::network_protocol(R0), Expr::source(which, R1)];
+        let out = [Expr::source(which, R0)];
         // Answers between members of a bridge would not pass the host, and not be translated back.
         add(&[&family(which), &own, &published()], Expr::masquerade());
         add(&[&family(which), &own], Expr::verdict(Verdict::Accept));

@@ -147,31 +147,36 @@ impl RouteSocket {
     /// # Errors
     /// The kernel's.
     pub fn routes(&mut self) -> io::Result<Vec<RouteFacts>> {
-        let mut routes = Vec::new();
-        self.channel.strict(true);
-        let asked = self.dump_routes(&mut routes);
-        self.channel.strict(false);
-        asked.map(|()| routes)
+        let mut routes = self.routes_of(false)?;
+        routes.extend(self.routes_of(true)?);
+        Ok(routes)
     }
 
-    fn dump_routes(&mut self, routes: &mut Vec<RouteFacts>) -> io::Result<()> {
-        for any in [IpAddr::V4(0.into()), IpAddr::V6(0.into())] {
-            let mut request = RouteMessage::default();
-            request.header.address_family = super::change::family(any);
-            request.header.table = RouteHeader::RT_TABLE_MAIN;
-            let request = RouteNetlinkMessage::GetRoute(request);
-            let asked = self.ask(request, true, &mut |reply| {
-                if let RouteNetlinkMessage::NewRoute(route) = reply {
-                    routes.extend(route_facts(&route, any));
-                }
-            });
-            match asked {
-                // A namespace without a route has no table either.
-                Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
-                asked => asked?,
+    /// Every unicast route of the main table of IPv6 or of IPv4.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn routes_of(&mut self, v6: bool) -> io::Result<Vec<RouteFacts>> {
+        let any = match v6 {
+            false => IpAddr::V4(0.into()),
+            true => IpAddr::V6(0.into()),
+        };
+        let mut routes = Vec::new();
+        let mut request = RouteMessage::default();
+        request.header.address_family = super::change::family(any);
+        request.header.table = RouteHeader::RT_TABLE_MAIN;
+        self.channel.strict(true);
+        let asked = self.ask(RouteNetlinkMessage::GetRoute(request), true, &mut |reply| {
+            if let RouteNetlinkMessage::NewRoute(route) = reply {
+                routes.extend(route_facts(&route, any));
             }
+        });
+        self.channel.strict(false);
+        match asked {
+            // A namespace without a route has no table either.
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(routes),
+            asked => asked.map(|()| routes),
         }
-        Ok(())
     }
 }
 

@@ -8,8 +8,8 @@ use netlink_packet_core::{
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, Hook as HookAttribute, HookNumber, InetHookNumber,
     ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetDescription,
-    SetElementAttribute, SetElementList, SetElementMessage, SetFlags, SetMessage, TableAttribute,
-    TableMessage,
+    SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage, SetFlags, SetMessage,
+    TableAttribute, TableMessage,
 };
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
@@ -93,8 +93,11 @@ pub enum Holds {
     /// Keys.
     #[default]
     Keys,
-    /// Ranges of keys, component by component; they must not overlap.
+    /// Ranges of keys, component by component; they must not overlap. To take one out, the kernel looks at every other.
     Ranges,
+    /// Ranges of keys of one component, as big-endian numbers; they must not overlap. Each change costs the same whatever
+    /// others there are.
+    Spans,
     /// Keys that go away after a time of their own.
     Expiring,
 }
@@ -281,6 +284,7 @@ impl Batch {
                 let concatenation = SetDescription::Concat(lengths.collect());
                 attributes.push(SetAttribute::Description(vec![concatenation]));
             }
+            Holds::Spans => flags |= SetFlags::Interval,
             Holds::Expiring => flags |= SetFlags::Timeout,
         }
         attributes.push(SetAttribute::Flags(flags));
@@ -317,6 +321,14 @@ impl Batch {
             ..Item::range(range)
         };
         self.add(map, ranges.into_iter().map(item).collect());
+    }
+
+    /// Puts spans (with values, for a map) into a set that holds such.
+    pub fn add_spans(&mut self, set: &str, spans: Vec<(Range, Option<Vec<u8>>)>) {
+        let items = spans
+            .into_iter()
+            .flat_map(|(span, value)| Item::span(span, value));
+        self.add(set, items.collect());
     }
 
     /// Puts keys into a set, each for a time; the time of one that is there begins anew.
@@ -358,6 +370,12 @@ impl Batch {
         self.delete(set, ranges.into_iter().map(Item::range).collect());
     }
 
+    /// Takes spans out of a set; one that is not there fails the batch with `ENOENT`.
+    pub fn delete_spans(&mut self, set: &str, spans: Vec<Range>) {
+        let items = spans.into_iter().flat_map(|span| Item::span(span, None));
+        self.delete(set, items.collect());
+    }
+
     /// Takes every key out of a set.
     pub fn flush_set(&mut self, set: &str) {
         let attributes = vec![
@@ -393,6 +411,8 @@ struct Item {
     end: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
     time: Option<Duration>,
+    /// The key is the first beyond a span.
+    beyond: bool,
 }
 
 impl Item {
@@ -402,7 +422,21 @@ impl Item {
             end: None,
             value: None,
             time: None,
+            beyond: false,
         }
+    }
+
+    /// A span is its first key and the first beyond it, where there is one.
+    fn span((first, last): Range, value: Option<Vec<u8>>) -> impl Iterator<Item = Self> {
+        let beyond = after(last).map(|key| Self {
+            beyond: true,
+            ..Self::key(key)
+        });
+        let first = Self {
+            value,
+            ..Self::key(first)
+        };
+        std::iter::once(first).chain(beyond)
     }
 
     fn range((first, last): Range) -> Self {
@@ -411,6 +445,14 @@ impl Item {
             ..Self::key(first)
         }
     }
+}
+
+/// The next big-endian number of as many bytes; none after the last.
+fn after(mut number: Vec<u8>) -> Option<Vec<u8>> {
+    let digit = number.iter().rposition(|byte| *byte != u8::MAX)?;
+    number[digit] += 1;
+    number[digit + 1..].fill(0);
+    Some(number)
 }
 
 fn element(item: &Item) -> ListAttribute<SetElementAttribute> {
@@ -422,6 +464,9 @@ fn element(item: &Item) -> ListAttribute<SetElementAttribute> {
     }
     if let Some(value) = &item.value {
         attributes.push(SetElementAttribute::Data(data(value)));
+    }
+    if item.beyond {
+        attributes.push(SetElementAttribute::Flags(SetElementFlags::IntervalEnd));
     }
     if let Some(time) = item.time {
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
