@@ -49,7 +49,7 @@ impl std::fmt::Debug for Headers {
 
 /// Proxies between the driver and registries, as `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` name them. Addresses of the
 /// machine itself are always reached directly.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Proxies {
     /// URL of the proxy for plain HTTP; may hold a user and password.
     #[serde(default)]
@@ -60,6 +60,15 @@ pub struct Proxies {
     /// Hosts, domains and networks that are reached directly, separated by commas; `*` for all.
     #[serde(default)]
     pub except: String,
+}
+
+impl std::fmt::Debug for Proxies {
+    /// Secrets never reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proxies")
+            .field("except", &self.except)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A certificate to show to a server that asks for one.
@@ -165,13 +174,22 @@ pub struct FetchReply {
 }
 
 /// What a login check found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthReply {
     /// For people, `Login Succeeded`.
     pub status: String,
     /// Refresh token to store instead of the password; may be empty.
     #[serde(default)]
     pub identity_token: String,
+}
+
+impl std::fmt::Debug for AuthReply {
+    /// Secrets never reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthReply")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The tags of a repository.
@@ -356,5 +374,33 @@ contract! {
         optional fn referrers(GetReferrers) -> ManifestReply;
         /// Looks for repositories by name.
         optional fn search(Search) -> SearchReply;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let secret = || "hush".to_owned();
+        let credentials = Credentials {
+            password: secret(),
+            identity_token: secret(),
+            registry_token: secret(),
+            ..Credentials::default()
+        };
+        let proxies = Proxies {
+            http: "http://me:hush@proxy".into(),
+            https: secret(),
+            ..Proxies::default()
+        };
+        let reply = AuthReply {
+            status: "fine".into(),
+            identity_token: secret(),
+        };
+        let headers = Headers(vec![("Authorization".into(), secret())]);
+        let text = format!("{credentials:?} {proxies:?} {reply:?} {headers:?}");
+        assert!(text.contains("fine") && !text.contains("hush"), "{text}");
     }
 }

@@ -58,13 +58,22 @@ pub struct RegistryAuth {
 }
 
 /// Reply of `POST /auth`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct AuthReply {
     /// Token to be kept instead of the password; empty when there is none.
     pub identity_token: String,
     /// `Login Succeeded`.
     pub status: String,
+}
+
+/// Secrets are not printed.
+impl std::fmt::Debug for AuthReply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthReply")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Reply of `GET /version`.
@@ -118,4 +127,30 @@ pub struct Component {
     pub version: String,
     /// More.
     pub details: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let config = AuthConfig {
+            password: "hush".into(),
+            auth: "hush".into(),
+            identitytoken: "hush".into(),
+            registrytoken: "hush".into(),
+            ..AuthConfig::default()
+        };
+        let auth = RegistryAuth {
+            one: Some(config.clone()),
+            many: BTreeMap::from([("hub".into(), config)]),
+        };
+        let reply = AuthReply {
+            identity_token: "hush".into(),
+            status: "fine".into(),
+        };
+        let text = format!("{auth:?} {reply:?}");
+        assert!(text.contains("fine") && !text.contains("hush"), "{text}");
+    }
 }
