@@ -162,6 +162,16 @@ fn a_bridge_of_plugins_with_names_ports_and_recovery() {
         )
     };
     assert_eq!(fetch(port).ok(), "page");
+    // Nothing routes the loopback address to a plugin's link.
+    let at_loopback = |address: &str| {
+        let page = run(
+            "curl",
+            &["-gs", "-m", "5", &format!("http://{address}:{port}/")],
+        );
+        assert_eq!(page.ok(), "page", "{address}");
+    };
+    at_loopback("127.0.0.1");
+    at_loopback("[::1]");
 
     // Another network beside: the default route is one, and follows.
     engine
@@ -196,6 +206,7 @@ fn a_bridge_of_plugins_with_names_ports_and_recovery() {
         (leases(dir.path(), &name) == [web_address.as_str()]).then_some(())
     });
     assert_eq!(fetch(port).ok(), "page");
+    at_loopback("127.0.0.1");
     engine.docker(&["rm", "-f", "two"]).ok();
     engine
         .docker(&[

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use gantry_e2e::{Done, Echo, Engine, Options, eventually};
 use gantry_fixtures::{Host, Hosts};
+use serde_json::json;
 
 const WEB: &str = "mkdir -p /www; echo page > /www/index.html; exec httpd -fv -p 80 -h /www";
 
@@ -183,5 +184,41 @@ fn connections_go_on_through_a_flush() {
     reached(&hosts);
     echoes(&mut stream, "after");
     drop(server);
+    engine.finish();
+}
+
+#[test]
+fn containers_are_reached_at_their_own_addresses_when_the_daemon_allows_it() {
+    let hosts = Hosts::new(2);
+    let mut engine = serving(&hosts);
+    docker(&engine, "exec -d web httpd -p 81 -h /www").ok();
+    let format = "{{.NetworkSettings.IPAddress}}";
+    let address = engine.docker(&["inspect", "-f", format, "web"]).ok();
+    let (host, other) = (hosts.host(1), &hosts.host(2).namespace);
+    other.shell(&format!("ip route add {address}/32 via {}", host.address));
+    let directly = |port: u16| {
+        let url = format!("http://{address}:{port}/");
+        other.try_shell(&format!("curl -sf -m 1 {url}")).ok()
+    };
+    let from_another_network = |engine: &Engine| {
+        let wget = format!("run --rm --network side busybox wget -T 2 -qO- http://{address}/");
+        docker(engine, &wget).code
+    };
+    docker(&engine, "network create side").ok();
+    for allowed in [false, true, false] {
+        engine.kill9();
+        engine.configure(json!({"allow-direct-routing": allowed}));
+        engine.boot();
+        reached(&hosts);
+        assert_eq!(directly(80).is_some(), allowed);
+        assert_eq!(directly(81), None, "it is not published");
+        assert_ne!(from_another_network(&engine), 0);
+        // The host itself is no other host.
+        host.namespace
+            .shell(&format!("curl -sf -m 3 http://{address}:81/"));
+    }
+    other.shell(&format!("ip route del {address}/32"));
+    docker(&engine, "rm -f web").ok();
+    docker(&engine, "network rm side").ok();
     engine.finish();
 }

@@ -124,6 +124,18 @@ impl State {
         foreign::links(table, self.bridges.values().flatten())
     }
 
+    /// Whether there are names of links, before or after a change of one network's bridges, that no other network's have.
+    fn renames(&self, table: &str, network: &NetworkId, change: [&[Bridge]; 2]) -> bool {
+        let [before, after] = change.map(|bridges| foreign::links(table, bridges));
+        let others = self.bridges.iter().filter(|(id, _)| *id != network);
+        let others = others.flat_map(|(_, bridges)| bridges);
+        let has = |links: &foreign::Links| {
+            let mut others = others.clone();
+            others.any(|bridge| foreign::Links::of(table, bridge) == *links)
+        };
+        before.symmetric_difference(&after).any(|links| !has(links))
+    }
+
     fn items(&self) -> HashSet<Item> {
         let bridges = self.bridges.values().flatten();
         bridges.flat_map(Bridge::items).collect()
@@ -177,6 +189,10 @@ impl Firewall {
             }))
         };
         let table = format!("gantry-{tag}");
+        if !enabled && let Err(error) = remove_old(&table) {
+            // Where the kernel has no nftables, there are none.
+            tracing::debug!(%error, "removing the rules of an earlier daemon");
+        }
         let state = enabled.then(open).transpose()?;
         let egress = enabled.then(|| Egress::open(&table)).transpose()?;
         let egress = egress.map(Mutex::new);
@@ -265,7 +281,7 @@ impl Firewall {
         if before == new {
             return Ok(());
         }
-        let passing = state.links(&self.table);
+        let renamed = state.renames(&self.table, network, [&before, &new]);
         let mut batch = self.batch();
         item::change(&mut batch, &items(&before), &items(&new));
         match new.is_empty() {
@@ -282,9 +298,9 @@ impl Firewall {
         for bridge in &new {
             route_loopback(bridge, true);
         }
-        match state.links(&self.table) == passing {
-            true => Ok(()),
-            false => self.pass(state),
+        match renamed {
+            true => self.pass(state),
+            false => Ok(()),
         }
     }
 
@@ -395,10 +411,7 @@ impl Firewall {
         let Some(state) = &self.state else {
             return Ok(false);
         };
-        let chains = state.lock().socket.chains()?;
-        Ok(chains
-            .iter()
-            .any(|c| c.table == self.table && c.family == Family::Inet as u8))
+        has_table(&mut state.lock().socket, &self.table)
     }
 
     /// What others did: `removed` our table or something in it, or made a chain that we must be let through.
@@ -435,6 +448,26 @@ impl Firewall {
         batch.remove_table();
         state.socket.commit(batch)
     }
+}
+
+fn has_table(socket: &mut NftSocket, table: &str) -> io::Result<bool> {
+    let chains = socket.chains()?;
+    Ok(chains
+        .iter()
+        .any(|c| c.table == table && c.family == Family::Inet as u8))
+}
+
+/// Removes the rules of an earlier daemon that wrote some: nobody would keep them in line with what is published. Limits of
+/// sandboxes with egress lists stay; there is no other way to keep those promises.
+fn remove_old(table: &str) -> io::Result<()> {
+    let mut socket = NftSocket::open()?;
+    foreign::pass(&mut socket, table, &BTreeSet::new())?;
+    if !has_table(&mut socket, table)? {
+        return Ok(());
+    }
+    let mut batch = Batch::new(Family::Inet, table);
+    batch.remove_table();
+    socket.commit(batch)
 }
 
 impl std::fmt::Debug for Firewall {
