@@ -29,6 +29,9 @@ pub struct DriverStatus {
     pub capabilities: Vec<String>,
     /// File it was loaded from.
     pub path: String,
+    /// What it tells of itself, label and value.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub status: Vec<[String; 2]>,
 }
 
 /// Whether a driver can be used.

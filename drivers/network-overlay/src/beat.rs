@@ -8,7 +8,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use gantry_plugin_sdk::notes::Notes;
@@ -42,7 +41,7 @@ pub(crate) async fn beat(cluster: Shared, plane: Arc<Plane>) {
             amiss = None;
         }
         let kept = keep(&cluster, &mut lease).await;
-        cluster.live.store(kept.is_ok(), Ordering::Relaxed);
+        cluster.set_live(kept.as_ref().copied());
         let kept = match kept {
             Ok(()) => give_back(&cluster).await,
             failed => failed,
@@ -55,14 +54,15 @@ pub(crate) async fn beat(cluster: Shared, plane: Arc<Plane>) {
             Ok(()) => draw_keys(&cluster, &plane).await,
             failed => failed,
         };
+        let regular = cluster.options.lease() / 3;
         let pause = match kept {
-            Ok(()) => cluster.options.lease() / 3,
+            Ok(()) => {
+                let due = forget(&cluster, &mut away).await;
+                due.map_or(regular, |due| due.min(regular))
+            }
             // The task that follows the store tells of it.
-            Err(_) => PAUSE.min(cluster.options.lease() / 3),
+            Err(_) => PAUSE.min(regular),
         };
-        if kept.is_ok() {
-            forget(&cluster, &mut away).await;
-        }
         let nudged = cluster.nudge.notified();
         // It makes no difference which of them it was.
         let _ = tokio::time::timeout(pause, nudged).await;

@@ -4,13 +4,13 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use gantry_plugin_sdk::notes::Notes;
 use gantry_plugin_sdk::{Call, DriverError, DriverResult, ErrorCode, Log};
 use http::Uri;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
@@ -40,6 +40,13 @@ pub(crate) struct Held {
     pub(crate) lost: bool,
 }
 
+/// What keeps this host from being a member.
+#[derive(Debug, Clone)]
+pub(crate) struct Trouble {
+    pub(crate) since: Timestamp,
+    pub(crate) why: String,
+}
+
 /// The member.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -53,8 +60,8 @@ pub(crate) struct Cluster {
     /// By endpoint. Changed under its lock, so that it can be read again.
     pub(crate) held: Mutex<Notes<Held>>,
     pub(crate) cursors: Cursors,
-    /// Whether this host's lease was good when it was looked at last.
-    pub(crate) live: AtomicBool,
+    /// Why this host was no member when that was looked at last.
+    pub(crate) trouble: Mutex<Option<Trouble>>,
     /// Asks for the next beat now.
     pub(crate) nudge: Notify,
     pub(crate) log: Log,
@@ -78,7 +85,10 @@ impl Cluster {
             options,
             held: Mutex::new(Notes::open(root.join("endpoints"))?),
             cursors: Cursors::default(),
-            live: AtomicBool::new(false),
+            trouble: Mutex::new(Some(Trouble {
+                since: Timestamp::now(),
+                why: Self::unheard().message,
+            })),
             nudge: Notify::new(),
             log,
             root: root.to_owned(),
@@ -115,6 +125,20 @@ impl Cluster {
                 "the address that other hosts can send to is not known: set the overlay driver's option \"advertise\"",
             )
         })
+    }
+
+    /// Whether this host's lease was good when it was looked at last.
+    pub(crate) fn is_live(&self) -> bool {
+        self.trouble.lock().is_none()
+    }
+
+    /// Notes whether it is good.
+    pub(crate) fn set_live(&self, kept: Result<(), &DriverError>) {
+        let mut trouble = self.trouble.lock();
+        *trouble = kept.err().map(|error| Trouble {
+            since: trouble.take().map_or_else(Timestamp::now, |t| t.since),
+            why: error.message.clone(),
+        });
     }
 
     /// What the store has not told yet.

@@ -119,8 +119,14 @@ async fn once(cluster: &Shared, silent: &mut bool) -> Result<(), EtcdError> {
             for (key, value, at) in &known {
                 warn(cluster, cluster.past.note(key, value.as_deref(), *at));
             }
+            let is_lost = |(key, value, _): &Change| matches!(key, Key::Live(_)) && value.is_none();
+            let one_is_lost = known.iter().any(is_lost);
             let changes = known.into_iter().map(|(key, value, _)| (key, value));
             cluster.mirror.apply(changes);
+            if one_is_lost {
+                // Its absence counts from now.
+                cluster.nudge.notify_one();
+            }
             revision = last.map_or(revision, |last| last.max(revision));
         }
     }

@@ -9,6 +9,9 @@ use crate::etcd::EtcdError;
 use crate::etcd::wire::Txn;
 use crate::records::Key;
 
+/// How long to wait after a failure.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// What people call a host.
 fn called(cluster: &Cluster, host: &str) -> String {
     let known = cluster.mirror.look(|tables| {
@@ -19,14 +22,17 @@ fn called(cluster: &Cluster, host: &str) -> String {
 }
 
 /// Removes what hosts had that are away for long. Their absence counts from when this host saw it, and only while this
-/// host sees the store.
-pub(crate) async fn forget(cluster: &Shared, away: &mut HashMap<String, Instant>) {
+/// host sees the store. How soon the next one is due.
+pub(crate) async fn forget(
+    cluster: &Shared,
+    away: &mut HashMap<String, Instant>,
+) -> Option<Duration> {
     let age = cluster.mirror.age().unwrap_or(Duration::MAX);
     if age > 2 * cluster.options.lease() {
         if age > cluster.options.forget() {
             away.clear();
         }
-        return;
+        return None;
     }
     let absent = cluster.mirror.look(|tables| {
         let hosts = tables.hosts.keys();
@@ -61,6 +67,11 @@ pub(crate) async fn forget(cluster: &Shared, away: &mut HashMap<String, Instant>
             }
         }
     }
+    let waiting = away.values().map(|since| {
+        let left = cluster.options.forget().checked_sub(since.elapsed());
+        left.unwrap_or(PAUSE)
+    });
+    waiting.min()
 }
 
 async fn forget_host(cluster: &Shared, host: &str) -> Result<(), EtcdError> {

@@ -1,7 +1,6 @@
 //! What runs for a host that is a member of a cluster: the tasks that keep it one, and the thread that tells the kernel.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use gantry_plugin_sdk::{Call, DriverError, DriverResult, Health};
 use tokio::runtime::Runtime;
 
 use crate::beat;
-use crate::cluster::{self, Shared};
+use crate::cluster::{self, Shared, Trouble};
 use crate::follow;
 use crate::plane::Plane;
 
@@ -78,7 +77,7 @@ impl Member {
     pub(crate) fn give_back(&self, call: &Call<'_>, endpoint: &str) -> DriverResult<()> {
         self.cluster.give_back(endpoint)?;
         let held = self.cluster.held.lock().get(endpoint);
-        let Some(held) = held.filter(|_| self.cluster.live.load(Ordering::Relaxed)) else {
+        let Some(held) = held.filter(|_| self.cluster.is_live()) else {
             return Ok(());
         };
         let (cluster, id) = (Arc::clone(&self.cluster), endpoint.to_owned());
@@ -96,7 +95,7 @@ impl Member {
 }
 
 impl Member {
-    /// What there is to tell about this host. The driver works while the store is away, as far as it can.
+    /// What there is to tell about this host. While the store is away, nothing new can be made.
     pub(crate) fn health(&self) -> Health {
         let cluster = &self.cluster;
         let mut health = Health {
@@ -111,8 +110,9 @@ impl Member {
             Err(error) => tell("Address", error.message),
         }
         tell("Etcd", cluster.options.etcd.join(", "));
-        let live = cluster.live.load(Ordering::Relaxed);
-        tell("Member", if live { "yes" } else { "away" }.to_owned());
+        let trouble = cluster.trouble.lock().clone();
+        let member = if trouble.is_none() { "yes" } else { "away" };
+        tell("Member", member.to_owned());
         let counts = cluster.mirror.look(|tables| {
             let away = tables
                 .hosts
@@ -124,8 +124,9 @@ impl Member {
             tell("Networks", networks.to_string());
             tell("Hosts", format!("{hosts} ({away} away)"));
         }
-        if !live {
-            health.message = "the cluster's store does not answer".into();
+        if let Some(Trouble { since, why }) = trouble {
+            health.healthy = false;
+            health.message = format!("{why} (since {since:.0})");
         }
         health
     }

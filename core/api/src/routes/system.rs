@@ -1,7 +1,7 @@
 //! The engine itself, its events and its drivers.
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use gantry_engine::Engine;
@@ -22,6 +22,7 @@ pub(super) fn routes() -> Router<Engine> {
         .route("/system/df", get(disk_usage))
         .route("/build/prune", post(build_prune))
         .route("/gantry/drivers", get(drivers))
+        .route("/gantry/drivers/{kind}/{name}", get(driver))
         .route("/gantry/fsck", post(fsck))
         .route("/gantry/drivers/storage/migrate", post(migrate))
 }
@@ -91,7 +92,14 @@ async fn fsck(State(engine): State<Engine>, query: Query) -> Result {
 }
 
 async fn drivers(State(engine): State<Engine>) -> Result<Response> {
-    reply::ok(&engine.drivers())
+    reply::ok(&engine.drivers().await)
+}
+
+async fn driver(
+    State(engine): State<Engine>,
+    Path((kind, name)): Path<(String, String)>,
+) -> Result<Response> {
+    reply::ok(&engine.driver(&kind, &name).await?)
 }
 
 async fn migrate(

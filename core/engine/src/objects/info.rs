@@ -1,6 +1,9 @@
 //! What `docker info` shows.
 
-use gantry_driver_api::{Call, Kind};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use gantry_driver_api::{Call, Health, Kind};
 use gantry_driver_registry as registry;
 use gantry_model::Timestamp;
 use gantry_sys::cgroup::Mode;
@@ -12,6 +15,9 @@ use gantry_wire::system::{
 use crate::Engine;
 use crate::container::record::Phase;
 use crate::engine::blocking;
+
+/// How long a driver may take to tell of itself.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Engine {
     /// What `docker info` shows.
@@ -52,7 +58,9 @@ impl Engine {
         let images = images.map_or(0, |list| list.map_or(0, |list| list.len()));
         info.images = i64::try_from(images).unwrap_or(i64::MAX);
         (info.driver, info.driver_status) = self.storage_status().await;
-        info.warnings = Some(self.warnings()).filter(|warnings| !warnings.is_empty());
+        let mut warnings = self.warnings();
+        warnings.extend(self.complaints().await);
+        info.warnings = Some(warnings).filter(|warnings| !warnings.is_empty());
         info
     }
 
@@ -167,15 +175,43 @@ impl Engine {
     /// The storage driver's name, and what it tells of itself.
     async fn storage_status(&self) -> (String, Vec<[String; 2]>) {
         let name = self.services.drivers.default_name(Kind::Storage);
-        let Ok(driver) = self.services.drivers.storage(&name) else {
-            return (name, Vec::new());
-        };
-        let health = blocking(move || driver.health(&Call::new("info"))).await;
-        let status = match health {
-            Ok(Ok(health)) => health.status.into_iter().map(|(k, v)| [k, v]).collect(),
-            _ => Vec::new(),
-        };
+        let health = self.health(Kind::Storage, &name).await;
+        let status = health.status.into_iter().map(|(k, v)| [k, v]).collect();
         (name, status)
+    }
+
+    /// Why drivers that are there do worse than they should.
+    async fn complaints(&self) -> Vec<String> {
+        let drivers = self.services.drivers.list().into_iter();
+        let ready = drivers.filter(|driver| driver.state == registry::DriverState::Ready);
+        let asked = ready.map(async |driver| {
+            let health = self.health(driver.kind, &driver.name).await;
+            let text = || {
+                let (kind, name, why) = (driver.kind, driver.name, health.message);
+                format!("WARNING: driver {kind}/{name}: {why}")
+            };
+            (!health.healthy).then(text)
+        });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// What a driver tells of itself; one that does not is not well.
+    pub(crate) async fn health(&self, kind: Kind, name: &str) -> Health {
+        let failed = |message: String| Health {
+            healthy: false,
+            message,
+            status: Vec::new(),
+        };
+        let driver = match self.services.drivers.driver(kind, name) {
+            Ok(driver) => driver,
+            Err(error) => return failed(error.to_string()),
+        };
+        let call = Call::new("info").with_timeout(PATIENCE);
+        match blocking(move || driver.health(&call)).await {
+            Ok(Ok(health)) => health,
+            Ok(Err(error)) => failed(error.message),
+            Err(error) => failed(error.message),
+        }
     }
 
     fn driver_names(&self, kind: Kind) -> Vec<String> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::join_all;
 use gantry_driver_registry as registry;
 use gantry_wire as wire;
 use gantry_wire::system::{Component, ProductName};
@@ -51,39 +52,41 @@ impl Engine {
         }
     }
 
-    /// Every driver that is known.
-    #[must_use]
-    pub fn drivers(&self) -> Vec<wire::DriverStatus> {
-        let shown = |driver: registry::DriverStatus| wire::DriverStatus {
-            kind: driver.kind.to_string(),
-            name: driver.name,
-            version: driver.version,
-            protocol: gantry_driver_api::PROTOCOL,
-            state: match driver.state {
-                registry::DriverState::Ready => wire::DriverState::Ready,
-                registry::DriverState::Idle => wire::DriverState::Idle,
-                registry::DriverState::Faulted => wire::DriverState::Faulted,
-                registry::DriverState::Unavailable => wire::DriverState::Refused,
-            },
-            reason: driver.reason,
-            isolation: match driver.isolation {
-                registry::Isolation::Process => "process".into(),
-                _ => "in-process".into(),
-            },
-            generation: driver.generation,
-            default: driver.default,
-            capabilities: driver.capabilities,
-            path: driver
-                .source
-                .map(|path| path.to_string_lossy().into_owned())
-                .unwrap_or_default(),
+    /// Every driver that is known, with what it tells of itself.
+    pub async fn drivers(&self) -> Vec<wire::DriverStatus> {
+        let all = self.services.drivers.list().into_iter();
+        join_all(all.map(async |driver| self.driver_status(driver).await)).await
+    }
+
+    /// One driver, with what it tells of itself.
+    ///
+    /// # Errors
+    /// `driver x/y not found`.
+    pub async fn driver(&self, kind: &str, name: &str) -> Result<wire::DriverStatus> {
+        let mut all = self.services.drivers.list().into_iter();
+        let found = all.find(|driver| driver.kind.to_string() == kind && driver.name == name);
+        match found {
+            Some(driver) => Ok(self.driver_status(driver).await),
+            None => Err(EngineError::not_found(format!(
+                "driver {kind}/{name} not found"
+            ))),
+        }
+    }
+
+    async fn driver_status(&self, driver: registry::DriverStatus) -> wire::DriverStatus {
+        let health = match driver.state {
+            registry::DriverState::Ready => Some(self.health(driver.kind, &driver.name).await),
+            _ => None,
         };
-        self.services
-            .drivers
-            .list()
-            .into_iter()
-            .map(shown)
-            .collect()
+        let mut shown = status(driver);
+        if let Some(health) = health {
+            shown.status = health.status.into_iter().map(|(k, v)| [k, v]).collect();
+            if !health.healthy {
+                shown.state = wire::DriverState::Degraded;
+                shown.reason = health.message;
+            }
+        }
+        shown
     }
 
     /// Tells that the cache of builds was pruned, and how many bytes of it.
@@ -210,5 +213,34 @@ fn go_arch(machine: &str) -> &str {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
+    }
+}
+
+/// What the registry knows of a driver.
+fn status(driver: registry::DriverStatus) -> wire::DriverStatus {
+    wire::DriverStatus {
+        kind: driver.kind.to_string(),
+        name: driver.name,
+        version: driver.version,
+        protocol: gantry_driver_api::PROTOCOL,
+        state: match driver.state {
+            registry::DriverState::Ready => wire::DriverState::Ready,
+            registry::DriverState::Idle => wire::DriverState::Idle,
+            registry::DriverState::Faulted => wire::DriverState::Faulted,
+            registry::DriverState::Unavailable => wire::DriverState::Refused,
+        },
+        reason: driver.reason,
+        isolation: match driver.isolation {
+            registry::Isolation::Process => "process".into(),
+            _ => "in-process".into(),
+        },
+        generation: driver.generation,
+        default: driver.default,
+        capabilities: driver.capabilities,
+        path: driver
+            .source
+            .map(|path| path.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        status: Vec::new(),
     }
 }

@@ -12,6 +12,13 @@ fn the_store_may_go_and_come_back() {
     a.reaches(&b);
     etcd.kill(hosts.host(3));
     eventually("it is missed", || one.status("Member") == "away");
+    let health = |host: &Host| host.with(|driver| driver.health(&call())).unwrap();
+    let told = health(&one);
+    let why = "the cluster's store does not answer: http://192.0.2.3:";
+    assert!(!told.healthy && told.message.starts_with(why), "{told:?}");
+    std::thread::sleep(Duration::from_secs(2));
+    let since = |text: &str| text.split_once("(since ").unwrap().1.to_owned();
+    assert_eq!(since(&health(&one).message), since(&told.message));
     let short = Call::new("test").with_timeout(Duration::from_secs(1));
     let before = one
         .with(|driver| driver.shared(&short, Watch::default()))
@@ -38,6 +45,8 @@ fn the_store_may_go_and_come_back() {
     etcd.start_member(hosts.host(3));
     eventually("it was given back", || one.others().is_empty());
     eventually("it is there again", || one.status("Member") == "yes");
+    let told = health(&one);
+    assert!(told.healthy && told.message.is_empty(), "{told:?}");
     one.allocate("n", "c", &[]).unwrap();
     eventually("that is known elsewhere", || two.others() == ["a", "c"]);
 }
@@ -186,7 +195,20 @@ fn a_lost_host_is_forgotten_and_gets_back_what_is_left() {
     let second = two.allocate("n", "c", &[]).unwrap();
     eventually("they are known", || one.others() == ["b", "c"]);
     two.stop();
+    let lost = Instant::now();
+    eventually("it is away", || one.status("Hosts") == "2 (1 away)");
+    let away = Instant::now();
     eventually("it is forgotten", || one.status("Hosts") == "1 (0 away)");
+    assert!(
+        away.elapsed() > Duration::from_millis(1900),
+        "not before its time"
+    );
+    // The lease, the time of grace, and what etcd and this host take.
+    assert!(
+        lost.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        lost.elapsed()
+    );
     assert!(one.others().is_empty());
     one.allocate("n", "a", &[&first]).unwrap();
     two.start();

@@ -12,9 +12,11 @@ use gantry_fixtures::{Etcd, Host, Hosts, Namespace};
 use serde_json::{Value, json};
 
 /// Seconds after which a silent host is taken for away.
-const LEASE: u64 = 2;
+pub(crate) const LEASE: u64 = 2;
 /// Seconds after which what it had is given to others: not within a test.
 const FORGET: u64 = 300;
+/// How long a look-up waits for a server that does not answer.
+pub(crate) const IN_VAIN: Duration = Duration::from_secs(2);
 /// What a server's page says; the rest of the tests count on its name alone.
 pub(crate) const WEB: &str =
     "mkdir -p /www; hostname > /www/index.html; exec httpd -f -p 80 -h /www";
@@ -127,7 +129,11 @@ impl Cluster {
 
     /// The addresses that a name has for a container.
     pub(crate) fn resolve(&self, host: u8, container: &str, name: &str) -> Vec<String> {
-        let args = ["exec", container, "nslookup", "-type=a", name];
+        let look = format!(
+            "exec {container} nslookup -timeout={} -retry=1 -type=a {name}",
+            IN_VAIN.as_secs()
+        );
+        let args = words(&look);
         let told = self.at(host).docker(&args).out;
         // The first part names the server.
         let answers = told.split("\n\n").skip(1);

@@ -29,6 +29,53 @@ fn a_network_and_its_names_span_hosts() {
     assert_eq!(a["Labels"]["k"], "v");
     let listed = cluster.docker(2, "network ls --filter scope=global --format {{.Name}}");
     assert_eq!(listed, "net");
+    let (status, reply) = cluster
+        .at(1)
+        .api("GET", "/gantry/drivers/network/overlay", None);
+    let told: Value = serde_json::from_str(&reply).expect("JSON");
+    let facts = told["Status"].as_array().expect("what it tells of itself");
+    for fact in [
+        ["Member", "yes"],
+        ["Networks", "1"],
+        ["Hosts", "2 (0 away)"],
+    ] {
+        assert!(
+            facts.contains(&serde_json::json!(fact)),
+            "{status}: {reply}"
+        );
+    }
+    let (status, _) = cluster
+        .at(1)
+        .api("GET", "/gantry/drivers/network/none-such", None);
+    assert_eq!(status, 404);
+    let events = |host: u8| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let until = format!("{:.9}", now.expect("after 1970").as_secs_f64());
+        let format =
+            "{{.Action}} {{.Actor.ID}} {{.Actor.Attributes.name}} {{.Actor.Attributes.type}}";
+        let args = [
+            "events",
+            "--since",
+            "1",
+            "--until",
+            &until,
+            "--filter",
+            "network=net",
+        ];
+        let told = cluster
+            .at(host)
+            .docker(&[&args[..], &["--format", format]].concat());
+        let told = told.ok();
+        let of_networks = ["create", "destroy"];
+        let lines = told.lines().map(str::to_owned);
+        let lines = lines.filter(|line| of_networks.iter().any(|action| line.starts_with(action)));
+        lines.collect::<Vec<_>>()
+    };
+    let id = a["Id"].as_str().expect("an ID");
+    let created = format!("create {id} net overlay");
+    for host in 1..=2 {
+        assert_eq!(events(host), [created.as_str()], "host {host}");
+    }
     cluster
         .at(2)
         .docker(&["network", "create", "-d", "overlay", "net"])
@@ -137,6 +184,14 @@ fn a_network_and_its_names_span_hosts() {
         let found = cluster.at(2).docker(&["network", "inspect", "net"]);
         (found.code != 0).then_some(())
     });
+    let destroyed = format!("destroy {id} net overlay");
+    for host in 1..=2 {
+        assert_eq!(
+            events(host),
+            [created.as_str(), destroyed.as_str()],
+            "host {host}"
+        );
+    }
     cluster.finish();
 }
 
@@ -190,6 +245,49 @@ fn addresses_never_conflict_and_the_network_is_joined_by_hand() {
         cluster.resolve(2, "c0", "late").is_empty().then_some(())
     });
     // Everything that is left is taken off by the end of the engines.
+    cluster.finish();
+}
+
+#[test]
+fn a_shared_network_that_a_local_one_hides_is_had_by_its_id() {
+    let cluster = Cluster::new(2, 1);
+    let local = cluster.docker(1, "network create net");
+    let shared = cluster.docker(2, "network create -d overlay net");
+    eventually("the first host knows it", 20, || {
+        let found = cluster.at(1).docker(&["network", "inspect", &shared]);
+        (found.code == 0).then_some(())
+    });
+    cluster.web(2, "--name far --hostname far --network net");
+    cluster.web(1, "--name near --hostname near");
+    cluster.docker(1, &format!("network connect {shared} near"));
+    cluster.web(
+        1,
+        &format!("--name made --hostname made --network {shared}"),
+    );
+    cluster.web(1, "--name other --network net");
+    let on = |container: &str| {
+        let format = "{{(index .NetworkSettings.Networks \"net\").NetworkID}}";
+        let args = ["inspect", "-f", format, container];
+        cluster.at(1).docker(&args).ok()
+    };
+    for again in [false, true] {
+        if again {
+            cluster.docker(1, "restart -t 0 near made other");
+        }
+        assert_eq!((on("near"), on("made")), (shared.clone(), shared.clone()));
+        assert_eq!(on("other"), local);
+        cluster.comes_to_work(1, "near", "wget -qO- http://far/");
+        cluster.comes_to_work(1, "made", "wget -qO- http://far/");
+    }
+    cluster.docker(1, "stop -t 0 near");
+    assert_eq!(on("near"), shared);
+    cluster
+        .at(1)
+        .docker(&["network", "disconnect", &local, "near"])
+        .fails(1, "is not connected to network net");
+    cluster.docker(1, &format!("network disconnect {shared} near"));
+    cluster.docker(1, "start near");
+    assert!(!cluster.works(1, "near", "timeout 2 wget -qO- http://far/"));
     cluster.finish();
 }
 
