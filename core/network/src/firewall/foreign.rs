@@ -33,7 +33,7 @@ pub(super) enum Links {
 }
 
 impl Links {
-    fn of(own: &str, bridge: &Bridge) -> Self {
+    pub(super) fn of(own: &str, bridge: &Bridge) -> Self {
         let tag = own.rsplit('-').next().unwrap_or_default();
         // Drivers put a letter before the tag.
         let tagged = bridge
