@@ -109,7 +109,8 @@ fn main() -> Result<()> {
         What::NetNames => net::names(&bench),
         What::NetControl => {
             net::networks(&bench, args.rounds)?;
-            net::attach(&bench, args.rounds)
+            net::attach(&bench, args.rounds)?;
+            net::among_many(&bench, args.rounds)
         }
         What::NetPorts => net::ports(&bench, args.rounds),
         What::Net => net::print(&bench, args.rounds),

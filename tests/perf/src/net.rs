@@ -12,7 +12,7 @@ use anyhow::Result;
 
 use crate::peers::Bench;
 
-pub(crate) use control::{attach, networks};
+pub(crate) use control::{among_many, attach, networks};
 pub(crate) use dns::names;
 pub(crate) use overlay::overlay;
 pub(crate) use ports::ports;
@@ -27,5 +27,6 @@ pub(crate) fn print(bench: &Bench, rounds: usize) -> Result<()> {
     names(bench)?;
     networks(bench, rounds)?;
     attach(bench, rounds)?;
+    among_many(bench, rounds)?;
     ports(bench, rounds)
 }
