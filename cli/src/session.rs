@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use gantry_wire::WaitReply;
 
+use crate::app::App;
 use crate::client::hijack::{Ended, Hijacked, Pumps, Wanted};
 use crate::client::{Client, Reply, segment};
 use crate::error::{ApiError, Exit};
@@ -27,6 +28,26 @@ pub(crate) enum Signals {
 }
 
 impl Session {
+    /// Asks for the streams of the container at `path` and connects ours.
+    pub(crate) async fn attach(
+        client: &Client,
+        path: &str,
+        wanted: Wanted,
+        keys: Option<&str>,
+        signals: Signals,
+    ) -> Result<Self> {
+        let hijacked = client
+            .post(format!("{path}/attach"))
+            .flag("stream", true)
+            .flag("stdin", wanted.stdin)
+            .flag("stdout", wanted.stdout)
+            .flag("stderr", wanted.stderr)
+            .maybe("detachKeys", keys)
+            .hijack()
+            .await?;
+        Self::begin(hijacked, wanted, keys, signals)
+    }
+
     /// Connects our streams. `keys` is the user's choice of detach keys.
     pub(crate) fn begin(
         hijacked: Hijacked,
@@ -72,6 +93,11 @@ impl Session {
     pub(crate) fn abandon(self) {
         self.pumps.close();
     }
+}
+
+/// The keys that the user has chosen to detach with: by a flag, or in the configuration file.
+pub(crate) fn detach_keys<'a>(app: &'a App, flag: Option<&'a str>) -> Option<&'a str> {
+    flag.or_else(|| app.config().text("detachKeys"))
 }
 
 /// Tells the daemon our terminal's size now and whenever it changes.
@@ -145,6 +171,14 @@ pub(crate) async fn begin_wait(
         .maybe("condition", Some(condition))
         .send()
         .await
+}
+
+/// Ends as the container does that is waited for.
+pub(crate) async fn ends_as(reply: Reply) -> Result<()> {
+    match exit_code(reply).await {
+        0 => Ok(()),
+        code => Err(Exit::silent(code)),
+    }
 }
 
 /// The exit code that a wait ends with; 125 if the daemon could not tell it.

@@ -5,8 +5,7 @@ use serde_json::Value;
 use crate::app::App;
 use crate::client::hijack::{Ended, Wanted};
 use crate::client::{Client, segment};
-use crate::error::Exit;
-use crate::session::{self, Session, Signals, begin_wait, exit_code, forward_signals};
+use crate::session::{self, Session, Signals, begin_wait, detach_keys, ends_as, forward_signals};
 use crate::terminal;
 
 /// Flags of `attach`.
@@ -52,31 +51,15 @@ impl Attach {
         let tty = container["Config"]["Tty"] == true;
         let stdin = !self.no_stdin && container["Config"]["OpenStdin"] == true;
         terminal::check_tty(stdin, tty)?;
-        let keys = self
-            .detach_keys
-            .as_deref()
-            .or_else(|| app.config().text("detachKeys"));
+        let keys = detach_keys(app, self.detach_keys.as_deref());
         let waiting = begin_wait(client, &self.container, "").await?;
-        let hijacked = client
-            .post(format!("{path}/attach"))
-            .flag("stream", true)
-            .flag("stdin", stdin)
-            .flag("stdout", true)
-            .flag("stderr", true)
-            .maybe("detachKeys", keys)
-            .hijack()
-            .await?;
-        let session = Session::begin(
-            hijacked,
-            Wanted {
-                stdin,
-                stdout: true,
-                stderr: true,
-                tty,
-            },
-            keys,
-            Signals::Fatal,
-        )?;
+        let wanted = Wanted {
+            stdin,
+            stdout: true,
+            stderr: true,
+            tty,
+        };
+        let session = Session::attach(client, path, wanted, keys, Signals::Fatal).await?;
         if tty && terminal::stdout_is_terminal() {
             // A change of size makes the program draw its screen for us.
             let _ = session::resize(client, path, 1).await;
@@ -84,10 +67,7 @@ impl Attach {
         if session.finish(client, tty.then_some(path)).await? == Ended::Detached {
             bail!("read escape sequence");
         }
-        match exit_code(waiting).await {
-            0 => Ok(()),
-            code => Err(Exit::silent(code)),
-        }
+        ends_as(waiting).await
     }
 }
 

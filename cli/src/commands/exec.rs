@@ -8,7 +8,7 @@ use crate::client::hijack::{Ended, Wanted};
 use crate::client::segment;
 use crate::error::Exit;
 use crate::opts::values::{environment, list, parse_env};
-use crate::session::{Session, Signals};
+use crate::session::{Session, Signals, detach_keys};
 use crate::terminal;
 
 /// Flags of `exec`.
@@ -53,10 +53,7 @@ impl Exec {
             .command
             .split_first()
             .ok_or_else(|| anyhow!("no container specified"))?;
-        let keys = self
-            .detach_keys
-            .as_deref()
-            .or_else(|| app.config().text("detachKeys"));
+        let keys = detach_keys(app, self.detach_keys.as_deref());
         let attached = !self.detach;
         let console_size = terminal::size()
             .filter(|_| attached && self.tty)

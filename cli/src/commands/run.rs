@@ -6,11 +6,12 @@ use super::create::{CreateFlags, create, failure, misused};
 use crate::app::App;
 use crate::client::hijack::{Ended, Wanted};
 use crate::client::{Client, segment};
-use crate::error::Exit;
 use crate::format::outln;
 use crate::opts::build::create_request;
 use crate::opts::flags::ContainerFlags;
-use crate::session::{Session, Signals, begin_wait, exit_code, forward_signals};
+use crate::session::{
+    Session, Signals, begin_wait, detach_keys, ends_as, exit_code, forward_signals,
+};
 use crate::terminal;
 
 /// Flags of `run`.
@@ -126,10 +127,7 @@ impl Run {
             }
         }
         match waiting {
-            Some(waiting) => match exit_code(waiting).await {
-                0 => Ok(()),
-                code => Err(Exit::silent(code)),
-            },
+            Some(waiting) => ends_as(waiting).await,
             None => Ok(()),
         }
     }
@@ -151,24 +149,13 @@ impl Run {
         if !(wanted.stdin || wanted.stdout || wanted.stderr) {
             return Ok(None);
         }
-        let keys = self
-            .detach_keys
-            .as_deref()
-            .or_else(|| app.config().text("detachKeys"));
-        let hijacked = client
-            .post(format!("{path}/attach"))
-            .flag("stream", true)
-            .flag("stdin", wanted.stdin)
-            .flag("stdout", wanted.stdout)
-            .flag("stderr", wanted.stderr)
-            .maybe("detachKeys", keys)
-            .hijack()
-            .await?;
+        let keys = detach_keys(app, self.detach_keys.as_deref());
         let signals = if self.sig_proxy {
             Signals::Forwarded
         } else {
             Signals::Fatal
         };
-        Session::begin(hijacked, wanted, keys, signals).map(Some)
+        let session = Session::attach(client, path, wanted, keys, signals).await?;
+        Ok(Some(session))
     }
 }

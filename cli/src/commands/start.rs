@@ -5,9 +5,8 @@ use serde_json::Value;
 use crate::app::App;
 use crate::client::hijack::{Ended, Wanted};
 use crate::client::{Client, segment};
-use crate::error::Exit;
 use crate::format::outln;
-use crate::session::{Session, Signals, begin_wait, exit_code, forward_signals};
+use crate::session::{Session, Signals, begin_wait, detach_keys, ends_as, forward_signals};
 use crate::terminal;
 
 /// Flags of `start`.
@@ -90,36 +89,22 @@ impl Start {
         let tty = container["Config"]["Tty"] == true;
         let stdin = self.interactive && container["Config"]["OpenStdin"] == true;
         terminal::check_tty(stdin, tty)?;
-        let keys = self
-            .detach_keys
-            .as_deref()
-            .or_else(|| app.config().text("detachKeys"));
+        let keys = detach_keys(app, self.detach_keys.as_deref());
         let path = format!("/containers/{}", segment(id));
         let condition = if container["HostConfig"]["AutoRemove"] == true {
             "removed"
         } else {
             "next-exit"
         };
-        let attach = client
-            .post(format!("{path}/attach"))
-            .flag("stream", true)
-            .flag("stdin", stdin)
-            .flag("stdout", true)
-            .flag("stderr", true)
-            .maybe("detachKeys", keys)
-            .hijack();
-        let (hijacked, waiting) = tokio::join!(attach, begin_wait(client, id, condition));
-        let session = Session::begin(
-            hijacked?,
-            Wanted {
-                stdin,
-                stdout: true,
-                stderr: true,
-                tty,
-            },
-            keys,
-            Signals::Fatal,
-        )?;
+        let wanted = Wanted {
+            stdin,
+            stdout: true,
+            stderr: true,
+            tty,
+        };
+        let attach = Session::attach(client, &path, wanted, keys, Signals::Fatal);
+        let (session, waiting) = tokio::join!(attach, begin_wait(client, id, condition));
+        let session = session?;
         if let Err(error) = self.request(client, id).done().await {
             session.abandon();
             return Err(error.into());
@@ -127,9 +112,6 @@ impl Start {
         if session.finish(client, tty.then_some(&path)).await? == Ended::Detached {
             return Ok(());
         }
-        match exit_code(waiting?).await {
-            0 => Ok(()),
-            code => Err(Exit::silent(code)),
-        }
+        ends_as(waiting?).await
     }
 }
