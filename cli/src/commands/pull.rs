@@ -28,17 +28,7 @@ pub(crate) struct Pull {
 
 impl Pull {
     pub(crate) async fn execute(self, app: &App) -> Result<()> {
-        let mut reference = Reference::parse(&self.image)?;
-        let name_only = reference.tag().is_none() && reference.digest().is_none();
-        if self.all_tags && !name_only {
-            bail!("tag can't be used with --all-tags/-a");
-        }
-        if !self.all_tags && name_only {
-            reference = reference.with_default_tag();
-            if !self.quiet {
-                outln!("Using default tag: latest")?;
-            }
-        }
+        let reference = named(&self.image, self.all_tags, self.quiet)?;
         let target = if self.quiet {
             Target::Nowhere
         } else {
@@ -46,6 +36,23 @@ impl Pull {
         };
         pull(app, &reference, self.platform.as_deref(), target).await?;
         outln!("{reference}")
+    }
+}
+
+/// What is to be pulled or pushed: one image, or with `all_tags` all of a repository. Tells of the tag that is meant where
+/// none is given, unless `quiet`.
+pub(crate) fn named(image: &str, all_tags: bool, quiet: bool) -> Result<Reference> {
+    let reference = Reference::parse(image)?;
+    let name_only = reference.tag().is_none() && reference.digest().is_none();
+    match (all_tags, name_only) {
+        (true, false) => bail!("tag can't be used with --all-tags/-a"),
+        (false, true) => {
+            if !quiet {
+                outln!("Using default tag: latest")?;
+            }
+            Ok(reference.with_default_tag())
+        }
+        _ => Ok(reference),
     }
 }
 

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use gantry_wire::Reference;
 
+use super::pull::named;
 use crate::app::App;
 use crate::auth::with_credentials;
 use crate::format::outln;
@@ -30,17 +30,7 @@ pub(crate) struct Push {
 
 impl Push {
     pub(crate) async fn execute(self, app: &App) -> Result<()> {
-        let mut reference = Reference::parse(&self.image)?;
-        let name_only = reference.tag().is_none() && reference.digest().is_none();
-        if self.all_tags && !name_only {
-            bail!("tag can't be used with --all-tags/-a");
-        }
-        if !self.all_tags && name_only {
-            reference = reference.with_default_tag();
-            if !self.quiet {
-                outln!("Using default tag: latest")?;
-            }
-        }
+        let reference = named(&self.image, self.all_tags, self.quiet)?;
         let platform = self.platform.as_deref().map(platform_json).transpose()?;
         // Slashes in the name are part of the path here.
         let request = app
