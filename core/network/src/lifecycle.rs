@@ -147,6 +147,9 @@ impl Inner {
             return Ok(());
         };
         let mut place = place.lock();
+        if place.gone {
+            return Ok(());
+        }
         place.saved.spec.name = name.to_owned();
         let mut endpoints = std::mem::take(&mut place.saved.endpoints);
         for endpoint in endpoints

@@ -40,6 +40,9 @@ impl Inner {
         };
         let networks: Vec<NetworkId> = {
             let mut place = place.lock();
+            if place.gone {
+                return Ok(());
+            }
             place.saved.spec.links.retain(|link| link.alias != alias);
             for endpoint in &mut place.saved.endpoints {
                 let links = &mut endpoint.info.config.links;

@@ -15,12 +15,19 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::{NetworkError, Result};
 
-/// A directory of such files. Changes of one object must not be made at the same time.
+/// A directory of such files.
 #[derive(Debug)]
 pub(crate) struct Notes {
     dir: PathBuf,
-    /// The number of each object's file.
-    numbers: Mutex<HashMap<String, u64>>,
+    numbers: Mutex<Numbers>,
+}
+
+#[derive(Debug, Default)]
+struct Numbers {
+    /// Of each object's file.
+    of: HashMap<String, u64>,
+    /// The last that was given: none is given twice, so that a file that could not be removed is older than what came later.
+    last: u64,
 }
 
 const SUFFIX: &str = ".json";
@@ -51,6 +58,7 @@ impl Notes {
             }
         }
         files.sort();
+        notes.numbers.lock().last = files.last().map_or(0, |(number, _)| *number);
         for (number, id) in files {
             match notes.read::<IgnoredAny>(&id, number) {
                 Ok(_) => notes.supersede(&id, number),
@@ -78,15 +86,21 @@ impl Notes {
 
     /// A file is whole: the one before is of no use any more.
     fn supersede(&self, id: &str, number: u64) {
-        if let Some(before) = self.numbers.lock().insert(id.to_owned(), number) {
+        if let Some(before) = self.numbers.lock().of.insert(id.to_owned(), number) {
             // The next start removes what is left.
             let _ = fs::remove_file(self.path(id, before));
         }
     }
 
+    fn next(&self) -> u64 {
+        let mut numbers = self.numbers.lock();
+        numbers.last += 1;
+        numbers.last
+    }
+
     /// Writes an object down; a daemon that ends meanwhile leaves what was written before.
     pub(crate) fn put<T: Serialize>(&self, id: &str, object: &T) -> Result<()> {
-        let number = self.numbers.lock().get(id).map_or(0, |number| number + 1);
+        let number = self.next();
         let path = self.path(id, number);
         let bytes = serde_json::to_vec(object)
             .map_err(|e| NetworkError::internal(format!("encoding {}: {e}", path.display())))?;
@@ -98,12 +112,12 @@ impl Notes {
 
     /// Whether an object is written down.
     pub(crate) fn has(&self, id: &str) -> bool {
-        self.numbers.lock().contains_key(id)
+        self.numbers.lock().of.contains_key(id)
     }
 
     /// Forgets an object, if it is there.
     pub(crate) fn remove(&self, id: &str) -> Result<()> {
-        let Some(number) = self.numbers.lock().remove(id) else {
+        let Some(number) = self.numbers.lock().of.remove(id) else {
             return Ok(());
         };
         let path = self.path(id, number);
@@ -118,7 +132,7 @@ impl Notes {
 
     /// Every object that can be read, with its ID; what cannot be is logged.
     pub(crate) fn all<T: DeserializeOwned>(&self) -> Vec<(String, T)> {
-        let numbers = self.numbers.lock().clone();
+        let numbers = self.numbers.lock().of.clone();
         let read = |(id, number): (String, u64)| match self.read(&id, number) {
             Ok(object) => Some((id, object)),
             Err(error) => {
@@ -157,10 +171,25 @@ mod tests {
         notes.remove("y").unwrap();
         notes.remove("y").unwrap();
         assert!(!notes.has("y"));
-        assert_eq!(names(dir.path()), ["x.2.json"]);
+        assert_eq!(names(dir.path()), ["x.3.json"]);
         let notes = Notes::open(dir.path().to_owned()).unwrap();
         assert_eq!(notes.all::<u32>(), [("x".to_owned(), 3)]);
         notes.put("x", &5).unwrap();
+        assert_eq!(names(dir.path()), ["x.4.json"]);
+    }
+
+    #[test]
+    fn a_file_that_stayed_behind_is_older_than_what_came_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let notes = Notes::open(dir.path().to_owned()).unwrap();
+        notes.put("x", &[1]).unwrap();
+        notes.put("x", &[2]).unwrap();
+        notes.remove("x").unwrap();
+        // As if it could not be removed.
+        fs::write(dir.path().join("x.2.json"), "[2]").unwrap();
+        notes.put("x", &[3]).unwrap();
+        let notes = Notes::open(dir.path().to_owned()).unwrap();
+        assert_eq!(notes.all::<[u32; 1]>(), [("x".to_owned(), [3])]);
         assert_eq!(names(dir.path()), ["x.3.json"]);
     }
 

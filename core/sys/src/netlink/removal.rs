@@ -20,25 +20,34 @@ const LONGEST: Duration = Duration::from_millis(5);
 /// # Errors
 /// The kernel's. That somebody else has removed the link meanwhile is none.
 pub fn remove_link(name: &str) -> io::Result<()> {
+    remove(name, |work| {
+        let thread = std::thread::Builder::new().name("link-removal".into());
+        thread.stack_size(128 * 1024).spawn(work).map(drop)
+    })
+}
+
+/// Removes a link with a thread that `spawn` starts, or waits for the kernel where there can be no thread.
+fn remove(
+    name: &str,
+    spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()>,
+) -> io::Result<()> {
     let mut asking = RouteSocket::open()?;
     let Some(found) = asking.link(name)? else {
         return Ok(());
     };
     let mut removing = RouteSocket::open()?;
     let (done, result) = mpsc::channel();
-    std::thread::Builder::new()
-        .name("link-removal".into())
-        .stack_size(128 * 1024)
-        .spawn(move || {
-            let removed = removing.apply(vec![Change::delete(found.index)]);
-            // Nobody listens who has seen that the link is gone.
-            let _ = done.send(removed);
-        })?;
+    let spawned = spawn(Box::new(move || {
+        // Nobody listens who has seen that the link is gone.
+        let _ = done.send(delete(&mut removing, found.index));
+    }));
+    if spawned.is_err() {
+        return delete(&mut asking, found.index);
+    }
     let mut pause = FIRST;
     loop {
         match result.recv_timeout(pause) {
-            Ok(Err(e)) if e.error.raw_os_error() != Some(libc::ENODEV) => return Err(e.error),
-            Ok(_) => return Ok(()),
+            Ok(removed) => return removed,
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(io::Error::other("the thread that removes a link panicked"));
             }
@@ -48,6 +57,13 @@ pub fn remove_link(name: &str) -> io::Result<()> {
                 _ => return Ok(()),
             },
         }
+    }
+}
+
+fn delete(socket: &mut RouteSocket, index: u32) -> io::Result<()> {
+    match socket.apply(vec![Change::delete(index)]) {
+        Err(e) if e.error.raw_os_error() != Some(libc::ENODEV) => Err(e.error),
+        _ => Ok(()),
     }
 }
 
@@ -92,6 +108,19 @@ mod tests {
                 assert_eq!(inside.routes()?, [], "round {round}");
             }
             remove_link("outer")
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn without_a_thread_the_link_goes_all_the_same() {
+        let (inner, _) = netns::create(RouteSocket::open).unwrap();
+        netns::create(|| {
+            let mut socket = RouteSocket::open()?;
+            socket.apply(vec![pair(&inner)])?;
+            remove("outer", |_| Err(io::ErrorKind::WouldBlock.into()))?;
+            assert_eq!(socket.link("outer")?, None);
+            Ok(())
         })
         .unwrap();
     }
