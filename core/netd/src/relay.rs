@@ -11,7 +11,7 @@ mod udp;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::rc::Rc;
 
@@ -77,6 +77,7 @@ struct Way {
 }
 
 /// One of those that there may be so many of.
+#[derive(Debug)]
 struct Counted([Count; 2]);
 
 impl Counted {
@@ -99,6 +100,11 @@ impl Drop for Counted {
             count.set(count.get() - 1);
         }
     }
+}
+
+/// Says what went wrong, where somebody may read it: the daemon whose standard error this is may be gone.
+fn complain(what: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "gantry-netd: {what}");
 }
 
 /// How many descriptors this process may have.

@@ -1,6 +1,9 @@
 //! Sockets on the published ports themselves, where nothing leads packets to netd: a host without the engine's rules, or
 //! without nftables' `tproxy`. They are seen, and stand in the way of others, as those of any server.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
@@ -14,7 +17,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::{JoinHandle, spawn_local};
 
-use super::{Relays, tcp, udp};
+use super::{Relays, complain, tcp, udp};
 use crate::Relay;
 
 /// A published port: whether it is UDP's, and where.
@@ -79,7 +82,7 @@ pub(super) async fn exchange(
         end(relays, &opened).await;
         for port in gone {
             if let Err(error) = open(relays, port) {
-                eprintln!("gantry-netd: listening on {} again: {error}", port.1);
+                complain(format_args!("listening on {} again: {error}", port.1));
             }
         }
         let (transport, host) = (if port.0 { "udp" } else { "tcp" }, port.1);
@@ -163,138 +166,5 @@ fn reason(error: &io::Error) -> String {
         io::ErrorKind::AddrInUse => "address already in use".into(),
         io::ErrorKind::AddrNotAvailable => "cannot assign requested address".into(),
         _ => error.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::UdpSocket as Datagrams;
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
-    use tokio::task::LocalSet;
-
-    use super::*;
-
-    /// A port that is free for both transports.
-    fn free() -> u16 {
-        let tries = std::iter::repeat_with(|| {
-            let tcp = std::net::TcpListener::bind("127.0.0.1:0").ok()?;
-            let at = tcp.local_addr().ok()?;
-            Datagrams::bind(at).ok().map(|_| at.port())
-        });
-        tries.flatten().next().unwrap()
-    }
-
-    fn relay(udp: bool, port: u16, target: SocketAddr, more: u16) -> Relay {
-        Relay {
-            udp,
-            host: SocketAddr::from(([127, 0, 0, 1], port)),
-            target,
-            more,
-            listen: true,
-        }
-    }
-
-    /// Servers of both transports that say what they hear.
-    async fn echo() -> SocketAddr {
-        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let at = tcp.local_addr().unwrap();
-        let udp = UdpSocket::bind(at).await.unwrap();
-        spawn_local(async move {
-            while let Ok((mut stream, _)) = tcp.accept().await {
-                let (mut read, mut write) = stream.split();
-                let _ = tokio::io::copy(&mut read, &mut write).await;
-            }
-        });
-        spawn_local(async move {
-            let mut buffer = [0; 100];
-            while let Ok((length, from)) = udp.recv_from(&mut buffer).await {
-                let _ = udp.send_to(&buffer[..length], from).await;
-            }
-        });
-        at
-    }
-
-    async fn said(at: SocketAddr, udp: bool) -> io::Result<Vec<u8>> {
-        let mut back = [0; 5];
-        if udp {
-            let socket = UdpSocket::bind("127.0.0.1:0").await?;
-            socket.connect(at).await?;
-            socket.send(b"hello").await?;
-            socket.recv(&mut back).await?;
-        } else {
-            let mut stream = TcpStream::connect(at).await?;
-            stream.write_all(b"hello").await?;
-            stream.read_exact(&mut back).await?;
-        }
-        Ok(back.to_vec())
-    }
-
-    #[tokio::test]
-    async fn ports_are_listened_on_as_long_as_they_are_relayed() {
-        let work = async {
-            let relays = Rc::new(Relays::default());
-            let (target, port) = (echo().await, free());
-            let host = SocketAddr::from(([127, 0, 0, 1], port));
-            let both = [false, true].map(|udp| relay(udp, port, target, 0));
-            for _ in 0..2 {
-                // To say it again changes nothing.
-                let put = relays.put("a".into(), both.to_vec(), true, true);
-                put.await.unwrap();
-            }
-            for udp in [false, true] {
-                assert_eq!(said(host, udp).await.unwrap(), b"hello", "{udp}");
-                let seen = bind(udp, host).unwrap_err();
-                assert_eq!(seen.kind(), io::ErrorKind::AddrInUse, "{udp}");
-            }
-            let put = relays.put("a".into(), both[..1].to_vec(), true, true);
-            put.await.unwrap();
-            bind(true, host).unwrap();
-            assert_eq!(said(host, false).await.unwrap(), b"hello");
-            relays.remove("a").await;
-            bind(false, host).unwrap();
-            assert!(relays.own.0.borrow().is_empty());
-        };
-        LocalSet::new().run_until(work).await;
-    }
-
-    #[tokio::test]
-    async fn a_port_that_is_taken_changes_nothing() {
-        let work = async {
-            let relays = Rc::new(Relays::default());
-            let (target, before, free) = (echo().await, free(), free());
-            let taken = Datagrams::bind("127.0.0.1:0").unwrap();
-            let port = taken.local_addr().unwrap().port();
-            let put = |all: Vec<Relay>| relays.put("a".into(), all, true, true);
-            put(vec![relay(true, before, target, 0)]).await.unwrap();
-            let wanted = vec![relay(true, free, target, 0), relay(true, port, target, 0)];
-            assert_eq!(
-                put(wanted).await.unwrap_err(),
-                format!(
-                    "failed to bind host port for 127.0.0.1:{port}:{target}/udp: address already in use"
-                )
-            );
-            let host = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
-            assert_eq!(said(host(before), true).await.unwrap(), b"hello");
-            bind(true, host(free)).unwrap();
-            // More than there may be.
-            let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-            let few = rustix::process::Rlimit {
-                current: Some(100),
-                ..files
-            };
-            rustix::process::setrlimit(rustix::process::Resource::Nofile, few).unwrap();
-            let refused = put(vec![relay(true, 20_000, target, 25)])
-                .await
-                .unwrap_err();
-            assert!(
-                refused.starts_with("too many published ports:"),
-                "{refused}"
-            );
-            rustix::process::setrlimit(rustix::process::Resource::Nofile, files).unwrap();
-            assert_eq!(said(host(before), true).await.unwrap(), b"hello");
-        };
-        LocalSet::new().run_until(work).await;
     }
 }

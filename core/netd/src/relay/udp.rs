@@ -1,12 +1,15 @@
 //! Datagrams. A client that sends to one port is a flow, which ends when nothing was said for a while.
 
-use std::cell::RefCell;
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::rc::{Rc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gantry_sys::socket::{Led, receive_led, send_from};
 use rustix::io::Errno;
@@ -18,11 +21,12 @@ use tokio::task::coop::consume_budget;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout;
 
-use super::{Counted, Relays, Way};
+use super::{Counted, Relays, Shared, Way, complain};
 
 /// How long a flow lasts in which nobody says anything, as Docker's.
 const IDLE: Duration = Duration::from_secs(90);
-/// Flows at most, of one sandbox a quarter: each has two sockets. What would be one more is dropped.
+/// Flows at most, of one sandbox a quarter: each has two sockets. One more takes the place of the one that has been idle
+/// longest.
 const MOST: usize = 4096;
 /// The longest datagram.
 const LONGEST: usize = 65535;
@@ -40,6 +44,10 @@ struct Flow {
     target: SocketAddr,
     server: Rc<UdpSocket>,
     task: AbortHandle,
+    /// When something was said last.
+    used: Rc<Cell<Instant>>,
+    to: Rc<Shared>,
+    _counted: Counted,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +63,20 @@ impl Flows {
             }
             keep
         });
+    }
+
+    /// Ends the flow that has been idle longest, of one sandbox or of all.
+    fn end_idlest(&self, of: Option<&Rc<Shared>>) {
+        let mut flows = self.0.borrow_mut();
+        let candidates = flows
+            .iter()
+            .filter(|(_, flow)| of.is_none_or(|of| Rc::ptr_eq(of, &flow.to)));
+        let idlest = candidates.min_by_key(|(_, flow)| flow.used.get());
+        if let Some(key) = idlest.map(|(key, _)| *key)
+            && let Some(flow) = flows.remove(&key)
+        {
+            flow.task.abort();
+        }
     }
 }
 
@@ -92,7 +114,10 @@ fn take(led: Led, datagram: &[u8], back: &Back, relays: &Rc<Relays>) {
         return;
     };
     let key = (led.from, led.to);
-    let known = relays.flows.0.borrow().get(&key).map(|f| f.server.clone());
+    let known = relays.flows.0.borrow().get(&key).map(|flow| {
+        flow.used.set(Instant::now());
+        Rc::clone(&flow.server)
+    });
     let server = match known {
         Some(server) => server,
         None => match begin(key, way, back, relays) {
@@ -100,8 +125,8 @@ fn take(led: Led, datagram: &[u8], back: &Back, relays: &Rc<Relays>) {
             // Too many: datagrams may be lost.
             Ok(None) => return,
             Err(error) => {
-                eprintln!("gantry-netd: relaying {} to {}: {error}", led.from, led.to);
-                return;
+                let Led { from, to, .. } = led;
+                return complain(format_args!("relaying {from} to {to}: {error}"));
             }
         },
     };
@@ -116,7 +141,13 @@ fn begin(
 ) -> io::Result<Option<Rc<UdpSocket>>> {
     let (from, at) = key;
     let Way { target, to } = way;
-    let Some(counted) = Counted::one(&relays.flow_count, &to.flows, MOST) else {
+    let count = || Counted::one(&relays.flow_count, &to.flows, MOST);
+    let counted = count().or_else(|| {
+        let of_all = relays.flow_count.get() >= MOST;
+        relays.flows.end_idlest(Some(&to).filter(|_| !of_all));
+        count()
+    });
+    let Some(counted) = counted else {
         return Ok(None);
     };
     let client = match back {
@@ -134,18 +165,22 @@ fn begin(
     let server = socket(any, false)?;
     rustix::net::connect(&server, &target)?;
     let server = Rc::new(UdpSocket::from_std(server.into())?);
+    let used = Rc::new(Cell::new(Instant::now()));
     let task = spawn_local({
         let (relays, server) = (Rc::clone(relays), Rc::clone(&server));
+        let (used, to) = (Rc::clone(&used), Rc::clone(&to));
         async move {
-            flow(&client, &server, &to.gone).await;
+            flow(&client, &server, &used, &to.gone).await;
             relays.flows.0.borrow_mut().remove(&key);
-            drop(counted);
         }
     });
     let flow = Flow {
         target,
         server: Rc::clone(&server),
         task: task.abort_handle(),
+        used,
+        to,
+        _counted: counted,
     };
     relays.flows.0.borrow_mut().insert(key, flow);
     Ok(Some(server))
@@ -197,7 +232,7 @@ impl Client {
 }
 
 /// Passes datagrams on in both directions.
-async fn flow(client: &Client, server: &UdpSocket, gone: &Notify) {
+async fn flow(client: &Client, server: &UdpSocket, used: &Cell<Instant>, gone: &Notify) {
     loop {
         let either = async {
             tokio::select! {
@@ -212,6 +247,7 @@ async fn flow(client: &Client, server: &UdpSocket, gone: &Notify) {
             },
             () = gone.notified() => return,
         };
+        used.set(Instant::now());
         match client {
             Client::Own(socket) if from_client => {
                 receive(socket, |datagram| send(server, datagram))
