@@ -21,25 +21,23 @@ mod torn;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 
 use gantry_plugin_sdk::snapshots::{
-    Deletion, Draft, Number, Record, Snapshots, check_key, doing, make_dir, not_mountable,
+    Deletion, Draft, Layout, Number, Record, Snapshots, Snapshotter, doing, make_dir, not_mountable,
 };
-use gantry_plugin_sdk::storage::{
-    Commit, FindGarbage, Prepare, Replace, SnapshotInfo, SnapshotKey, SnapshotState, StorageInfo,
-    Usage, WhiteoutStyle,
-};
+use gantry_plugin_sdk::storage::{Commit, SnapshotInfo, SnapshotState, StorageInfo, WhiteoutStyle};
 use gantry_plugin_sdk::sys::copy;
 use gantry_plugin_sdk::{
-    Call, Driver, DriverConfig, DriverError, DriverResult, ErrorCode, Health, Log, Mount,
-    MountPlan, Reconcile, Storage, tree,
+    DriverConfig, DriverError, DriverResult, ErrorCode, Log, Mount, MountPlan, tree,
 };
 
 use torn::Flusher;
 
 /// The driver.
-pub struct Native {
+pub type Native = Snapshotter<Copies>;
+
+/// Snapshots with their whole trees.
+pub struct Copies {
     snapshots: Snapshots,
     flusher: Flusher,
     backing: &'static str,
@@ -47,17 +45,27 @@ pub struct Native {
     shares: bool,
 }
 
-impl Native {
-    /// Opens the snapshots below the configuration's root. It has no options.
-    ///
-    /// # Errors
-    /// When the directories cannot be made or read.
-    pub fn new(config: DriverConfig, log: Log) -> DriverResult<Self> {
-        if let Some(option) = config.options.as_object().and_then(|o| o.keys().next()) {
-            return Err(DriverError::invalid(format!(
-                "native: Unknown option {option}"
-            )));
+impl Copies {
+    /// Takes the copies away that a power cut may have torn.
+    fn forget_torn(&self) -> DriverResult<()> {
+        let root = self.snapshots.root();
+        let torn = self.flusher.torn();
+        for dir in torn.map_err(|e| doing("reading", root, &e))? {
+            let all = self.snapshots.index.all();
+            let mut all = all.into_iter();
+            if let Some((number, record)) = all.find(|(n, _)| self.snapshots.dir(*n) == dir) {
+                self.snapshots.index.forget(&record.key);
+                self.snapshots.bury(number);
+            }
         }
+        Ok(())
+    }
+}
+
+impl Layout for Copies {
+    const NO_QUOTA: &'static str = "Filesystem does not support, or has not enabled quotas";
+
+    fn open(config: &DriverConfig, log: Log) -> DriverResult<Self> {
         let snapshots = Snapshots::open(&config.root, Deletion::Later, log.clone())?;
         let root = snapshots.root();
         let flusher = Flusher::new(root.to_owned(), log)
@@ -78,34 +86,24 @@ impl Native {
         Ok(driver)
     }
 
-    /// Takes the copies away that a power cut may have torn.
-    fn forget_torn(&self) -> DriverResult<()> {
-        let root = self.snapshots.root();
-        let torn = self.flusher.torn();
-        for dir in torn.map_err(|e| doing("reading", root, &e))? {
-            let all = self.snapshots.index.all();
-            let mut all = all.into_iter();
-            if let Some((number, record)) = all.find(|(n, _)| self.snapshots.dir(*n) == dir) {
-                self.snapshots.index.forget(&record.key);
-                self.snapshots.bury(number);
-            }
-        }
-        Ok(())
+    fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
     }
 
-    /// Makes an active snapshot or a view, unless it is there.
-    fn make(&self, request: Prepare, state: SnapshotState) -> DriverResult<MountPlan> {
-        check_key(&request.key)?;
-        if request.size.is_some() {
-            return Err(DriverError::new(
-                ErrorCode::NotImplemented,
-                "Filesystem does not support, or has not enabled quotas",
-            ));
+    fn info(&self) -> StorageInfo {
+        StorageInfo {
+            whiteouts: WhiteoutStyle::Apply,
+            late_parent: false,
+            backing: self.backing.to_owned(),
         }
-        let key = request.key.clone();
-        self.snapshots
-            .create(request, state, |draft| self.fill(draft))?;
-        self.plan(&key)
+    }
+
+    fn status(&self) -> Vec<(&'static str, &'static str)> {
+        let shares = if self.shares { "true" } else { "false" };
+        vec![
+            ("Backing Filesystem", tree::shown_file_system(self.backing)),
+            ("Copies Share Data", shares),
+        ]
     }
 
     fn fill(&self, draft: &Draft) -> DriverResult<()> {
@@ -131,8 +129,7 @@ impl Native {
         Ok(())
     }
 
-    /// The mounts of an active snapshot or view.
-    fn plan(&self, key: &str) -> DriverResult<MountPlan> {
+    fn mounts(&self, key: &str) -> DriverResult<MountPlan> {
         let (number, record, parents) = self.snapshots.index.chain(key)?;
         if let Some(error) = not_mountable(&record) {
             return Err(error);
@@ -143,6 +140,17 @@ impl Native {
             source: self.snapshots.fs(*shown),
             read_only,
         }))
+    }
+
+    fn commit(&self, request: &Commit) -> DriverResult<()> {
+        if !self.snapshots.index.is_committed(&request.name) {
+            let (_, present, _) = self.snapshots.index.chain(&request.key)?;
+            if request.parent.is_some() && request.parent != present.parent {
+                let text = "native: a layer cannot get another parent after it was unpacked";
+                return Err(DriverError::new(ErrorCode::FailedPrecondition, text));
+            }
+        }
+        self.snapshots.commit(request, torn::unmark).map(drop)
     }
 
     fn describe(&self, number: Number, record: Record) -> SnapshotInfo {
@@ -156,96 +164,6 @@ impl Native {
             upper: None,
             made: made.map(|meta| (meta.ctime(), meta.ctime_nsec())),
         }
-    }
-}
-
-impl Driver for Native {
-    fn health(&self, _: &Call<'_>) -> DriverResult<Health> {
-        let status = [
-            ("Backing Filesystem", tree::shown_file_system(self.backing)),
-            (
-                "Copies Share Data",
-                if self.shares { "true" } else { "false" },
-            ),
-        ];
-        Ok(Health {
-            healthy: true,
-            message: String::new(),
-            status: status.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec(),
-        })
-    }
-
-    fn reconcile(&self, _: &Call<'_>, request: Reconcile) -> DriverResult<()> {
-        self.snapshots.keep_only(&request.live);
-        self.snapshots.cleanup()
-    }
-}
-
-impl Storage for Native {
-    fn info(&self, _: &Call<'_>, (): ()) -> DriverResult<StorageInfo> {
-        Ok(StorageInfo {
-            whiteouts: WhiteoutStyle::Apply,
-            late_parent: false,
-            backing: self.backing.to_owned(),
-        })
-    }
-
-    fn prepare(&self, _: &Call<'_>, request: Prepare) -> DriverResult<MountPlan> {
-        self.make(request, SnapshotState::Active)
-    }
-
-    fn view(&self, _: &Call<'_>, request: Prepare) -> DriverResult<MountPlan> {
-        self.make(request, SnapshotState::View)
-    }
-
-    fn mounts(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<MountPlan> {
-        self.plan(&request.key)
-    }
-
-    fn commit(&self, _: &Call<'_>, request: Commit) -> DriverResult<()> {
-        check_key(&request.name)?;
-        if !self.snapshots.index.is_committed(&request.name) {
-            let (_, present, _) = self.snapshots.index.chain(&request.key)?;
-            if request.parent.is_some() && request.parent != present.parent {
-                let text = "native: a layer cannot get another parent after it was unpacked";
-                return Err(DriverError::new(ErrorCode::FailedPrecondition, text));
-            }
-        }
-        self.snapshots.commit(&request, torn::unmark).map(drop)
-    }
-
-    fn remove(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<()> {
-        self.snapshots.remove(&request.key)
-    }
-
-    fn stat(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<SnapshotInfo> {
-        let (number, record, _) = self.snapshots.index.chain(&request.key)?;
-        Ok(self.describe(number, record))
-    }
-
-    fn list(&self, _: &Call<'_>, (): ()) -> DriverResult<Vec<SnapshotInfo>> {
-        let all = self.snapshots.index.all().into_iter();
-        Ok(all
-            .map(|(number, record)| self.describe(number, record))
-            .collect())
-    }
-
-    fn usage(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<Usage> {
-        let (number, _, _) = self.snapshots.index.chain(&request.key)?;
-        let fs: PathBuf = self.snapshots.fs(number);
-        tree::measure(&fs).map_err(|e| doing("measuring", &fs, &e))
-    }
-
-    fn cleanup(&self, _: &Call<'_>, (): ()) -> DriverResult<()> {
-        self.snapshots.cleanup()
-    }
-
-    fn garbage(&self, _: &Call<'_>, _: FindGarbage) -> DriverResult<Vec<PathBuf>> {
-        self.snapshots.garbage()
-    }
-
-    fn replace(&self, _: &Call<'_>, request: Replace) -> DriverResult<()> {
-        self.snapshots.replace(&request)
     }
 }
 

@@ -21,22 +21,21 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 
 use gantry_plugin_sdk::snapshots::{
-    Deletion, Draft, Number, Record, Snapshots, check_key, doing, make_dir, not_mountable,
+    Deletion, Draft, Layout, Number, Record, Snapshots, Snapshotter, doing, make_dir, not_mountable,
 };
-use gantry_plugin_sdk::storage::{
-    Commit, FindGarbage, Prepare, Replace, SnapshotInfo, SnapshotKey, SnapshotState, StorageInfo,
-    Usage, WhiteoutStyle,
-};
+use gantry_plugin_sdk::storage::{Commit, SnapshotInfo, SnapshotState, StorageInfo, WhiteoutStyle};
 use gantry_plugin_sdk::{
-    Call, Driver, DriverConfig, DriverError, DriverResult, ErrorCode, Health, Log, Mount,
-    MountPlan, Reconcile, Storage, tree,
+    DriverConfig, DriverError, DriverResult, ErrorCode, Log, Mount, MountPlan, tree,
 };
 
 /// The most lower directories that the kernel stacks.
 const MAX_DEPTH: usize = 500;
 
 /// The driver.
-pub struct Overlayfs {
+pub type Overlayfs = Snapshotter<Layers>;
+
+/// Snapshots with their own changes.
+pub struct Layers {
     snapshots: Snapshots,
     /// Options of every writable overlay.
     options: Vec<String>,
@@ -44,17 +43,11 @@ pub struct Overlayfs {
     log: Log,
 }
 
-impl Overlayfs {
-    /// Opens the snapshots below the configuration's root. It has no options.
-    ///
-    /// # Errors
-    /// When the directories cannot be made or read, or their file system cannot carry an overlay.
-    pub fn new(config: DriverConfig, log: Log) -> DriverResult<Self> {
-        if let Some(option) = config.options.as_object().and_then(|o| o.keys().next()) {
-            return Err(DriverError::invalid(format!(
-                "overlayfs: Unknown option {option}"
-            )));
-        }
+impl Layout for Layers {
+    const NO_QUOTA: &'static str =
+        "--storage-opt is supported only for overlay over xfs with 'pquota' mount option";
+
+    fn open(config: &DriverConfig, log: Log) -> DriverResult<Self> {
         let snapshots = Snapshots::open(&config.root, Deletion::AtOnce, log.clone())?;
         let root = snapshots.root();
         let backing = tree::file_system(root).map_err(|e| doing("looking at", root, &e))?;
@@ -70,19 +63,26 @@ impl Overlayfs {
         })
     }
 
-    /// Makes an active snapshot or a view, unless it is there.
-    fn make(&self, request: Prepare, state: SnapshotState) -> DriverResult<MountPlan> {
-        check_key(&request.key)?;
-        if request.size.is_some() {
-            return Err(DriverError::new(
-                ErrorCode::NotImplemented,
-                "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
-            ));
+    fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
+    }
+
+    fn info(&self) -> StorageInfo {
+        StorageInfo {
+            whiteouts: WhiteoutStyle::Overlay,
+            late_parent: true,
+            backing: self.backing.to_owned(),
         }
-        let key = request.key.clone();
-        self.snapshots
-            .create(request, state, |draft| self.fill(draft))?;
-        self.plan(&key)
+    }
+
+    fn status(&self) -> Vec<(&'static str, &'static str)> {
+        vec![
+            ("Backing Filesystem", tree::shown_file_system(self.backing)),
+            ("Supports d_type", "true"),
+            ("Using metacopy", "false"),
+            ("Native Overlay Diff", "true"),
+            ("userxattr", "false"),
+        ]
     }
 
     fn fill(&self, draft: &Draft) -> DriverResult<()> {
@@ -122,8 +122,7 @@ impl Overlayfs {
         make().map_err(|e| doing("making", &dir, &e))
     }
 
-    /// The mounts of an active snapshot or view.
-    fn plan(&self, key: &str) -> DriverResult<MountPlan> {
+    fn mounts(&self, key: &str) -> DriverResult<MountPlan> {
         let (number, record, parents) = self.snapshots.index.chain(key)?;
         let lower: Vec<_> = parents.iter().map(|n| self.snapshots.fs(*n)).collect();
         if let Some(error) = not_mountable(&record) {
@@ -161,54 +160,9 @@ impl Overlayfs {
         };
         Ok(MountPlan::single(mount))
     }
-}
 
-impl Driver for Overlayfs {
-    fn health(&self, _: &Call<'_>) -> DriverResult<Health> {
-        let status = [
-            ("Backing Filesystem", tree::shown_file_system(self.backing)),
-            ("Supports d_type", "true"),
-            ("Using metacopy", "false"),
-            ("Native Overlay Diff", "true"),
-            ("userxattr", "false"),
-        ];
-        Ok(Health {
-            healthy: true,
-            message: String::new(),
-            status: status.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec(),
-        })
-    }
-
-    fn reconcile(&self, _: &Call<'_>, request: Reconcile) -> DriverResult<()> {
-        self.snapshots.keep_only(&request.live);
-        self.snapshots.cleanup()
-    }
-}
-
-impl Storage for Overlayfs {
-    fn info(&self, _: &Call<'_>, (): ()) -> DriverResult<StorageInfo> {
-        Ok(StorageInfo {
-            whiteouts: WhiteoutStyle::Overlay,
-            late_parent: true,
-            backing: self.backing.to_owned(),
-        })
-    }
-
-    fn prepare(&self, _: &Call<'_>, request: Prepare) -> DriverResult<MountPlan> {
-        self.make(request, SnapshotState::Active)
-    }
-
-    fn view(&self, _: &Call<'_>, request: Prepare) -> DriverResult<MountPlan> {
-        self.make(request, SnapshotState::View)
-    }
-
-    fn mounts(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<MountPlan> {
-        self.plan(&request.key)
-    }
-
-    fn commit(&self, _: &Call<'_>, request: Commit) -> DriverResult<()> {
-        check_key(&request.name)?;
-        let committed = self.snapshots.commit(&request, |_| Ok(()))?;
+    fn commit(&self, request: &Commit) -> DriverResult<()> {
+        let committed = self.snapshots.commit(request, |_| Ok(()))?;
         let Some(number) = committed else {
             return Ok(());
         };
@@ -221,42 +175,6 @@ impl Storage for Overlayfs {
         Ok(())
     }
 
-    fn remove(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<()> {
-        self.snapshots.remove(&request.key)
-    }
-
-    fn stat(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<SnapshotInfo> {
-        let (number, record, _) = self.snapshots.index.chain(&request.key)?;
-        Ok(self.describe(number, record))
-    }
-
-    fn list(&self, _: &Call<'_>, (): ()) -> DriverResult<Vec<SnapshotInfo>> {
-        let all = self.snapshots.index.all().into_iter();
-        Ok(all
-            .map(|(number, record)| self.describe(number, record))
-            .collect())
-    }
-
-    fn usage(&self, _: &Call<'_>, request: SnapshotKey) -> DriverResult<Usage> {
-        let (number, _, _) = self.snapshots.index.chain(&request.key)?;
-        let fs = self.snapshots.fs(number);
-        tree::measure(&fs).map_err(|e| doing("measuring", &fs, &e))
-    }
-
-    fn cleanup(&self, _: &Call<'_>, (): ()) -> DriverResult<()> {
-        self.snapshots.cleanup()
-    }
-
-    fn garbage(&self, _: &Call<'_>, _: FindGarbage) -> DriverResult<Vec<PathBuf>> {
-        self.snapshots.garbage()
-    }
-
-    fn replace(&self, _: &Call<'_>, request: Replace) -> DriverResult<()> {
-        self.snapshots.replace(&request)
-    }
-}
-
-impl Overlayfs {
     fn describe(&self, number: Number, record: Record) -> SnapshotInfo {
         SnapshotInfo {
             key: record.key,

@@ -1,5 +1,8 @@
 use std::time::{Duration, Instant};
 
+use gantry_plugin_sdk::storage::{Prepare, SnapshotKey};
+use gantry_plugin_sdk::{Call, Driver, Reconcile, Storage};
+
 use super::*;
 
 struct Home(PathBuf);

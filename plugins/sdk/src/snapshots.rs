@@ -5,6 +5,7 @@
 //! whole or not at all. Numbers are not used twice as long as anything of a removed snapshot is left; those go to `d/`
 //! by one rename before they are deleted.
 
+mod driver;
 mod graveyard;
 mod index;
 mod record;
@@ -20,6 +21,7 @@ use rustix::fs::{CWD, RenameFlags};
 
 use crate::Log;
 
+pub use driver::{Layout, Snapshotter};
 pub use graveyard::Graveyard;
 pub use index::Index;
 pub use record::Record;
