@@ -1,4 +1,4 @@
-//! Log drivers; `tests/e2e/tests/logs.rs` tells more of them.
+//! Log drivers; `tests/e2e/tests/logs` tells more of them.
 
 use serde_json::json;
 
