@@ -1,21 +1,21 @@
 //! This host as a member of the cluster: who it is, what it holds there, and how calls reach the store.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use gantry_plugin_sdk::notes::Notes;
 use gantry_plugin_sdk::{Call, DriverError, DriverResult, ErrorCode, Log};
-use http::Uri;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
+use crate::address::Address;
 use crate::etcd::Etcd;
 use crate::lost::Past;
 use crate::mirror::Mirror;
@@ -65,8 +65,7 @@ pub(crate) struct Cluster {
     /// Asks for the next beat now.
     pub(crate) nudge: Notify,
     pub(crate) log: Log,
-    root: PathBuf,
-    address: Mutex<Option<IpAddr>>,
+    address: Address,
 }
 
 impl Cluster {
@@ -91,34 +90,14 @@ impl Cluster {
             })),
             nudge: Notify::new(),
             log,
-            root: root.to_owned(),
-            address: Mutex::new(None),
+            address: Address::new(root),
             host,
         })
     }
 
-    /// The address that other hosts send to. One that was found is kept for when it cannot be found.
+    /// The address that other hosts send to.
     pub(crate) fn address(&self) -> DriverResult<IpAddr> {
-        let mut known = self.address.lock();
-        if let Some(address) = *known {
-            return Ok(address);
-        }
-        let file = self.root.join("address");
-        let found = match self
-            .options
-            .advertise
-            .or_else(|| towards(&self.options.etcd))
-        {
-            Some(address) => {
-                fs::write(&file, address.to_string())
-                    .map_err(|e| DriverError::io(format!("writing {}", file.display()), &e))?;
-                Some(address)
-            }
-            None => fs::read_to_string(&file)
-                .ok()
-                .and_then(|text| text.parse().ok()),
-        };
-        *known = found;
+        let found = self.address.get(&self.options)?;
         found.ok_or_else(|| {
             DriverError::new(
                 ErrorCode::FailedPrecondition,
@@ -198,31 +177,6 @@ fn identity(root: &Path, machine: &str) -> DriverResult<String> {
         .and_then(|()| fs::write(&of, machine));
     written.map_err(|e| DriverError::io(format!("writing {}", file.display()), &e))?;
     Ok(text)
-}
-
-/// The address of this host that packets to a remote one carry.
-fn source(to: SocketAddr) -> Option<IpAddr> {
-    let any = match to {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0)),
-    };
-    let socket = UdpSocket::bind(any).ok()?;
-    socket.connect(to).ok()?;
-    let address = socket.local_addr().ok()?.ip();
-    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
-}
-
-/// The address that the store sees; where the store is on this host, the one that goes with the default route.
-fn towards(endpoints: &[String]) -> Option<IpAddr> {
-    let of = |endpoint: &String| {
-        let uri: Uri = endpoint.parse().ok()?;
-        let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
-        let port = uri.port_u16().unwrap_or(2379);
-        (host, port).to_socket_addrs().ok()?.find_map(source)
-    };
-    // An address that documents use (RFC 5737): nothing is sent to it.
-    let outside = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 9));
-    endpoints.iter().find_map(of).or_else(|| source(outside))
 }
 
 /// A runtime of the driver's own, whose threads are in the network namespace of the calling thread.

@@ -17,6 +17,7 @@
 //!
 //! It does not learn, flood, or carry broadcasts between hosts.
 
+mod address;
 mod addresses;
 mod beat;
 mod cluster;

@@ -83,6 +83,9 @@ pub(super) fn reason(error: &dyn std::error::Error) -> String {
 pub(super) fn refusal(status: StatusCode, body: &[u8]) -> EtcdError {
     let failure: Failure = serde_json::from_slice(body).unwrap_or_default();
     let text = match failure.message.as_str() {
+        "" if status == StatusCode::NOT_FOUND => {
+            format!("{status}: is that where etcd (3.4 or newer) has its clients?")
+        }
         "" => status.to_string(),
         message => message.to_owned(),
     };

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use gantry_plugin_sdk::{Driver, ErrorCode};
+use gantry_plugin_sdk::{Driver, ErrorCode, Reconcile};
 
 use super::*;
 
@@ -84,6 +84,34 @@ fn a_store_with_certificates_is_known_and_knows_its_hosts() {
     let stranger = Host::new(hosts.host(2), &options);
     let refused = stranger.share(network_of("m")).unwrap_err();
     assert_eq!(refused.code, ErrorCode::Unavailable, "{refused}");
+}
+
+#[test]
+fn a_store_that_is_not_there_keeps_nobody_waiting() {
+    let hosts = Hosts::new(3);
+    // No name server is reached from these hosts.
+    let options = json!({"etcd": ["http://etcd.nowhere.invalid:2379"]});
+    let begun = Instant::now();
+    let host = Host::new(hosts.host(1), &options);
+    let live = Reconcile::default();
+    host.with(|driver| driver.reconcile(&call(), live)).unwrap();
+    assert_eq!(host.status("Address"), "192.0.2.1", "the default route's");
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
+    // What was found before is better than that.
+    let mut host = Host::new(hosts.host(2), &options);
+    host.stop();
+    std::fs::write(host.root.path().join("address"), "192.0.2.22").unwrap();
+    host.start();
+    assert_eq!(host.status("Address"), "192.0.2.22");
+    let _etcd = Etcd::start(&[hosts.host(3)]);
+    let peers = json!({"etcd": [format!("http://{STORE}:2380")]});
+    let host = Host::new(hosts.host(1), &peers);
+    let error = host.share(network_of("n")).unwrap_err();
+    assert!(error.message.contains("is that where etcd"), "{error}");
 }
 
 /// What makes users in etcd: `root`, and `host`, who may do everything below one prefix.
