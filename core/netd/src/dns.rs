@@ -52,6 +52,8 @@ fn known(names: &mut Names, asker: &str, query: &Query<'_>, over_udp: bool) -> O
             let host = names.reverse(asker, query.reversed()?)?;
             query.host(&host, TTL, over_udp)
         }
+        // Its mail goes to its address (RFC 5321, 5.1).
+        message::MX if names.knows(asker, &query.name) => Some(query.answer(Code::Fine)),
         _ => None,
     }
 }
@@ -67,9 +69,28 @@ fn elsewhere(names: &mut Names, asker: &str, query: &Query<'_>) -> Answer {
     let admit = egress.is_some_and(|e| e.lists(&query.name));
     let hidden = egress.is_some_and(|e| !e.networks) && !admit;
     if upstreams.is_empty() || hidden {
-        return Answer::Ready(query.answer(Code::NoSuchName));
+        return Answer::Ready(query.answer(absent(names, asker, query)));
     }
     Answer::Forward { upstreams, admit }
+}
+
+/// What is said where nothing is known of a kind: a container's name exists, whatever it is asked for.
+fn absent(names: &Names, asker: &str, query: &Query<'_>) -> Code {
+    match query.is_internet() && names.knows(asker, &query.name) {
+        true => Code::Fine,
+        false => Code::NoSuchName,
+    }
+}
+
+/// What upstream said, unless it denies a container's name: who believes that asks no more for its addresses (RFC 8020).
+pub(crate) fn corrected(names: &Names, asker: &str, query: &[u8], reply: Vec<u8>) -> Vec<u8> {
+    let denied = message::code(&reply) == Some(Code::NoSuchName as u8);
+    match message::read(query) {
+        Message::Query(query) if denied && absent(names, asker, &query) == Code::Fine => {
+            query.answer(Code::Fine)
+        }
+        _ => reply,
+    }
 }
 
 /// The answer to a query that nobody answers.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 pub(crate) const A: u16 = 1;
 pub(crate) const PTR: u16 = 12;
+pub(crate) const MX: u16 = 15;
 pub(crate) const AAAA: u16 = 28;
 const OPT: u16 = 41;
 const INTERNET: u16 = 1;
@@ -23,6 +24,8 @@ const RECURSION_AVAILABLE: u8 = 0x80;
 const SAME_NAME: [u8; 2] = [0xc0, HEADER as u8];
 /// What an answer says about how long a query over UDP may be.
 const PAYLOAD: u16 = 4096;
+/// A record without its data, of a name that the question has.
+const RECORD: usize = 12;
 /// The longest answer over UDP to who did not say how long one may be.
 const PLAIN_UDP: usize = 512;
 
@@ -252,18 +255,26 @@ impl Query<'_> {
         reply
     }
 
-    /// An answer of addresses. Over UDP, one that is too long says so instead; the asker comes again over TCP.
+    /// An answer of addresses of one family. Over UDP, one that is too long has those that fit and says that there are more:
+    /// the asker comes again over TCP, or makes do.
     pub(crate) fn addresses(&self, found: &[IpAddr], ttl: u32, over_udp: bool) -> Vec<u8> {
-        let count = u16::try_from(found.len()).unwrap_or(u16::MAX);
-        let reply = self.with(Code::Fine, count, |reply| {
-            for ip in &found[..usize::from(count)] {
+        let room = self.longest(over_udp) - self.answer(Code::Fine).len();
+        let length = found
+            .first()
+            .map_or(0, |ip| if ip.is_ipv4() { 4 } else { 16 });
+        let fit = found.len().min(room / (RECORD + length));
+        let mut reply = self.with(Code::Fine, fit as u16, |reply| {
+            for ip in &found[..fit] {
                 match ip {
                     IpAddr::V4(ip) => record(reply, A, ttl, &ip.octets()),
                     IpAddr::V6(ip) => record(reply, AAAA, ttl, &ip.octets()),
                 }
             }
         });
-        self.fitting(reply, over_udp)
+        if fit < found.len() {
+            reply[2] |= TRUNCATED;
+        }
+        reply
     }
 
     /// An answer of a name; none when it is no name for DNS.
@@ -283,16 +294,20 @@ impl Query<'_> {
     }
 
     fn fitting(&self, reply: Vec<u8>, over_udp: bool) -> Vec<u8> {
-        let longest = match (over_udp, self.payload) {
-            (false, _) => usize::from(u16::MAX),
-            (true, payload) => payload.map_or(0, usize::from).max(PLAIN_UDP),
-        };
-        if reply.len() <= longest {
+        if reply.len() <= self.longest(over_udp) {
             return reply;
         }
         let mut short = self.answer(Code::Fine);
         short[2] |= TRUNCATED;
         short
+    }
+
+    /// How long an answer may be.
+    fn longest(&self, over_udp: bool) -> usize {
+        match (over_udp, self.payload) {
+            (false, _) => usize::from(u16::MAX),
+            (true, payload) => payload.map_or(0, usize::from).max(PLAIN_UDP),
+        }
     }
 }
 
@@ -389,7 +404,10 @@ mod tests {
             let reply = query(&bytes).addresses(&ips, 600, over_udp);
             let answer = Whole::from_vec(&reply).unwrap();
             assert_eq!(answer.metadata.truncation, !whole_answer);
-            assert_eq!(answer.answers.len(), if whole_answer { 100 } else { 0 });
+            let longest = usize::from(payload.unwrap_or(512));
+            let fit = (longest - query(&bytes).answer(Code::Fine).len()) / 16;
+            assert_eq!(answer.answers.len(), if whole_answer { 100 } else { fit });
+            assert!(!over_udp || reply.len() <= longest);
         }
     }
 

@@ -182,12 +182,7 @@ impl Names {
 
     /// The addresses of a name (in lower case, without the last dot) that a sandbox asks for.
     pub(crate) fn resolve(&mut self, asker: &str, name: &str, v6: bool) -> Found {
-        let mut found = self.look_up(asker, name, None);
-        if found.is_empty()
-            && let Some((name, network)) = name.split_once('.')
-        {
-            found = self.look_up(asker, name, Some(network));
-        }
+        let mut found = self.find(asker, name);
         if found.is_empty() {
             return Found::Unknown;
         }
@@ -198,6 +193,19 @@ impl Names {
             found.rotate_left(by);
         }
         Found::Addresses(found)
+    }
+
+    /// Whether a sandbox knows a name, in either family.
+    pub(crate) fn knows(&self, asker: &str, name: &str) -> bool {
+        !self.find(asker, name).is_empty()
+    }
+
+    fn find(&self, asker: &str, name: &str) -> Vec<IpAddr> {
+        let found = self.look_up(asker, name, None);
+        match name.split_once('.') {
+            Some((name, network)) if found.is_empty() => self.look_up(asker, name, Some(network)),
+            _ => found,
+        }
     }
 
     fn look_up(&self, asker: &str, name: &str, network: Option<&str>) -> Vec<IpAddr> {

@@ -31,7 +31,7 @@ pub enum ServeError {
 
 /// Queries under way at most, of all sandboxes and of one; more are dropped, and asked again by who misses the answer.
 const MOST_QUERIES: usize = 4096;
-const MOST_OF_ONE: usize = 128;
+const MOST_OF_ONE: usize = MOST_QUERIES / 4;
 /// TCP clients of a sandbox at most.
 const MOST_STREAMS: usize = 64;
 /// How long a TCP client may say nothing, or not take its answer.
@@ -292,7 +292,8 @@ async fn serve_udp(id: String, socket: Rc<UdpSocket>, state: Rc<State>) {
     }
 }
 
-/// Opens the way to what is answered, if that is to be; an answer that leads nowhere is not given.
+/// What is answered with upstream's reply. The way to it is opened, if that is to be; an answer that leads nowhere is not
+/// given.
 fn admitted(
     state: &State,
     id: &str,
@@ -302,6 +303,7 @@ fn admitted(
 ) -> Option<Vec<u8>> {
     let reply = reply?;
     let names = state.names.borrow();
+    let reply = dns::corrected(&names, id, query, reply?);
     let Some(egress) = names.egress(id).filter(|_| admit) else {
         return Some(reply);
     };

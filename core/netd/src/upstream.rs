@@ -103,7 +103,9 @@ impl<S: AsFd> Asker<'_, S> {
                 continue;
             };
             reached = true;
-            if silent == Some(upstream.server) && !upstream.inside {
+            // The host's own loopback is never preferred to the sandbox's.
+            let same = silent == Some(upstream.server) && !upstream.server.is_loopback();
+            if same && !upstream.inside {
                 self.silent.note(self.id, upstream.server);
             }
             // One that cannot or will not say does not speak for the others.
@@ -164,15 +166,17 @@ async fn ask_udp(socket: OwnedFd, server: SocketAddr, asked: &[u8]) -> io::Resul
     let socket = UdpSocket::from_std(socket.into())?;
     socket.connect(server).await?;
     socket.send(asked).await?;
-    let mut reply = vec![0; LONGEST];
+    // Memory that nothing is written to is none.
+    let mut reply = Vec::with_capacity(LONGEST);
     loop {
-        let Ok(received) = timeout(AGAIN, socket.recv(&mut reply)).await else {
-            socket.send(asked).await?;
-            continue;
-        };
-        let received = &reply[..received?];
-        if message::answers(received, asked) {
-            return Ok(received.to_vec());
+        reply.clear();
+        match timeout(AGAIN, socket.recv_buf(&mut reply)).await {
+            Ok(received) => drop(received?),
+            Err(_) => drop(socket.send(asked).await?),
+        }
+        if message::answers(&reply, asked) {
+            reply.shrink_to_fit();
+            return Ok(reply);
         }
     }
 }

@@ -243,6 +243,55 @@ fn a_containers_own_servers_are_asked_from_inside_it() {
     });
 }
 
+/// Code of the answer to a question of some kind, and how many records.
+fn kind(container: &Container, name: &str, kind: RecordType) -> (ResponseCode, usize) {
+    let mut message = Message::query();
+    message.add_query(Query::query(Name::from_utf8(name).unwrap(), kind));
+    let query = message.to_vec().unwrap();
+    let reply = netns::inside(&container.netns, || {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+        socket.send_to(&query, "127.0.0.11:53")?;
+        let mut reply = vec![0; 4096];
+        let length = socket.recv(&mut reply)?;
+        reply.truncate(length);
+        Ok(reply)
+    });
+    let reply = Message::from_vec(&reply.unwrap()).unwrap();
+    (reply.metadata.response_code, reply.answers.len())
+}
+
+#[test]
+fn a_containers_name_is_not_denied_whatever_it_is_asked_for() {
+    Rig::run(NETD, |rig| {
+        let asked = Arc::new(Mutex::new(HashSet::new()));
+        let noted = Arc::clone(&asked);
+        let _server = scripted(None, "127.0.0.1", move |socket, query, from| {
+            let mut reply = answer(query, 66);
+            noted.lock().unwrap().insert(reply.queries[0].query_type());
+            reply.answers.clear();
+            reply.metadata.response_code = ResponseCode::NXDomain;
+            socket.send_to(&reply.to_vec().unwrap(), from).unwrap();
+        });
+        rig.network("net", |_| {}).unwrap();
+        rig.network("inside", |n| n.internal = true).unwrap();
+        for network in ["net", "inside"] {
+            let (a, _) = with_dns(rig, "a", network, &["127.0.0.1"]);
+            let (b, _) = with_dns(rig, "b", network, &[]);
+            for of in [RecordType::MX, RecordType::TXT, RecordType::HTTPS] {
+                assert_eq!(kind(&a, "B.", of), (FOUND, 0), "{of} on {network}");
+                let nobody = kind(&a, "c.", of);
+                assert_eq!(nobody, (ResponseCode::NXDomain, 0), "{of} on {network}");
+            }
+            assert_eq!(kind(&a, "b.", RecordType::AAAA), (FOUND, 0));
+            rig.end(a);
+            rig.end(b);
+        }
+        // Other kinds may be known elsewhere.
+        assert!(asked.lock().unwrap().contains(&RecordType::TXT));
+    });
+}
+
 #[test]
 fn a_lost_datagram_is_sent_again_and_a_silent_server_stops_nobody() {
     Rig::run(NETD, |rig| {
