@@ -314,7 +314,6 @@ fn what_others_take_out_of_the_tables_is_put_back() {
             (Family::Inet, "chain egress"),
             (Family::Inet, "set sources4"),
             (Family::Inet, "set ranges4"),
-            (Family::Bridge, "chain guard"),
             (Family::Bridge, "set own4"),
         ] {
             let mut batch = Batch::new(family, &table);

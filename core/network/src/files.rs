@@ -25,23 +25,32 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> NetworkError {
     move |e| NetworkError::io(format_args!("writing {}", path.display()), &e)
 }
 
-/// Gives a file that is in use another text, in one write: readers, and whoever comes after a crash, find the text of
-/// before or the new one, perhaps with empty lines after it.
-fn overwrite(path: &Path, text: &str) -> io::Result<()> {
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)?;
-    let before = file.metadata()?.len();
-    let longer = usize::try_from(before).unwrap_or(usize::MAX);
-    let mut bytes = text.as_bytes().to_vec();
-    bytes.resize(bytes.len().max(longer), b'\n');
-    file.write_all_at(&bytes, 0)?;
-    if bytes.len() > text.len() {
-        file.set_len(text.len() as u64)?;
+/// Files longer than this are the container's own affair.
+const LONGEST: u64 = 1024 * 1024;
+
+/// What a file has by now; none of one that is longer than any of the engine's.
+fn read(file: &fs::File) -> io::Result<Option<Vec<u8>>> {
+    let mut now = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut now)?;
+    Ok(Some(now).filter(|now| now.len() as u64 <= LONGEST))
+}
+
+/// Opens a file that is in use; none: it is gone.
+fn open(path: &Path) -> io::Result<Option<fs::File>> {
+    match fs::OpenOptions::new().read(true).write(true).open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        file => Ok(Some(file?)),
     }
-    Ok(())
+}
+
+/// Gives a file that is in use, and had `before` bytes, another text, in one write: readers, and whoever comes after a crash,
+/// find the text of before or the new one, perhaps with empty lines after it.
+fn overwrite(file: &fs::File, text: &[u8], before: usize) -> io::Result<()> {
+    let mut bytes = text.to_vec();
+    bytes.resize(text.len().max(before), b'\n');
+    file.write_all_at(&bytes, 0)?;
+    // It may have grown meanwhile.
+    file.set_len(text.len() as u64)
 }
 
 /// A line of `hosts`: an address and its names.
@@ -92,20 +101,23 @@ pub(crate) fn add_hosts(files: &SandboxFiles, lines: &[HostLine]) -> Result<()> 
 
 /// Removes exactly these lines.
 pub(crate) fn remove_hosts(files: &SandboxFiles, lines: &[HostLine]) -> Result<()> {
-    let before = match fs::read_to_string(&files.hosts) {
-        Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(failed(&files.hosts)(e)),
-    };
     let unwanted: Vec<String> = lines.iter().map(HostLine::text).collect();
-    let kept: String = before
-        .split_inclusive('\n')
-        .filter(|line| !unwanted.iter().any(|text| text == line))
-        .collect();
-    if kept == before {
-        return Ok(());
-    }
-    overwrite(&files.hosts, &kept).map_err(failed(&files.hosts))
+    let remove = || {
+        let Some(file) = open(&files.hosts)? else {
+            return Ok(());
+        };
+        let Some(before) = read(&file)? else {
+            return Ok(());
+        };
+        let lines = before.split_inclusive(|byte| *byte == b'\n');
+        let kept = lines.filter(|line| !unwanted.iter().any(|text| text.as_bytes() == *line));
+        let kept = kept.collect::<Vec<_>>().concat();
+        match kept == before {
+            true => Ok(()),
+            false => overwrite(&file, &kept, before.len()),
+        }
+    };
+    remove().map_err(failed(&files.hosts))
 }
 
 /// Writes `hostname`.
@@ -121,25 +133,20 @@ pub(crate) fn write_resolv(files: &SandboxFiles, text: &str) -> Result<()> {
 /// Writes `resolv.conf` of a running container, unless it is none of `ours` any more.
 pub(crate) fn rewrite_resolv(files: &SandboxFiles, text: &str, ours: &[&str]) -> Result<()> {
     let path = &files.resolv_conf;
-    let rewrite = || match is_one_of(path, ours)? {
-        true => overwrite(path, text),
-        false => Ok(()),
+    let rewrite = || {
+        let Some(file) = open(path)? else {
+            return fs::write(path, text);
+        };
+        let Some(now) = read(&file)? else {
+            return Ok(());
+        };
+        let kept = now.trim_ascii_end();
+        match ours.iter().any(|text| text.trim_end().as_bytes() == kept) {
+            true => overwrite(&file, text.as_bytes(), now.len()),
+            false => Ok(()),
+        }
     };
     rewrite().map_err(failed(path))
-}
-
-/// Whether a file has one of these texts, or is gone.
-fn is_one_of(path: &Path, texts: &[&str]) -> io::Result<bool> {
-    let file = match fs::File::open(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
-        file => file?,
-    };
-    // It is the container's to fill.
-    const LONGEST: u64 = 1024 * 1024;
-    let mut now = Vec::new();
-    file.take(LONGEST).read_to_end(&mut now)?;
-    let now = now.trim_ascii_end();
-    Ok(texts.iter().any(|text| text.trim_end().as_bytes() == now))
 }
 
 #[cfg(test)]
@@ -166,6 +173,14 @@ mod tests {
             text.ends_with("10.0.0.9\textra\n10.0.0.2\tmine\n"),
             "{text}"
         );
+        // Bytes that are no text stay; a file that only a mischief-maker has is left alone.
+        fs::write(&files.hosts, b"\xff\n10.0.0.2\tweb\n\xfe").unwrap();
+        remove_hosts(&files, &[line("10.0.0.2", "web")]).unwrap();
+        assert_eq!(fs::read(&files.hosts).unwrap(), b"\xff\n\xfe");
+        let file = fs::File::create(&files.hosts).unwrap();
+        file.set_len(1 << 40).unwrap();
+        remove_hosts(&files, &[line("10.0.0.2", "web")]).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 1 << 40);
     }
 
     #[test]
@@ -181,6 +196,20 @@ mod tests {
             rewrite_resolv(&files, "four\n", &["two\n"]).unwrap();
             assert_eq!(text(), edited);
         }
+        // Padded with what is trimmed, and longer than memory.
+        let mut padded = b"two\n".to_vec();
+        padded.resize(LONGEST as usize, b'\n');
+        fs::write(&files.resolv_conf, &padded).unwrap();
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .open(&files.resolv_conf)
+            .unwrap();
+        file.set_len(1 << 40).unwrap();
+        rewrite_resolv(&files, "four\n", &["two\n"]).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 1 << 40);
+        file.set_len(LONGEST).unwrap();
+        rewrite_resolv(&files, "four\n", &["two\n"]).unwrap();
+        assert_eq!(text(), b"four\n");
     }
 
     #[test]

@@ -71,8 +71,12 @@ impl Resolv {
         self
     }
 
-    /// Without servers that mean the host itself, which a container with a namespace of its own cannot reach.
+    /// Without the host's servers that mean the host itself, which a container with a namespace of its own cannot reach.
+    /// Servers that somebody gave are as they were meant.
     fn reachable(mut self) -> Self {
+        if !self.follows_host {
+            return self;
+        }
         self.servers.retain(|ip| !ip.is_loopback());
         if self.servers.is_empty() {
             self.servers = FALLBACK.to_vec();
@@ -138,5 +142,10 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("# ExtServers: [8.8.8.8 8.8.4.4]"), "{text}");
+        let given = Resolv {
+            servers: vec![IpAddr::from([127, 0, 0, 1])],
+            ..Resolv::default()
+        };
+        assert_eq!(given.clone().reachable(), given);
     }
 }

@@ -38,8 +38,9 @@ impl Inner {
         }
     }
 
-    /// Gives every running container what the host's file says by now, unless its servers are its own.
-    fn pass_on(&self, host: &ResolvConf) {
+    /// Gives every running container what the host's file says by now, unless its servers are its own. Whether all have it.
+    fn pass_on(&self, host: &ResolvConf) -> bool {
+        let mut all = true;
         let slots: Vec<_> = self.sandboxes.lock().values().cloned().collect();
         for slot in slots {
             let mut place = slot.place.lock();
@@ -49,8 +50,10 @@ impl Inner {
             if let Err(error) = self.renew(&mut place, host) {
                 let container = &place.spec().container;
                 tracing::warn!(%container, %error, "its resolv.conf is not as the host's");
+                all = false;
             }
         }
+        all
     }
 
     fn renew(&self, place: &mut Place, host: &ResolvConf) -> Result<()> {
@@ -85,8 +88,14 @@ impl Inner {
             self.saved.put(&container, &place.saved)?;
         }
         ours.push(place.saved.resolv.clone());
-        let ours: Vec<&str> = ours.iter().map(String::as_str).collect();
-        files::rewrite_resolv(&place.files, &place.saved.resolv, &ours)?;
+        let texts: Vec<&str> = ours.iter().map(String::as_str).collect();
+        let written = files::rewrite_resolv(&place.files, &place.saved.resolv, &texts);
+        if let Err(error) = written {
+            // The file has what it had, or, where that was cut off, what was to be written.
+            place.saved.resolv = ours.swap_remove(0);
+            place.saved.resolv_before = ours.pop();
+            return Err(error);
+        }
         place.saved.resolv_before = None;
         match is_saved {
             true => self.saved.put(&container, &place.saved),
@@ -105,11 +114,15 @@ fn follow(inner: &Weak<Inner>) {
             Some(inner) if !*inner.shared.closed.lock() => {
                 let now = host.now();
                 let changed = *now != passed_on;
-                if (changed || once_more) && !now.servers.is_empty() {
-                    inner.pass_on(now);
-                    passed_on = now.clone();
-                }
-                once_more = changed;
+                let due = (changed || once_more) && !now.servers.is_empty();
+                let done = !due || inner.pass_on(now);
+                once_more = changed && done;
+                // What failed is tried again at the next look.
+                passed_on = if done {
+                    now.clone()
+                } else {
+                    ResolvConf::default()
+                };
             }
             _ => return,
         }
