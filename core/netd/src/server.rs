@@ -301,7 +301,6 @@ fn admitted(
     query: &[u8],
     reply: Option<Vec<u8>>,
 ) -> Option<Vec<u8>> {
-    let reply = reply?;
     let names = state.names.borrow();
     let reply = dns::corrected(&names, id, query, reply?);
     let Some(egress) = names.egress(id).filter(|_| admit) else {
