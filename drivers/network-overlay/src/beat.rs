@@ -10,11 +10,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gantry_plugin_sdk::notes::Notes;
+use gantry_plugin_sdk::DriverError;
 
+use crate::claim::{claim, claim_lost};
 use crate::cluster::{Cluster, Held, Shared};
 use crate::etcd::wire::Txn;
-use crate::follow::everything;
 use crate::forget::forget;
 use crate::plane::Plane;
 use crate::records::{EndpointRecord, HostRecord, Key, encode};
@@ -23,7 +23,7 @@ use crate::records::{EndpointRecord, HostRecord, Key, encode};
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a beat failed.
-type Result<T> = std::result::Result<T, gantry_plugin_sdk::DriverError>;
+type Result<T> = std::result::Result<T, DriverError>;
 
 /// Beats until the task is ended.
 pub(crate) async fn beat(cluster: Shared, plane: Arc<Plane>) {
@@ -31,10 +31,10 @@ pub(crate) async fn beat(cluster: Shared, plane: Arc<Plane>) {
     let mut away = HashMap::new();
     let mut amiss = None;
     loop {
-        if is_amiss(&cluster) {
+        if let Some(patience) = is_amiss(&cluster) {
             // What is under way is amiss for a moment; what stays so is claimed anew.
             let since: &mut Instant = amiss.get_or_insert_with(Instant::now);
-            if since.elapsed() > cluster.options.lease() {
+            if since.elapsed() > patience {
                 (lease, amiss) = (None, None);
             }
         } else {
@@ -69,8 +69,9 @@ pub(crate) async fn beat(cluster: Shared, plane: Arc<Plane>) {
     }
 }
 
-/// Whether the store has something else of this host than the host itself: it was set back, or changed by hand.
-fn is_amiss(cluster: &Cluster) -> bool {
+/// Whether the store has something else of this host than the host itself, since it was set back or changed by hand; how
+/// long that may be.
+fn is_amiss(cluster: &Cluster) -> Option<Duration> {
     let held = cluster.held.lock().all();
     let held: Vec<_> = held.into_iter().filter(|(_, held)| !held.lost).collect();
     let amiss = cluster.mirror.look(|tables| {
@@ -81,9 +82,14 @@ fn is_amiss(cluster: &Cluster) -> bool {
             tables.endpoints.get(&key) == Some(&held.record)
         };
         let right = held.iter().filter(is_known).count();
-        !tables.live.contains(&cluster.host) || right != held.len() || right != known
+        let lease = cluster.options.lease();
+        match tables.live.contains(&cluster.host) {
+            // Others take this one for away, and may forget it.
+            false => Some(lease / 3),
+            true => (right != held.len() || right != known).then_some(lease),
+        }
     });
-    amiss == Some(true)
+    amiss.flatten()
 }
 
 /// Sees to it that this host has a lease.
@@ -94,7 +100,10 @@ async fn keep(cluster: &Shared, lease: &mut Option<i64>) -> Result<()> {
         return Ok(());
     }
     *lease = None;
-    let address = cluster.address()?;
+    let looking = Arc::clone(cluster);
+    // It may wait for name servers.
+    let address = tokio::task::spawn_blocking(move || looking.address()).await;
+    let address = address.map_err(|e| DriverError::internal(e.to_string()))??;
     let granted = cluster.etcd.grant(cluster.options.lease()).await?.id;
     let name = rustix::system::uname()
         .nodename()
@@ -108,105 +117,9 @@ async fn keep(cluster: &Shared, lease: &mut Option<i64>) -> Result<()> {
         .put_leased(&live, "", granted)
         .put(&host, encode(&HostRecord { name, address })?);
     cluster.etcd.txn(&txn).await?;
-    claim(cluster).await?;
+    claim(cluster, granted).await?;
     *lease = Some(granted);
     Ok(())
-}
-
-/// Puts back what this host holds and the store does not know (any more), and removes what the store has of this host
-/// and nobody here knows.
-async fn claim(cluster: &Shared) -> Result<()> {
-    let tables = everything(cluster).await?.tables;
-    let v6 = cluster.address()?.is_ipv6();
-    for (id, record) in &tables.hosts {
-        if *id != cluster.host && record.address.is_ipv6() != v6 {
-            let text = "is not reached: its address is of another family than this host's";
-            cluster
-                .log
-                .warn(format!("host {} ({}) {text}", record.name, record.address));
-        }
-    }
-    let mut stray: HashMap<String, Held> = tables
-        .endpoints
-        .iter()
-        .filter(|(_, record)| record.host == cluster.host)
-        .map(|((network, id), record)| {
-            let held = Held {
-                network: network.clone(),
-                record: record.clone(),
-                released: true,
-                lost: false,
-            };
-            (id.clone(), held)
-        })
-        .collect();
-    let held = {
-        let mut notes = cluster.held.lock();
-        // Another process of this driver may have written since.
-        *notes = Notes::open(notes.root().to_owned())?;
-        notes.all()
-    };
-    for (id, held) in held {
-        stray.remove(&id);
-        if !held.released {
-            let known = tables.endpoints.get(&(held.network.clone(), id.clone()));
-            put_back(cluster, known, &id, &held).await?;
-        }
-    }
-    for (id, held) in stray {
-        remove(cluster, &id, &held).await?;
-    }
-    Ok(())
-}
-
-/// Tries again what this host lost to others, who may have let go of it meanwhile.
-async fn claim_lost(cluster: &Shared) -> Result<()> {
-    let all = cluster.held.lock().all();
-    for (id, held) in all.iter().filter(|(_, held)| held.lost && !held.released) {
-        put_back(cluster, None, id, held).await?;
-    }
-    Ok(())
-}
-
-/// Puts an endpoint of this host's back, of which the store has what is `known`.
-async fn put_back(
-    cluster: &Shared,
-    known: Option<&EndpointRecord>,
-    id: &str,
-    held: &Held,
-) -> Result<()> {
-    let name = cluster.keys.name(&Key::endpoint(&held.network, id));
-    match known {
-        Some(known) if *known == held.record => return Ok(()),
-        Some(_) => {
-            let txn = Txn::default()
-                .if_present(&name)
-                .put(&name, encode(&held.record)?);
-            cluster.etcd.txn(&txn).await?;
-            return Ok(());
-        }
-        None => {}
-    }
-    let txn = create(cluster, &held.network, id, &held.record)?;
-    let lost = !cluster.etcd.txn(&txn).await?.succeeded;
-    if !lost && held.lost {
-        let addresses = &held.record.addresses;
-        cluster.log.info(format!(
-            "endpoint {id}: its addresses ({addresses:?}) are its own again"
-        ));
-    }
-    if lost && !held.lost {
-        cluster.log.error(format!(
-            "endpoint {id}: another host was given its addresses ({:?}), or its network {} is gone, while this host was \
-             away: start its container anew",
-            held.record.addresses, held.network
-        ));
-    }
-    let held = Held {
-        lost,
-        ..held.clone()
-    };
-    cluster.hold(id, held)
 }
 
 /// The transaction that makes an endpoint of this host and takes its addresses, if nobody has them.

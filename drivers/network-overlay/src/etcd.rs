@@ -129,6 +129,7 @@ impl Etcd {
                 let mut changes = Changes {
                     body: response,
                     buffer: Vec::new(),
+                    searched: 0,
                     revision: 0,
                 };
                 let first = changes.next().await?;
@@ -273,6 +274,8 @@ async fn collect(body: Incoming) -> Result<Vec<u8>> {
 pub(crate) struct Changes {
     body: Incoming,
     buffer: Vec<u8>,
+    /// So much of the buffer has no end of a message.
+    searched: usize,
     /// The store's when the stream began.
     pub(crate) revision: i64,
 }
@@ -281,10 +284,13 @@ impl Changes {
     /// The next message. Nothing of it is lost when the future is dropped.
     pub(crate) async fn next(&mut self) -> Result<WatchReply> {
         loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+            let rest = &self.buffer[self.searched..];
+            if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=self.searched + end).collect();
+                self.searched = 0;
                 return read(&line);
             }
+            self.searched = self.buffer.len();
             let frame = self.body.frame().await;
             let frame = frame.ok_or_else(|| EtcdError::Away("the watch has ended".into()))?;
             let frame = frame.map_err(|e| EtcdError::Away(reason(&e)))?;

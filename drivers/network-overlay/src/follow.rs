@@ -88,7 +88,15 @@ async fn once(cluster: &Shared, silent: &mut bool) -> Result<(), EtcdError> {
     if std::mem::take(silent) {
         cluster.log.info("the cluster's store answers again");
     }
+    let layout = cluster.keys.name(&Key::Layout);
     loop {
+        // This renews a token that has ended, of which a watch would say that it is not permitted.
+        let found = cluster.etcd.get(&layout).await?;
+        let value = found.as_ref().map(|pair| pair.value.0.as_slice());
+        let at = found.as_ref().map_or(0, |pair| pair.mod_revision);
+        if cluster.past.is_lost(&Layout::read(value), at) {
+            return Ok(());
+        }
         let root = cluster.keys.root();
         let mut changes = cluster.etcd.watch(root, revision + 1).await?;
         if changes.revision < revision {

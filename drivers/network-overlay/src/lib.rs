@@ -20,6 +20,7 @@
 mod address;
 mod addresses;
 mod beat;
+mod claim;
 mod cluster;
 mod etcd;
 mod follow;

@@ -21,9 +21,9 @@ use crate::follow::{Content, read};
 use crate::mirror::Tables;
 use crate::pools::overlap;
 use crate::records::{Key, Layout, NetworkRecord, draw_name, encode};
-use crate::share::{self, Known};
+use crate::share;
 
-/// Networks put by one transaction: etcd takes 128 operations.
+/// Operations of one transaction: etcd takes 128.
 const BATCH: usize = 100;
 const SEEN: &str = "layout";
 
@@ -33,6 +33,9 @@ struct Seen {
     prefix: String,
     store: String,
     revision: i64,
+    /// The networks that were removed last.
+    #[serde(default)]
+    removed: Vec<String>,
 }
 
 /// What this host knows of the store when it is not told.
@@ -53,7 +56,11 @@ impl Past {
             seen: Notes::open(root.join("seen"))?,
             restoring: tokio::sync::Mutex::default(),
         };
-        if past.seen().prefix != prefix {
+        if past
+            .seen
+            .get(SEEN)
+            .is_some_and(|seen| seen.prefix != prefix)
+        {
             for (id, _) in past.networks.all() {
                 past.networks.remove(&id)?;
             }
@@ -68,7 +75,10 @@ impl Past {
 
     /// Whether the store may lack what this host was told; `revision` is the layout's, 0 when there is none.
     pub(crate) fn is_lost(&self, layout: &Layout, revision: i64) -> bool {
-        let seen = self.seen();
+        let Some(seen) = self.seen.get(SEEN) else {
+            // A power cut may have taken that note alone.
+            return !self.networks.all().is_empty();
+        };
         let another =
             !seen.store.is_empty() && !layout.store.is_empty() && seen.store != layout.store;
         revision < seen.revision || another
@@ -91,6 +101,7 @@ impl Past {
             prefix: self.prefix.clone(),
             store: layout.store.clone(),
             revision,
+            removed: layout.removed.clone(),
         };
         self.seen.put(SEEN, seen)
     }
@@ -98,15 +109,17 @@ impl Past {
     /// Notes everything anew.
     pub(crate) fn note_all(&self, content: &Content) -> DriverResult<()> {
         let networks = &content.tables.networks;
+        // What cannot be noted keeps nothing else from it.
+        let mut outcome = Ok(());
         for (id, record) in networks {
-            self.networks.put(id, record.clone())?;
+            outcome = outcome.and(self.networks.put(id, record.clone()));
         }
         for (id, _) in self.networks.all() {
             if !networks.contains_key(&id) {
-                self.networks.remove(&id)?;
+                outcome = outcome.and(self.networks.remove(&id).map(drop));
             }
         }
-        self.note_layout(&content.layout, content.layout_revision)
+        outcome.and(self.note_layout(&content.layout, content.layout_revision))
     }
 }
 
@@ -136,10 +149,12 @@ async fn networks(cluster: &Shared) -> Result<(), EtcdError> {
     let name = cluster.keys.name(&Key::Layout);
     loop {
         let known = share::now(cluster).await?;
-        let (missing, refused) = missing(&known, &noted);
-        let mut layout = known.layout.clone();
+        let mut layout = known.layout.clone().also_without(&seen.removed);
+        let (missing, refused) = missing(&known.networks, &layout.removed, &noted);
+        let undead = undead(cluster, &known.networks, &seen.removed).await?;
         let is_named = !layout.store.is_empty() && layout.store != seen.store;
-        if missing.is_empty() && is_named {
+        let is_same = layout == known.layout && undead.is_empty();
+        if missing.is_empty() && is_named && is_same {
             refused.iter().for_each(|why| cluster.log.error(why));
             return Ok(());
         }
@@ -147,7 +162,10 @@ async fn networks(cluster: &Shared) -> Result<(), EtcdError> {
             layout.store = draw_name()?;
         }
         let mut txn = Txn::default().if_unchanged(&name, known.revision);
-        for record in missing.iter().take(BATCH) {
+        for id in undead.iter().take(BATCH / 4) {
+            txn = share::end(cluster, txn, id);
+        }
+        for record in missing.iter().take(BATCH / 4) {
             layout.last_vni = layout.last_vni.max(record.vni);
             let id = record.network.id.clone();
             txn = txn.put(&cluster.keys.name(&Key::Network(id)), encode(record)?);
@@ -159,14 +177,15 @@ async fn networks(cluster: &Shared) -> Result<(), EtcdError> {
 
 /// The networks that are to be put back, and why others are not.
 fn missing<'a>(
-    known: &Known,
+    known: &'a [NetworkRecord],
+    removed: &[String],
     noted: &'a [(String, NetworkRecord)],
 ) -> (Vec<&'a NetworkRecord>, Vec<String>) {
-    let mut there: Vec<&NetworkRecord> = known.networks.iter().collect();
+    let mut there: Vec<&NetworkRecord> = known.iter().collect();
     let (mut missing, mut refused) = (Vec::new(), Vec::new());
     for (id, record) in noted {
         let is_there = there.iter().any(|n| n.network.id == *id);
-        if is_there || known.layout.removed.contains(id) {
+        if is_there || removed.contains(id) {
             continue;
         }
         match there.iter().find(|other| clash(record, other)) {
@@ -181,6 +200,23 @@ fn missing<'a>(
         }
     }
     (missing, refused)
+}
+
+/// The networks that are there again though they were removed, and that nobody is on.
+async fn undead(
+    cluster: &Shared,
+    known: &[NetworkRecord],
+    removed: &[String],
+) -> Result<Vec<String>, EtcdError> {
+    let mut undead = Vec::new();
+    let again = known.iter().map(|record| &record.network.id);
+    for id in again.filter(|id| removed.contains(id)) {
+        let endpoints = cluster.etcd.list(&cluster.keys.endpoints(id)).await?;
+        if endpoints.kvs.is_empty() {
+            undead.push(id.clone());
+        }
+    }
+    Ok(undead)
 }
 
 fn clash(a: &NetworkRecord, b: &NetworkRecord) -> bool {
@@ -270,6 +306,10 @@ mod tests {
         }
         let again = Past::open(root.path(), "/a").unwrap();
         assert!(again.is_lost(&layout("x"), 6));
+        std::fs::write(root.path().join("seen").join(SEEN), "").unwrap();
+        let torn = Past::open(root.path(), "/a").unwrap();
+        assert!(torn.is_lost(&layout("x"), 9), "it cannot be known");
+        again.note_layout(&layout("y"), 7).unwrap();
         assert_eq!(again.networks.get("n"), Some(record));
         let other = Past::open(root.path(), "/b").unwrap();
         assert!(!other.is_lost(&layout("x"), 6) && other.networks.all().is_empty());
@@ -286,20 +326,12 @@ mod tests {
             record("f", "six", 6, "10.65.6.0/24"),
         ];
         let noted = noted.map(|record| (record.network.id.clone(), record));
-        let known = Known {
-            layout: Layout {
-                removed: vec!["f".into()],
-                ..Layout::default()
-            },
-            revision: 9,
-            networks: vec![
-                record("b", "two", 2, "10.64.1.0/24"),
-                record("x", "new", 3, "10.70.0.0/24"),
-                record("y", "five", 9, "10.71.0.0/24"),
-            ],
-            cluster: 1,
-        };
-        let (missing, refused) = missing(&known, &noted);
+        let known = [
+            record("b", "two", 2, "10.64.1.0/24"),
+            record("x", "new", 3, "10.70.0.0/24"),
+            record("y", "five", 9, "10.71.0.0/24"),
+        ];
+        let (missing, refused) = missing(&known, &["f".into()], &noted);
         let names: Vec<_> = missing.iter().map(|n| n.network.name.as_str()).collect();
         assert_eq!(names, ["one"]);
         assert_eq!(refused.len(), 3, "{refused:?}");

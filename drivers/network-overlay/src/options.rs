@@ -91,15 +91,15 @@ impl Options {
     pub(crate) fn parse(value: serde_json::Value) -> DriverResult<Self> {
         let mut options: Self = serde_json::from_value(value).map_err(invalid)?;
         for endpoint in &mut options.etcd {
-            let uri: Uri = endpoint
-                .parse()
-                .map_err(|e| invalid(format!("invalid etcd endpoint {endpoint:?}: {e}")))?;
-            if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
+            if endpoint.contains('@') {
                 // It would be shown, and is not what etcd's users are known by.
                 return Err(invalid(
                     "an etcd endpoint with a user or password in it: use the options user and password_file",
                 ));
             }
+            let uri: Uri = endpoint
+                .parse()
+                .map_err(|e| invalid(format!("invalid etcd endpoint {endpoint:?}: {e}")))?;
             let known = matches!(uri.scheme_str(), Some("http" | "https"));
             if !known || uri.authority().is_none() || uri.path() != "/" {
                 return Err(invalid(format!(
@@ -231,10 +231,12 @@ mod tests {
             json!({"tls": {"key": "/k"}}),
             json!({"user": "u"}),
             json!({"etcd": ["http://u:p@10.0.0.1:2379"]}),
+            json!({"etcd": ["http://u:p w@10.0.0.1:2379"]}),
             json!({"etdc": []}),
         ] {
             let error = Options::parse(bad.clone()).unwrap_err();
             assert_eq!(error.code, ErrorCode::InvalidArgument, "{bad}");
+            assert!(!error.message.contains("u:p"), "{error}");
         }
     }
 

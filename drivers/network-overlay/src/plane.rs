@@ -239,8 +239,8 @@ impl Plane {
             let changed = all.iter().filter(|(id, _)| touched.is(id));
             changed.map(|(id, s)| (id.clone(), Arc::clone(s))).collect()
         };
-        for (id, segment) in segments {
-            let mut segment = segment.lock();
+        for (id, shared) in segments {
+            let mut segment = shared.lock();
             let wanted = Told::of(tables, &id, &self.host, segment.over_v6);
             let changes = segment.told.changes(&wanted, segment.vxlan);
             match self.apply(changes) {
@@ -249,7 +249,13 @@ impl Plane {
                     // Somebody removed the link; it is made again when it is needed next.
                     self.log
                         .warn(format!("the vxlan link of network {id} is gone"));
-                    self.segments.lock().remove(&id);
+                    let mut all = self.segments.lock();
+                    if all.get(&id).is_some_and(|now| Arc::ptr_eq(now, &shared)) {
+                        all.remove(&id);
+                    } else {
+                        // It has another link by now, which is to be told.
+                        failed.insert(id);
+                    }
                 }
                 Err(error) => {
                     self.log.error(format!(

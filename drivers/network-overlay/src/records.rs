@@ -78,6 +78,18 @@ impl Layout {
     /// Notes that a network was removed.
     pub(crate) fn without(mut self, network: &str) -> Self {
         self.removed.push(network.to_owned());
+        self.shortened()
+    }
+
+    /// Notes networks that were removed before those that it knows of.
+    pub(crate) fn also_without(mut self, earlier: &[String]) -> Self {
+        let earlier = earlier.iter().filter(|id| !self.removed.contains(id));
+        let earlier: Vec<String> = earlier.cloned().collect();
+        self.removed.splice(..0, earlier);
+        self.shortened()
+    }
+
+    fn shortened(mut self) -> Self {
         let surplus = self.removed.len().saturating_sub(REMOVED);
         self.removed.drain(..surplus);
         self

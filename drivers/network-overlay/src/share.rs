@@ -147,10 +147,7 @@ pub(crate) async fn share(
 /// Takes a network back, unless it has endpoints.
 pub(crate) async fn unshare(cluster: Shared, id: String) -> DriverResult<()> {
     let keys = &cluster.keys;
-    let (layout, name) = (
-        keys.name(&Key::Layout),
-        keys.name(&Key::Network(id.clone())),
-    );
+    let layout = keys.name(&Key::Layout);
     loop {
         let known = known(&cluster).await?;
         let Some(record) = known.networks.iter().find(|n| n.network.id == id) else {
@@ -166,12 +163,18 @@ pub(crate) async fn unshare(cluster: Shared, id: String) -> DriverResult<()> {
         }
         let txn = Txn::default()
             .if_unchanged(&layout, known.revision)
-            .if_none_below(&keys.endpoints(&id))
-            .put(&layout, encode(&known.layout.named()?.without(&id))?)
-            .delete(&name)
-            .delete_below(&keys.addresses(&id));
+            .put(&layout, encode(&known.layout.named()?.without(&id))?);
+        let txn = end(&cluster, txn, &id);
         if cluster.etcd.txn(&txn).await?.succeeded {
             return Ok(());
         }
     }
+}
+
+/// Has a transaction remove a network, if nobody is on it.
+pub(crate) fn end(cluster: &Cluster, txn: Txn, id: &str) -> Txn {
+    let keys = &cluster.keys;
+    txn.if_none_below(&keys.endpoints(id))
+        .delete(&keys.name(&Key::Network(id.to_owned())))
+        .delete_below(&keys.addresses(id))
 }

@@ -100,11 +100,10 @@ impl Etcd {
             return Ok(None);
         };
         let mut last = login.last.lock().await;
-        let known = last.as_ref().and_then(Outcome::usable);
-        if let Some(known) = known
-            && known.as_ref().ok() != stale.as_ref()
-        {
-            return known;
+        match last.as_ref().and_then(Outcome::usable) {
+            Some(Ok(token)) if stale.as_ref() != Some(&token) => return Ok(token),
+            Some(Err(refused)) => return Err(refused),
+            _ => {}
         }
         let asked = async {
             let body = encode(&login.request()?)?;
@@ -126,5 +125,69 @@ impl Etcd {
         let usable = outcome.usable();
         *last = Some(outcome);
         usable.unwrap_or(Ok(None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::options::Options;
+
+    /// An etcd that knows nobody; counts who asks for a token.
+    fn refusing() -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let tries = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&tries);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(std::io::Result::ok) {
+                let mut reader = BufReader::new(&stream);
+                let (mut first, mut length) = (String::new(), 0);
+                reader.read_line(&mut first).unwrap();
+                loop {
+                    let mut line = String::new();
+                    reader.read_line(&mut line).unwrap();
+                    match line.to_lowercase().strip_prefix("content-length:") {
+                        Some(text) => length = text.trim().parse().unwrap(),
+                        None if line.trim().is_empty() => break,
+                        None => {}
+                    }
+                }
+                reader.read_exact(&mut vec![0; length]).unwrap();
+                counted.fetch_add(
+                    usize::from(first.contains("authenticate")),
+                    Ordering::Relaxed,
+                );
+                let body = r#"{"code": 3, "message": "etcdserver: authentication failed"}"#;
+                let length = body.len();
+                let head = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length:";
+                write!(&stream, "{head} {length}\r\n\r\n{body}").unwrap();
+            }
+        });
+        (url, tries)
+    }
+
+    #[test]
+    fn a_refusal_is_not_asked_for_again_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("password");
+        fs::write(&file, "wrong").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let (url, tries) = refusing();
+        let options = json!({"etcd": [url], "user": "u", "password_file": file});
+        let etcd = Etcd::new(&Options::parse(options).unwrap()).unwrap();
+        let runtime = crate::cluster::runtime().unwrap();
+        for _ in 0..3 {
+            let refused = runtime.block_on(etcd.get("k")).unwrap_err();
+            assert!(matches!(refused, EtcdError::Denied(_)), "{refused:?}");
+        }
+        assert_eq!(tries.load(Ordering::Relaxed), 1);
     }
 }

@@ -3,6 +3,8 @@
 use gantry_plugin_sdk::{Driver, ErrorCode, Reconcile};
 
 use super::*;
+use crate::claim;
+use crate::cluster::Held;
 
 #[test]
 fn the_store_may_go_and_come_back() {
@@ -144,8 +146,13 @@ fn what_a_store_lost_is_put_back_by_the_hosts_that_know_it() {
     let two = Host::at_root(hosts.host(2), &options, kept);
     assert_eq!(two.id(), id);
     eventually("the other's is back", || one.others() == ["b"]);
-    // Emptied by hand, and a network removed before a host that was away sees any of it.
+    // Emptied by hand, and networks removed before and after that while a host was away.
+    one.share(network_of("early")).unwrap();
+    eventually("it is known", || known(&two) == ["early", "idle", "n"]);
     hosts.cut(2);
+    let network = NetworkRef { id: "early".into() };
+    one.with(|driver| driver.unshare(&call(), network)).unwrap();
+    eventually("it is removed", || known(&one) == ["idle", "n"]);
     one.erase("");
     eventually("they are back again", || {
         one.keys("networks/") == ["idle", "n"]
@@ -160,6 +167,51 @@ fn what_a_store_lost_is_put_back_by_the_hosts_that_know_it() {
         one.keys("endpoints/n/") == ["a", "b"] && one.others() == ["b"]
     });
     a.reaches(&b);
+}
+
+#[test]
+fn what_is_its_own_is_not_lost_and_what_was_released_is_not_held() {
+    let (hosts, _etcd) = lab();
+    let [mut one, two] = sharing(&hosts, &json!({}));
+    one.allocate("n", "a", &[]).unwrap();
+    let note = one.root.path().join("endpoints").join("a");
+    let read = || -> Value { serde_json::from_slice(&std::fs::read(&note).unwrap()).unwrap() };
+    one.stop();
+    let mut lost = read();
+    lost["lost"] = json!(true);
+    std::fs::write(&note, lost.to_string()).unwrap();
+    one.start();
+    eventually("it is its own", || read()["lost"] == json!(false));
+    // It is there by a transaction whose answer was lost.
+    one.stop();
+    let before = one.keys("endpoints/n/");
+    std::fs::write(&note, lost.to_string()).unwrap();
+    one.start();
+    let claimed = one.with(|driver| {
+        let member = driver.member.as_ref().unwrap();
+        let cluster = std::sync::Arc::clone(&member.cluster);
+        member.run(&call(), async move { claim::claim_lost(&cluster).await })
+    });
+    claimed.unwrap();
+    eventually("it is its own again", || read()["lost"] == json!(false));
+    assert_eq!(one.keys("endpoints/n/"), before);
+    // Released while it is put back: the store has it, and nobody here knows it.
+    let addresses = two.allocate("n", "b", &[]).unwrap();
+    let note = two.root.path().join("endpoints").join("b");
+    let tried: Held = serde_json::from_slice(&std::fs::read(&note).unwrap()).unwrap();
+    let settled = two.with(|driver| {
+        let member = driver.member.as_ref().unwrap();
+        let cluster = std::sync::Arc::clone(&member.cluster);
+        cluster.let_go("b").unwrap();
+        member.run(&call(), async move {
+            claim::settle(&cluster, "b", &tried, false).await
+        })
+    });
+    settled.unwrap();
+    assert!(!note.exists());
+    assert_eq!(one.keys("endpoints/n/"), ["a"]);
+    let ip = addresses[0].addr().to_string();
+    one.allocate("n", "c", &[&ip]).unwrap();
 }
 
 #[test]
