@@ -4,7 +4,7 @@
 //! The addresses are put into the kernel's set before the answer is given, by this process alone: it works while the
 //! daemon is away, and where the set cannot be written the question is not answered.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -20,6 +20,10 @@ use crate::protocol::{EGRESS_NAMES_V4, EGRESS_NAMES_V6};
 const SHORTEST: Duration = Duration::from_secs(60);
 /// At most.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Addresses that are open to a sandbox at most, and of one answer. The soonest to expire make room for others.
+const MOST: usize = 4096;
+const MOST_AT_ONCE: usize = 256;
 
 impl Egress {
     /// Whether a name (in lower case, without the last dot) is on the list.
@@ -52,27 +56,26 @@ impl Gate {
             // Whoever asked cannot read it either.
             return Ok(());
         };
-        let found: Vec<(IpAddr, Duration)> = reply
-            .answers
-            .iter()
-            .filter_map(|record| {
-                let address = match &record.data {
-                    RData::A(a) => IpAddr::V4(a.0),
-                    RData::AAAA(a) => IpAddr::V6(a.0),
-                    _ => return None,
-                };
-                let time = Duration::from_secs(record.ttl.into()).clamp(SHORTEST, LONGEST);
-                leads_away(address).then_some((address, time))
-            })
-            .collect();
-        self.write(egress, &found)?;
+        let found = reply.answers.iter().filter_map(|record| {
+            let address = match &record.data {
+                RData::A(a) => IpAddr::V4(a.0),
+                RData::AAAA(a) => IpAddr::V6(a.0),
+                _ => return None,
+            };
+            let time = Duration::from_secs(record.ttl.into()).clamp(SHORTEST, LONGEST);
+            leads_away(address).then_some((address, time))
+        });
+        let found: Vec<(IpAddr, Duration)> = found.take(MOST_AT_ONCE).collect();
         let now = Instant::now();
-        let open = self.open.entry(id.to_owned()).or_default();
+        let mut open = self.open.get(id).cloned().unwrap_or_default();
         open.retain(|_, until| *until > now);
-        for (address, time) in found {
-            let until = open.entry(address).or_insert(now);
-            *until = (*until).max(now + time);
+        for (address, time) in &found {
+            let until = open.entry(*address).or_insert(now);
+            *until = (*until).max(now + *time);
         }
+        let gone = crowded_out(&mut open, MOST);
+        self.write(egress, &found, &gone)?;
+        self.open.insert(id.to_owned(), open);
         Ok(())
     }
 
@@ -83,18 +86,30 @@ impl Gate {
             |(ip, until): (&IpAddr, &Instant)| Some((*ip, until.checked_duration_since(now)?));
         let open = self.open.get(id).into_iter().flatten().filter_map(left);
         let open: Vec<_> = open.collect();
-        self.write(egress, &open)
+        self.write(egress, &open, &HashSet::new())
     }
 
     pub(crate) fn forget(&mut self, id: &str) {
         self.open.remove(id);
     }
 
-    fn write(&mut self, egress: &Egress, addresses: &[(IpAddr, Duration)]) -> io::Result<()> {
+    fn write(
+        &mut self,
+        egress: &Egress,
+        addresses: &[(IpAddr, Duration)],
+        gone: &HashSet<IpAddr>,
+    ) -> io::Result<()> {
         let mut batch = Batch::new(Family::Inet, &egress.table);
         for (set, v6) in [(EGRESS_NAMES_V4, false), (EGRESS_NAMES_V6, true)] {
             let mut keys = HashMap::new();
             for source in egress.sources.iter().filter(|ip| ip.is_ipv6() == v6) {
+                let gone = gone.iter().filter(|ip| ip.is_ipv6() == v6);
+                let gone: Vec<_> = gone
+                    .map(|address| [octets(*source), octets(*address)].concat())
+                    .collect();
+                if !gone.is_empty() {
+                    batch.remove_elements(set, gone);
+                }
                 for (address, time) in addresses.iter().filter(|(ip, _)| ip.is_ipv6() == v6) {
                     let key = [octets(*source), octets(*address)].concat();
                     keys.insert(key, (*time).max(Duration::from_secs(1)));
@@ -115,6 +130,22 @@ impl Gate {
         self.socket = Some(socket);
         Ok(())
     }
+}
+
+/// Takes those that expire first out, until there are `most`.
+fn crowded_out(open: &mut HashMap<IpAddr, Instant>, most: usize) -> HashSet<IpAddr> {
+    if open.len() <= most {
+        return HashSet::new();
+    }
+    let mut all: Vec<_> = open
+        .iter()
+        .map(|(address, until)| (*until, *address))
+        .collect();
+    all.sort_unstable();
+    all.truncate(open.len() - most);
+    let gone: HashSet<_> = all.into_iter().map(|(_, address)| address).collect();
+    open.retain(|address, _| !gone.contains(address));
+    gone
 }
 
 /// Addresses that a name is believed. Whoever answers for a name must not make a way to this host, or to what is only
@@ -157,6 +188,18 @@ mod tests {
         ] {
             assert_eq!(egress.lists(name), listed, "{name}");
         }
+    }
+
+    #[test]
+    fn the_soonest_to_expire_make_room() {
+        let now = Instant::now();
+        let address = |n: u8| IpAddr::from([192, 0, 2, n]);
+        let mut open: HashMap<_, _> = (0..5)
+            .map(|n| (address(n), now + Duration::from_secs(10 - u64::from(n))))
+            .collect();
+        assert!(crowded_out(&mut open, 5).is_empty());
+        assert_eq!(crowded_out(&mut open, 3), [address(4), address(3)].into());
+        assert_eq!(open.len(), 3);
     }
 
     #[test]

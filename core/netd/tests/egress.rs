@@ -219,7 +219,7 @@ fn resolve(container: &Container, name: &str) -> (ResponseCode, usize) {
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         socket.set_read_timeout(Some(Duration::from_secs(10)))?;
         socket.send_to(&query, "127.0.0.11:53")?;
-        let mut reply = vec![0; 4096];
+        let mut reply = vec![0; 65535];
         let length = socket.recv(&mut reply)?;
         reply.truncate(length);
         Ok(reply)
@@ -296,6 +296,43 @@ fn a_name_opens_the_way_to_its_addresses() {
         assert!(!reached(&c, 12));
         rig.end(c);
         rig.end(b);
+    });
+}
+
+#[test]
+fn more_open_ways_than_a_sandbox_may_have_close_the_oldest() {
+    Rig::run(NETD, |rig| {
+        // Each name has 250 addresses, for a day.
+        let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                let query = Message::from_vec(&buffer[..length]).unwrap();
+                let mut reply = Message::response(query.metadata.id, OpCode::Query);
+                reply.queries.clone_from(&query.queries);
+                let name = query.queries[0].name().clone();
+                let number: u8 = name.iter().next().unwrap()[1..]
+                    .iter()
+                    .fold(0, |sum, digit| sum * 10 + (digit - b'0'));
+                for last in 1..=250 {
+                    let data = RData::A(Ipv4Addr::new(198, 18, number, last).into());
+                    reply.add_answer(Record::from_rdata(name.clone(), 86_400, data));
+                }
+                socket.send_to(&reply.to_vec().unwrap(), from).unwrap();
+            }
+        });
+        let (a, _) = confined(rig, "a", "bridge", &["*.below.example"]);
+        for n in 0..20 {
+            let name = format!("n{n}.below.example.");
+            assert_eq!(resolve(&a, &name).0, ResponseCode::NoError);
+        }
+        let table = format!("gantry-{TAG}-egress");
+        let mut nft = NftSocket::open().unwrap();
+        let open = nft.elements(Family::Inet, &table, "names4").unwrap();
+        assert_eq!(open.len(), 4096);
+        let has = |number: u8| open.iter().any(|(key, _)| key[4..7] == [198, 18, number]);
+        assert!(has(19) && !has(0));
+        rig.end(a);
     });
 }
 
