@@ -6,6 +6,7 @@ use std::sync::Weak;
 
 use gantry_sys::nft::{Event, Family, NftWatch};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 
 use super::{Firewall, foreign};
 
@@ -17,12 +18,14 @@ pub(super) fn start(firewall: Weak<Firewall>) -> io::Result<OwnedFd> {
         .name("nft-watch".into())
         .stack_size(128 * 1024)
         .spawn(move || {
+            let mut missed = false;
             while ready(&watch, &alive) {
                 let events = all(&watch);
                 let Some(firewall) = firewall.upgrade() else {
                     return;
                 };
-                if let Err(error) = react(&firewall, events) {
+                let missed_before = std::mem::replace(&mut missed, events.is_err());
+                if let Err(error) = react(&firewall, events, missed_before) {
                     tracing::warn!(%error, "cannot repair the firewall");
                 }
             }
@@ -40,22 +43,34 @@ fn ready(watch: &NftWatch, alive: &OwnedFd) -> bool {
     polled.is_ok() && waited[1].revents().is_empty()
 }
 
-/// What there is to hear, so that much at once is one change: a flush tells of every rule.
+/// What there is to hear, so that much at once is one change: a flush tells of every rule. An error, after all was heard:
+/// some changes were missed.
 fn all(watch: &NftWatch) -> io::Result<Vec<Event>> {
-    let mut events = watch.wait()?;
+    let mut all = Ok(Vec::new());
     loop {
+        match (watch.wait(), &mut all) {
+            (Ok(events), Ok(all)) => all.extend(events),
+            (Ok(_), Err(_)) => {}
+            (Err(error), _) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => {
+                all = Err(error);
+            }
+            (Err(error), _) => return Err(error),
+        }
         let mut waited = [PollFd::new(watch, PollFlags::IN)];
         if rustix::event::poll(&mut waited, Some(&Timespec::default()))? == 0 {
-            return Ok(events);
+            return all;
         }
-        events.extend(watch.wait()?);
     }
 }
 
-fn react(firewall: &Firewall, events: io::Result<Vec<Event>>) -> io::Result<()> {
+fn react(
+    firewall: &Firewall,
+    events: io::Result<Vec<Event>>,
+    missed_before: bool,
+) -> io::Result<()> {
     let Ok(events) = events else {
-        // Some were missed: there is no telling which.
-        firewall.repair_egress(true)?;
+        // There is no telling which. What is missed right after a repair is that repair.
+        firewall.repair_egress(!missed_before)?;
         return firewall.react(!firewall.is_there()?, true);
     };
     let egress = firewall.egress_table();

@@ -116,6 +116,16 @@ impl Channel {
         );
     }
 
+    /// Lets about so many bytes wait to be received.
+    pub(crate) fn allow_waiting(&self, bytes: usize) {
+        // Without CAP_NET_ADMIN it stays as it is, and changes are missed sooner.
+        let _ = nix::sys::socket::setsockopt(
+            &self.socket,
+            nix::sys::socket::sockopt::RcvBufForce,
+            &bytes,
+        );
+    }
+
     /// Whether the kernel is to send of what it is asked to dump only what the request describes. One that cannot sends all.
     pub(crate) fn strict(&self, strict: bool) {
         let _ = self.socket.set_netlink_get_strict_chk(strict);

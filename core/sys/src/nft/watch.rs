@@ -65,6 +65,8 @@ impl NftWatch {
     /// The kernel's.
     pub fn open() -> io::Result<Self> {
         let mut channel = Channel::open(netlink_sys::protocols::NETLINK_NETFILTER)?;
+        // Some ten thousand elements at once.
+        channel.allow_waiting(4 * 1024 * 1024);
         channel.join(GROUP)?;
         Ok(Self { channel })
     }
@@ -72,7 +74,8 @@ impl NftWatch {
     /// Waits for changes; those of no interest come as an empty list.
     ///
     /// # Errors
-    /// `ENOBUFS` when changes were missed because there were too many at once.
+    /// `ENOBUFS` when changes were missed because there were too many at once. More are missed, without being told, until
+    /// all that waits is received.
     pub fn wait(&self) -> io::Result<Vec<Event>> {
         const HEADER: usize = 4;
         let mut buffer = channel::buffer();
