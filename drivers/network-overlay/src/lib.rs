@@ -40,7 +40,7 @@ mod told;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gantry_plugin_sdk::bridges::{self, Veth};
+use gantry_plugin_sdk::bridges::{self, Bridge, Veth};
 use gantry_plugin_sdk::links;
 use gantry_plugin_sdk::network::{
     EndpointRef, EndpointSpec, FirewallIntent, JoinPlan, Members, NetworkInfo, NetworkPlan,
@@ -116,17 +116,26 @@ impl OverlayNetwork {
             mac: plan.mac.parse().ok(),
             netns: *netns,
         };
-        let (bridge, _) = self.plane.bridge(&spec.network)?;
+        let (bridge, _) = self.bridge(&spec.network)?;
         match self.plane.bridges.attach(&bridge, &veth) {
             Err(e) if e.code == ErrorCode::NotFound => {
                 // Somebody removed the bridge under us.
                 self.plane.doubt(&spec.network);
-                let (bridge, _) = self.plane.bridge(&spec.network)?;
-                self.tell(&spec.network);
+                let (bridge, _) = self.bridge(&spec.network)?;
                 self.plane.bridges.attach(&bridge, &veth)
             }
             result => result,
         }
+    }
+
+    /// A network's bridge. One that this process had not looked at was told nothing meanwhile.
+    fn bridge(&self, network: &str) -> DriverResult<(Bridge, NetworkSpec)> {
+        let is_served = self.plane.is_served(network);
+        let found = self.plane.bridge(network)?;
+        if !is_served {
+            self.tell(network);
+        }
+        Ok(found)
     }
 
     /// Tells a network's link what the mirror knows.
@@ -247,7 +256,7 @@ impl Network for OverlayNetwork {
     }
 
     fn create_endpoint(&self, _: &Call<'_>, spec: EndpointSpec) -> DriverResult<()> {
-        self.plane.bridge(&spec.network)?;
+        self.bridge(&spec.network)?;
         links::mac(&spec).map(drop)
     }
 
@@ -259,7 +268,7 @@ impl Network for OverlayNetwork {
     }
 
     fn join(&self, call: &Call<'_>, spec: EndpointSpec) -> DriverResult<JoinPlan> {
-        let (bridge, network) = self.plane.bridge(&spec.network)?;
+        let (bridge, network) = self.bridge(&spec.network)?;
         let gateways = bridge.addresses.iter().map(IpNet::addr);
         let plan = JoinPlan {
             link: links::inner_name(&spec).unwrap_or_else(|| spec.link.clone()),
@@ -288,7 +297,7 @@ impl Network for OverlayNetwork {
         _: &Call<'_>,
         request: SetExternal,
     ) -> DriverResult<Vec<FirewallIntent>> {
-        let (bridge, _) = self.plane.bridge(&request.endpoint.network)?;
+        let (bridge, _) = self.bridge(&request.endpoint.network)?;
         if !request.ports.is_empty() {
             let outer = self.plane.names.name(VETH, &request.endpoint.id);
             self.plane.bridges.allow_hairpin(&bridge, &outer)?;

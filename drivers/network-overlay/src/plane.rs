@@ -109,6 +109,11 @@ impl Plane {
         Ok((self.ensure(plan.clone())?, plan.spec))
     }
 
+    /// Whether this process knows a network's links.
+    pub(crate) fn is_served(&self, network: &str) -> bool {
+        self.segments.lock().contains_key(network)
+    }
+
     /// Makes a network's links, or finds them made.
     pub(crate) fn ensure(&self, plan: Plan) -> DriverResult<Bridge> {
         let id = plan.spec.id.clone();

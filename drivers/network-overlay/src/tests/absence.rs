@@ -240,6 +240,20 @@ fn a_driver_is_replaced_while_it_works() {
 }
 
 #[test]
+fn a_driver_that_was_told_of_no_network_serves_it_when_it_is_joined() {
+    let (hosts, _etcd) = lab();
+    let [mut one, two] = sharing(&hosts, &json!({}));
+    let a = one.sandbox("n", "a");
+    one.driver.take();
+    one.start();
+    let b = two.sandbox("n", "b");
+    eventually("it is known", || one.others() == ["b"]);
+    let c = one.sandbox("n", "c");
+    c.reaches(&b);
+    a.reaches(&b);
+}
+
+#[test]
 fn a_lost_host_is_forgotten_and_gets_back_what_is_left() {
     let (hosts, _etcd) = lab();
     let [one, mut two] = sharing(&hosts, &json!({"forget": 2}));
