@@ -248,6 +248,10 @@ fn a_driver_that_was_told_of_no_network_serves_it_when_it_is_joined() {
     one.start();
     let b = two.sandbox("n", "b");
     eventually("it is known", || one.others() == ["b"]);
+    // The news of this one come before it is joined.
+    one.allocate("n", "c", &[]).unwrap();
+    eventually("it has come", || two.others() == ["a", "c"]);
+    std::thread::sleep(Duration::from_millis(100));
     let c = one.sandbox("n", "c");
     c.reaches(&b);
     a.reaches(&b);
