@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 /// What a resolv.conf(5) says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,6 +12,8 @@ pub struct ResolvConf {
     pub search: Vec<String>,
     /// Options.
     pub options: Vec<String>,
+    /// Of a host whose only server is systemd-resolved's own, which nobody else reaches: the servers that this one asks.
+    pub behind: Vec<IpAddr>,
 }
 
 /// The host's file, and the one that tells the real servers where the first names systemd-resolved's own.
@@ -42,15 +43,19 @@ impl ResolvConf {
         resolv
     }
 
-    /// The host's, where systemd-resolved runs its real servers.
+    /// The host's.
     #[must_use]
     pub fn of_host() -> Self {
+        let [own, real] = FILES.map(|path| std::fs::read_to_string(path).ok());
+        Self::of(&own.unwrap_or_default(), &real.unwrap_or_default())
+    }
+
+    /// From the host's file and the one that tells the real servers.
+    fn of(own: &str, real: &str) -> Self {
         const STUB: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53));
-        let [own, real] =
-            FILES.map(|path| Some(Self::parse(&std::fs::read_to_string(Path::new(path)).ok()?)));
-        let own = own.unwrap_or_default();
+        let mut own = Self::parse(own);
         if own.servers == [STUB] {
-            return real.unwrap_or(own);
+            own.behind = Self::parse(real).servers;
         }
         own
     }
@@ -107,5 +112,17 @@ mod tests {
         assert_eq!(resolv.servers, servers);
         assert_eq!(resolv.search, ["a.b", "c"]);
         assert_eq!(resolv.options, ["ndots:2", "rotate"]);
+    }
+
+    #[test]
+    fn what_is_behind_systemd_resolved() {
+        let real = "nameserver 192.0.2.1\nsearch x\n";
+        let stub = "nameserver 127.0.0.53\noptions edns0 trust-ad\n";
+        let resolv = ResolvConf::of(stub, real);
+        let one = |text: &str| vec![text.parse::<IpAddr>().unwrap()];
+        assert_eq!(resolv.servers, one("127.0.0.53"));
+        assert_eq!(resolv.behind, one("192.0.2.1"));
+        let other = ResolvConf::of("nameserver 192.0.2.2\n", real);
+        assert_eq!((other.servers, other.behind), (one("192.0.2.2"), vec![]));
     }
 }

@@ -82,7 +82,7 @@ impl Inner {
             }
             SandboxMode::Own => {
                 files::write_hosts(&place.files, None, &extra)?;
-                place.resolv.own_text(false)
+                place.own_resolv()
             }
         };
         files::write_hostname(&place.files, &spec.hostname)?;
@@ -121,13 +121,12 @@ impl Inner {
         let Some(netns) = place.netns.clone() else {
             return Ok(());
         };
-        let asks_netd = place.asks_netd();
-        match asks_netd {
+        match place.asks_netd() {
             true => self.names.put(self.sandbox_names(place), &netns)?,
             // It has left its last network with names.
             false => self.names.remove(place.spec().container.as_str())?,
         }
-        let text = place.resolv.own_text(asks_netd);
+        let text = place.own_resolv();
         self.rewrite_resolv(place, text)
     }
 

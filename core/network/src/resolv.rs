@@ -23,6 +23,8 @@ pub(crate) struct Resolv {
     pub(crate) servers: Vec<IpAddr>,
     pub(crate) search: Vec<String>,
     pub(crate) options: Vec<String>,
+    /// What the host's own server, which nobody else reaches, asks.
+    behind: Vec<IpAddr>,
     /// The servers are the host's.
     pub(crate) follows_host: bool,
     /// The servers are the container's own.
@@ -37,6 +39,7 @@ impl From<ResolvConf> for Resolv {
             servers: conf.servers,
             search: conf.search,
             options: conf.options,
+            behind: conf.behind,
             follows_host: true,
             own: false,
             searches: false,
@@ -71,13 +74,19 @@ impl Resolv {
         self
     }
 
-    /// Without the host's servers that mean the host itself, which a container with a namespace of its own cannot reach.
+    /// Without the host's servers that a container with a namespace of its own, perhaps without IPv6, cannot reach.
     /// Servers that somebody gave are as they were meant.
-    fn reachable(mut self) -> Self {
+    fn reachable(mut self, v6: bool) -> Self {
         if !self.follows_host {
             return self;
         }
-        self.servers.retain(|ip| !ip.is_loopback());
+        if !self.behind.is_empty() {
+            self.servers.clone_from(&self.behind);
+            // That was said of the host's own server.
+            self.options.retain(|option| option != "trust-ad");
+        }
+        self.servers
+            .retain(|ip| !ip.is_loopback() && (v6 || ip.is_ipv4()));
         if self.servers.is_empty() {
             self.servers = FALLBACK.to_vec();
         }
@@ -101,11 +110,11 @@ impl Resolv {
         text
     }
 
-    /// As the file of a container with a namespace of its own.
-    pub(crate) fn own_text(&self, asks_netd: bool) -> String {
+    /// As the file of a container with a namespace of its own, and, `v6`, an IPv6 address.
+    pub(crate) fn own_text(&self, asks_netd: bool, v6: bool) -> String {
         match asks_netd {
             true => self.internal_text(),
-            false => self.clone().reachable().text(),
+            false => self.clone().reachable(v6).text(),
         }
     }
 
@@ -134,7 +143,7 @@ mod tests {
     #[test]
     fn unreachable_servers_are_replaced_and_the_internal_one_put_in() {
         let host = ResolvConf::parse("nameserver 127.0.0.1\nsearch x\n");
-        let resolv = Resolv::from(host).reachable();
+        let resolv = Resolv::from(host).reachable(true);
         assert_eq!(resolv.servers, FALLBACK);
         let text = resolv.internal_text();
         assert!(
@@ -146,6 +155,29 @@ mod tests {
             servers: vec![IpAddr::from([127, 0, 0, 1])],
             ..Resolv::default()
         };
-        assert_eq!(given.clone().reachable(), given);
+        assert_eq!(given.clone().reachable(false), given);
+    }
+
+    #[test]
+    fn what_a_container_reaches_of_the_hosts_servers() {
+        let mut host = ResolvConf::parse("nameserver 127.0.0.53\noptions edns0 trust-ad\n");
+        host.behind = vec!["2001:db8::1".parse().unwrap(), [192, 0, 2, 1].into()];
+        let text = |v6| Resolv::from(host.clone()).own_text(false, v6);
+        assert!(
+            text(true).contains("nameserver 2001:db8::1\nnameserver 192.0.2.1\noptions edns0\n")
+        );
+        assert!(!text(false).contains("2001:db8"));
+        // On the host's network, and through netd, which asks from there, it is the host's own.
+        let resolv = Resolv::from(host.clone());
+        assert!(
+            resolv
+                .text()
+                .contains("nameserver 127.0.0.53\noptions edns0 trust-ad\n")
+        );
+        assert!(
+            resolv
+                .own_text(true, false)
+                .contains("ExtServers: [127.0.0.53]")
+        );
     }
 }

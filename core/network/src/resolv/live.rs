@@ -66,7 +66,7 @@ impl Inner {
             // Its files are the other container's.
             SandboxMode::Container(_) => return Ok(()),
             SandboxMode::Host => place.resolv.text(),
-            SandboxMode::Own => place.resolv.own_text(place.asks_netd()),
+            SandboxMode::Own => place.own_resolv(),
         };
         self.rewrite_resolv(place, text)
     }
@@ -101,6 +101,14 @@ impl Inner {
             true => self.saved.put(&container, &place.saved),
             false => Ok(()),
         }
+    }
+}
+
+impl Place {
+    /// What `resolv.conf` of a sandbox with a namespace of its own is to say.
+    pub(crate) fn own_resolv(&self) -> String {
+        let v6 = self.endpoints().iter().any(|e| e.info.ipv6.is_some());
+        self.resolv.own_text(self.asks_netd(), v6)
     }
 }
 
