@@ -405,6 +405,78 @@ fn gateways_by_priority_and_what_is_told_of_networks() {
     engine.finish();
 }
 
+#[test]
+fn what_is_detached_is_out_of_sight_and_free_at_once() {
+    let mut engine = Engine::start();
+    docker(&engine, "network create --subnet 10.236.27.0/24 side").ok();
+    let names = ["one", "two"];
+    let pids = names.map(|name| {
+        docker(&engine, &format!("run -d --name {name} busybox sleep 3600")).ok();
+        docker(&engine, &format!("inspect -f {{{{.State.Pid}}}} {name}")).ok()
+    });
+    // What the kernel lists in the container's namespace.
+    let seen = |pid: &str, file: &str| {
+        let path = format!("/proc/{pid}/net/{file}");
+        std::fs::read_to_string(path).expect("the container runs")
+    };
+    let wish =
+        json!({"IPAMConfig": {"IPv4Address": "10.236.27.9"}, "MacAddress": "02:42:0a:ec:1b:09"});
+    let ask = |engine: &Engine, what: &str, name: &str| {
+        let body = json!({"Container": name, "EndpointConfig": wish}).to_string();
+        let path = format!("/networks/side/{what}");
+        let (status, reply) = engine.api("POST", &path, Some(&body));
+        assert_eq!(status, 200, "{what} {name}: {reply}");
+    };
+    let ping = ["exec", "one", "ping", "-c1", "-W5", "10.236.27.1"];
+    for round in 0..10 {
+        // One address and one MAC, now here, now there.
+        for (name, pid) in names.iter().zip(&pids) {
+            ask(&engine, "connect", name);
+            assert!(seen(pid, "dev").contains("eth1"), "{round}");
+            if *name == "one" {
+                engine.docker(&ping).ok();
+            }
+            ask(&engine, "disconnect", name);
+            assert!(!seen(pid, "dev").contains("eth1"), "{round}");
+            assert!(!seen(pid, "fib_trie").contains("10.236.27."), "{round}");
+            assert!(!seen(pid, "route").contains("eth1"), "{round}");
+        }
+    }
+    // What was under way when the daemon was killed is whole or gone.
+    for delay in [0, 1, 2, 4, 8] {
+        ask(&engine, "connect", "one");
+        let client = {
+            let mut client = std::process::Command::new("curl");
+            client.arg("-s").arg("--unix-socket").arg(engine.socket());
+            client.args(["-X", "POST", "-H", "Content-Type: application/json"]);
+            client.args([
+                "-d",
+                r#"{"Container": "one"}"#,
+                "http://d/networks/side/disconnect",
+            ]);
+            client.stdout(std::process::Stdio::null()).spawn()
+        };
+        std::thread::sleep(std::time::Duration::from_millis(5 + delay));
+        engine.kill9();
+        client.expect("curl is there").wait().expect("it ends");
+        engine.boot();
+        let format = "{{range .Containers}}{{.Name}}{{end}}";
+        let members = engine
+            .docker(&["network", "inspect", "-f", format, "side"])
+            .ok();
+        if members == "one" {
+            ask(&engine, "disconnect", "one");
+        }
+        assert!(
+            !seen(&pids[0], "dev").contains("eth1"),
+            "{delay}: {members}"
+        );
+    }
+    docker(&engine, "rm -f one two").ok();
+    docker(&engine, "network rm side").ok();
+    engine.finish();
+}
+
 /// Attaches a running container to a network and detaches it, again and again; nothing may be left.
 fn come_and_go(rounds: usize) {
     let engine = Engine::start();
