@@ -27,6 +27,7 @@ pub(crate) struct Daemon {
     pub(crate) engine: Engine,
     pub(crate) drivers: Arc<DriverRegistry>,
     pub(crate) images: ImageService,
+    networks: NetworkService,
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) place: Place,
     loader: Loader,
@@ -35,11 +36,19 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Loads plugins that are new or have changed.
     pub(crate) fn load_plugins(&self, drivers: &DriversConfig) {
+        let objects = |kind: Kind, name: &str, then: Then<'_>| match kind {
+            Kind::Network => self.networks.with_objects(name, |live| then(Some(live))),
+            // What these have is on disk, where they find it; and what is being made is known to nobody else.
+            Kind::Storage | Kind::Volume | Kind::Registry => then(None),
+        };
         tokio::task::block_in_place(|| {
-            self.loader.load_all(drivers, &self.drivers, &no_objects);
+            self.loader.load_all(drivers, &self.drivers, &objects);
+            self.networks.follow_drivers();
         });
     }
 }
+
+type Then<'a> = &'a mut dyn FnMut(Option<Reconcile>);
 
 /// What a start brings about.
 pub(crate) struct Booted {
@@ -50,8 +59,8 @@ pub(crate) struct Booted {
 }
 
 /// Drivers reconcile when the services that know their objects are open, not when they are loaded.
-fn no_objects(_: Kind, _: &str) -> Option<Reconcile> {
-    None
+fn no_objects(_: Kind, _: &str, then: Then<'_>) {
+    then(None);
 }
 
 /// Brings the daemon up to the point where it only has to answer.
@@ -76,7 +85,7 @@ pub(crate) async fn boot(flags: &Flags, config: &Config) -> anyhow::Result<Boote
         store,
         drivers: drivers.clone(),
         images: images.clone(),
-        networks,
+        networks: networks.clone(),
         volumes,
         runtime: runtime.clone(),
     };
@@ -89,6 +98,7 @@ pub(crate) async fn boot(flags: &Flags, config: &Config) -> anyhow::Result<Boote
             engine,
             drivers,
             images,
+            networks,
             runtime,
             place,
             loader,

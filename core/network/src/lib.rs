@@ -38,6 +38,7 @@ mod place;
 mod pool;
 mod ports;
 mod publish;
+mod reconcile;
 mod record;
 mod relay;
 mod resolv;

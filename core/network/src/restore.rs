@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use gantry_driver_api::{Call, Kind, Reconcile};
 use parking_lot::Mutex;
 
 use crate::inner::{Inner, Slot};
@@ -11,7 +10,7 @@ use crate::place::{Place, Saved};
 use crate::publish::Published;
 use crate::relay;
 use crate::resolv::Resolv;
-use crate::{LiveSandbox, NetworkRecord, Result, SandboxFiles, SandboxMode};
+use crate::{LiveSandbox, Result, SandboxFiles, SandboxMode};
 
 impl Inner {
     /// Takes over sandboxes from an earlier daemon and removes what is left of others.
@@ -130,35 +129,5 @@ impl Inner {
         };
         self.sandboxes.lock().insert(container, slot);
         place
-    }
-
-    /// Tells every network driver what lives; it removes the rest.
-    fn reconcile_drivers(&self, endpoints: &[String]) {
-        let networks: Vec<NetworkRecord> = self.list();
-        for status in self
-            .registry
-            .list()
-            .into_iter()
-            .filter(|s| s.kind == Kind::Network)
-        {
-            let of_driver = |record: &&NetworkRecord| {
-                record.driver == status.name || (record.driver == "null" && status.name == "none")
-            };
-            let live = networks
-                .iter()
-                .filter(of_driver)
-                .map(|record| record.id.to_string())
-                .collect();
-            let request = Reconcile {
-                live,
-                endpoints: endpoints.to_vec(),
-            };
-            let told = self
-                .driver(&status.name)
-                .and_then(|driver| Ok(driver.reconcile(&Call::new("reconcile"), request)?));
-            if let Err(error) = told {
-                tracing::warn!(driver = status.name, %error, "reconciling");
-            }
-        }
     }
 }

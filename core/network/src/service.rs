@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use gantry_driver_api::Reconcile;
 use gantry_driver_registry::DriverRegistry;
 use gantry_model::{ContainerId, NetworkId};
 
@@ -57,6 +58,17 @@ impl NetworkService {
     /// Only when the state files cannot be read; what cannot be taken over is logged and left.
     pub async fn restore(&self, live: Vec<LiveSandbox>) -> Result<()> {
         self.run(move |inner| inner.restore(live)).await
+    }
+
+    /// Calls back with what a driver has here, to put another generation in its place: no network and no attachment is
+    /// made or removed meanwhile. Blocks.
+    pub fn with_objects(&self, driver: &str, then: impl FnOnce(Reconcile)) {
+        self.inner.with_objects(driver, then);
+    }
+
+    /// Follows the networks of drivers that were loaded since and share them among hosts. Blocks.
+    pub fn follow_drivers(&self) {
+        self.inner.follow_all();
     }
 
     /// Has somebody told, from threads of this service, what other hosts do with the networks that they share with this

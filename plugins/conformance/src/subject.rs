@@ -100,7 +100,9 @@ impl Subject {
         };
         subject
             .loader
-            .load_all(&subject.drivers, &subject.registry, &|_, _| None);
+            .load_all(&subject.drivers, &subject.registry, &|_, _, then| {
+                then(None)
+            });
         subject
             .registry
             .driver(subject.kind(), subject.name())
@@ -115,7 +117,7 @@ impl Subject {
     pub fn restart(&self) -> Result<(), RegistryError> {
         self.registry.shutdown(Duration::from_secs(10));
         self.loader
-            .load_all(&self.drivers, &self.registry, &|_, _| None);
+            .load_all(&self.drivers, &self.registry, &|_, _, then| then(None));
         self.driver().map(drop)
     }
 

@@ -59,12 +59,29 @@ impl Found {
 
 impl Looked {
     /// Copies it into `stage`.
-    pub(crate) fn copy(self, stage: &Path) -> Result<Checked, PluginError> {
+    pub(crate) fn copy(&self, stage: &Path) -> Result<Checked, PluginError> {
         Ok(Checked {
-            manifest: self.manifest,
-            bytes: self.bytes,
+            manifest: self.manifest.clone(),
+            bytes: self.bytes.clone(),
             staged: stage::copy(&self.file, stage)?,
         })
+    }
+
+    /// That the file says of itself what it said then: what was not copied may have been written to.
+    pub(crate) fn check_unchanged(&self, path: &Path) -> Result<(), PluginError> {
+        let (_, bytes) = manifest::read(path, &self.file)?;
+        match bytes == self.bytes {
+            true => Ok(()),
+            false => Err(PluginError::Refused {
+                path: path.to_owned(),
+                why: "was replaced by another version; a reload takes it".to_owned(),
+            }),
+        }
+    }
+
+    /// Whether both are the same version of a plugin.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
     }
 }
 

@@ -30,5 +30,5 @@ mod workers;
 
 pub use config::{ConfigError, DriverSettings, DriversConfig, KindConfig};
 pub use error::PluginError;
-pub use load::{Loader, LoaderConfig, PluginDir, trusted_owners};
+pub use load::{Loader, LoaderConfig, PluginDir, WithObjects, trusted_owners};
 pub use serve::serve;

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_driver_api::{Call, Driver, DriverResult, Kind, Manifest, Reconcile, Remote};
+use gantry_driver_api::{Kind, Manifest, Reconcile};
 use gantry_driver_registry::{Backend, DriverRegistry, Isolation, Origin};
 use parking_lot::Mutex;
 
-use crate::candidate::{Checked, Found, discover};
+use crate::candidate::{Checked, Found, Looked, discover};
 use crate::on_demand::OnDemand;
-use crate::start::Starter;
+use crate::start::{Starter, reconcile};
 use crate::{DriverSettings, DriversConfig, PluginError};
 
 /// How long the calls of a generation that was replaced may take to end.
@@ -74,6 +74,9 @@ pub fn trusted_owners() -> Vec<u32> {
     owners
 }
 
+/// Calls back once with a driver's objects, or with none to have it not reconcile. While it does, none is made or removed.
+pub type WithObjects<'a> = &'a dyn Fn(Kind, &str, &mut dyn FnMut(Option<Reconcile>));
+
 /// Loads plugins and remembers from what, so that loading again swaps in only what has changed.
 pub struct Loader {
     starter: Arc<Starter>,
@@ -91,14 +94,14 @@ struct Loaded {
 enum Mapped {
     Now(PathBuf),
     /// None until the first call.
-    Later(Arc<OnDemand>),
+    Later(Arc<OnDemand>, Arc<Looked>),
 }
 
 impl Mapped {
     fn path(&self) -> Option<&Path> {
         match self {
             Self::Now(path) => Some(path),
-            Self::Later(driver) => driver.staged(),
+            Self::Later(driver, _) => driver.staged(),
         }
     }
 }
@@ -115,13 +118,13 @@ impl Loader {
 
     /// Loads every plugin there is and registers it, or the reason why it cannot be had. When called again (a reload),
     /// only plugins whose file, settings or health changed are loaded; each becomes the next generation of its driver,
-    /// after it has reconciled with what `live` says of its objects, and the old one is drained on a thread of its own.
-    /// At the first load `live` may answer none: the daemon reconciles when it knows its objects.
+    /// after it has reconciled with what `objects` says, and the old one is drained on a thread of its own. At the first
+    /// load there are none: the daemon reconciles when it knows its objects.
     pub fn load_all(
         &self,
         drivers: &DriversConfig,
         registry: &DriverRegistry,
-        live: &dyn Fn(Kind, &str) -> Option<Reconcile>,
+        objects: WithObjects<'_>,
     ) {
         for kind in Kind::ALL {
             if let Some(default) = drivers.kind(kind).default {
@@ -134,7 +137,7 @@ impl Loader {
         for dir in &self.starter.config.plugin_dirs {
             for plugin in discover(&dir.path) {
                 if found.insert((plugin.kind, plugin.name.clone())) {
-                    self.load(&plugin, dir, drivers, registry, live);
+                    self.load(&plugin, dir, drivers, registry, objects);
                 }
             }
         }
@@ -183,7 +186,7 @@ impl Loader {
         dir: &PluginDir,
         drivers: &DriversConfig,
         registry: &DriverRegistry,
-        live: &dyn Fn(Kind, &str) -> Option<Reconcile>,
+        objects: WithObjects<'_>,
     ) {
         let looked = plugin.look(&dir.path, &self.starter.config.owners);
         let name = match &looked {
@@ -203,7 +206,7 @@ impl Loader {
         let origin = origin_of(Some(&plugin.path), manifest, Some(isolation));
         let result = looked.and_then(|looked| {
             if shipped && plain && self.may_wait(&key, registry) {
-                return Ok(self.put_off(plugin, dir, &key, settings));
+                return Ok(self.put_off(plugin, looked, &key, settings));
             }
             let checked = looked.copy(&self.starter.stage_dir()?)?;
             if self.is_current(&key, &checked, &settings, registry) {
@@ -212,21 +215,38 @@ impl Loader {
             let backend = self
                 .starter
                 .start(&checked, &settings, isolation, shipped)?;
-            if let Some(live) = live(key.0, &key.1) {
-                reconcile(&backend, live).map_err(PluginError::Create)?;
-            }
             let mapped = Mapped::Now(checked.staged);
             Ok(Some((backend, Loaded { settings, mapped })))
         });
         match result {
             Ok(None) => {}
             Ok(Some((backend, loaded))) => {
-                self.loaded.lock().insert(key.clone(), loaded);
-                if let Some(old) = registry.register(key.0, &key.1, origin, backend) {
-                    std::thread::spawn(move || old.finish(DRAIN));
-                }
+                let mut new = Some((backend, loaded));
+                objects(key.0, &key.1, &mut |live| {
+                    if let Some((backend, loaded)) = new.take() {
+                        self.put_in_service(&key, (backend, loaded), live, &origin, registry);
+                    }
+                });
             }
             Err(error) => registry.unavailable(key.0, &key.1, origin, error.to_string()),
+        }
+    }
+
+    fn put_in_service(
+        &self,
+        key: &Key,
+        (backend, loaded): (Arc<dyn Backend>, Loaded),
+        live: Option<Reconcile>,
+        origin: &Origin,
+        registry: &DriverRegistry,
+    ) {
+        if let Some(Err(error)) = live.map(|live| reconcile(&backend, live, DRAIN)) {
+            let reason = PluginError::Create(error).to_string();
+            return registry.unavailable(key.0, &key.1, origin.clone(), reason);
+        }
+        self.loaded.lock().insert(key.clone(), loaded);
+        if let Some(old) = registry.register(key.0, &key.1, origin.clone(), backend) {
+            std::thread::spawn(move || old.finish(DRAIN));
         }
     }
 
@@ -238,7 +258,7 @@ impl Loader {
             None => self.starter.has_no_data(*kind, name),
             Some(loaded) => match &loaded.mapped {
                 Mapped::Now(_) => false,
-                Mapped::Later(driver) => driver.is_idle(),
+                Mapped::Later(driver, _) => driver.is_idle(),
             },
         };
         waits && !is_default
@@ -248,19 +268,25 @@ impl Loader {
     fn put_off(
         &self,
         plugin: &Found,
-        dir: &PluginDir,
+        looked: Looked,
         key: &Key,
         settings: DriverSettings,
     ) -> Option<(Arc<dyn Backend>, Loaded)> {
-        if self.loaded.lock().contains_key(key) {
+        if let Some(Mapped::Later(_, before)) = self.loaded.lock().get(key).map(|l| &l.mapped)
+            && before.is_same(&looked)
+        {
             return None;
         }
-        let (starter, plugin, dir) = (self.starter.clone(), plugin.clone(), dir.path.clone());
-        let wished = settings.clone();
+        let looked = Arc::new(looked);
+        let (starter, path, wished) = (
+            self.starter.clone(),
+            plugin.path.clone(),
+            (settings.clone(), looked.clone()),
+        );
         let driver = Arc::new(OnDemand::new(key.clone(), move || {
-            starter.start_late(&plugin, &dir, &wished)
+            starter.start_late(&path, &wished.1, &wished.0)
         }));
-        let mapped = Mapped::Later(driver.clone());
+        let mapped = Mapped::Later(driver.clone(), looked);
         Some((driver, Loaded { settings, mapped }))
     }
 
@@ -294,23 +320,4 @@ fn origin_of(
         isolation: isolation.unwrap_or(Isolation::Process),
         capabilities,
     }
-}
-
-/// A backend that is not registered yet.
-struct Unregistered<'a>(&'a Arc<dyn Backend>);
-
-impl gantry_driver_api::Invoke for Unregistered<'_> {
-    fn invoke(
-        &self,
-        method: &str,
-        call: &Call<'_>,
-        request: &[u8],
-        reply: &mut Vec<u8>,
-    ) -> DriverResult<()> {
-        self.0.invoke(method, call, request, reply)
-    }
-}
-
-fn reconcile(backend: &Arc<dyn Backend>, live: Reconcile) -> DriverResult<()> {
-    Remote(Unregistered(backend)).reconcile(&Call::new("reload").with_timeout(DRAIN), live)
 }

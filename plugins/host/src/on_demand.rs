@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use gantry_driver_api::{Call, DriverResult, Invoke, Kind, Reconcile, decode, encode};
 use gantry_driver_registry::{Backend, RegistryError};
+use parking_lot::Mutex;
 
 use crate::PluginError;
 
@@ -14,16 +15,18 @@ pub(crate) struct Started {
     pub(crate) staged: PathBuf,
 }
 
-/// Loads a driver at its first call. One that cannot be loaded is faulted: its calls fail with the reason.
+/// Loads a driver at its first call. While it cannot be loaded it is faulted: its calls try again, and fail with the
+/// reason.
 pub(crate) struct OnDemand {
     kind: Kind,
     name: String,
     load: Box<dyn Fn() -> Result<Started, PluginError> + Send + Sync>,
-    started: OnceLock<Result<Started, String>>,
+    started: OnceLock<Started>,
+    /// Why the last attempt failed. Held during one.
+    failed: Mutex<Option<String>>,
 }
 
 impl OnDemand {
-    /// `load` is called once at most.
     pub(crate) fn new(
         (kind, name): (Kind, String),
         load: impl Fn() -> Result<Started, PluginError> + Send + Sync + 'static,
@@ -33,25 +36,36 @@ impl OnDemand {
             name,
             load: Box::new(load),
             started: OnceLock::new(),
+            failed: Mutex::default(),
         }
     }
 
     /// The copy that is mapped, if any is.
     pub(crate) fn staged(&self) -> Option<&Path> {
-        let started = self.started.get()?.as_ref().ok()?;
-        Some(&started.staged)
+        self.started.get().map(|started| started.staged.as_path())
     }
 
     fn backend(&self) -> DriverResult<&Arc<dyn Backend>> {
-        let started = self
-            .started
-            .get_or_init(|| (self.load)().map_err(|e| e.to_string()));
-        match started {
-            Ok(started) => Ok(&started.backend),
-            Err(reason) => Err(RegistryError::Unavailable {
+        if let Some(started) = self.started.get() {
+            return Ok(&started.backend);
+        }
+        let mut failed = self.failed.lock();
+        if self.started.get().is_none() {
+            match (self.load)() {
+                Ok(started) => {
+                    *failed = None;
+                    // The lock is held: nobody else sets it.
+                    let _ = self.started.set(started);
+                }
+                Err(error) => *failed = Some(error.to_string()),
+            }
+        }
+        match self.started.get() {
+            Some(started) => Ok(&started.backend),
+            None => Err(RegistryError::Unavailable {
                 kind: self.kind,
                 name: self.name.clone(),
-                reason: reason.clone(),
+                reason: failed.clone().unwrap_or_default(),
             }
             .into()),
         }
@@ -85,9 +99,10 @@ impl Invoke for OnDemand {
 
 impl Backend for OnDemand {
     fn fault(&self) -> Option<String> {
-        match self.started.get()? {
-            Ok(started) => started.backend.fault(),
-            Err(reason) => Some(reason.clone()),
+        match self.started.get() {
+            Some(started) => started.backend.fault(),
+            // An attempt that is under way has not failed yet.
+            None => self.failed.try_lock()?.clone(),
         }
     }
 
@@ -96,6 +111,6 @@ impl Backend for OnDemand {
     }
 
     fn is_idle(&self) -> bool {
-        self.started.get().is_none()
+        self.started.get().is_none() && self.fault().is_none()
     }
 }

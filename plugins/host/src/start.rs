@@ -4,14 +4,17 @@ use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use gantry_driver_api::{DriverConfig, Kind, Manifest};
+use gantry_driver_api::{
+    Call, Driver, DriverConfig, DriverResult, Kind, Manifest, Reconcile, Remote,
+};
 use gantry_driver_registry::{Backend, Isolation};
 use gantry_plugin_abi::host::Library;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::candidate::{Checked, Found};
+use crate::candidate::{Checked, Looked};
 use crate::inprocess::InProcess;
 use crate::isolated::Isolated;
 use crate::on_demand::Started;
@@ -64,15 +67,16 @@ impl Starter {
         self.dirs(kind, name).iter().all(is_empty)
     }
 
-    /// Checks, copies and loads a driver in this process, long after its file was found.
+    /// Copies and loads a driver in this process, long after its file was found. What was put in the file's place since is
+    /// none of its business.
     pub(crate) fn start_late(
         &self,
-        plugin: &Found,
-        dir: &Path,
+        path: &Path,
+        looked: &Looked,
         settings: &DriverSettings,
     ) -> Result<Started, PluginError> {
-        let looked = plugin.look(dir, &self.config.owners)?;
         let _copies = self.copies.lock();
+        looked.check_unchanged(path)?;
         let checked = looked.copy(&self.stage_dir()?)?;
         let backend = self.start(&checked, settings, Isolation::None, true)?;
         Ok(Started {
@@ -149,4 +153,28 @@ impl Starter {
         }
         Ok(backend)
     }
+}
+
+/// A backend that is not registered yet.
+struct Unregistered<'a>(&'a Arc<dyn Backend>);
+
+impl gantry_driver_api::Invoke for Unregistered<'_> {
+    fn invoke(
+        &self,
+        method: &str,
+        call: &Call<'_>,
+        request: &[u8],
+        reply: &mut Vec<u8>,
+    ) -> DriverResult<()> {
+        self.0.invoke(method, call, request, reply)
+    }
+}
+
+/// Tells a driver, before it serves, what there is of its objects.
+pub(crate) fn reconcile(
+    backend: &Arc<dyn Backend>,
+    live: Reconcile,
+    within: Duration,
+) -> DriverResult<()> {
+    Remote(Unregistered(backend)).reconcile(&Call::new("reload").with_timeout(within), live)
 }

@@ -91,7 +91,7 @@ fn settings_that_come_later_load_it() {
 }
 
 #[test]
-fn what_is_wrong_with_it_is_told_at_the_first_call() {
+fn what_is_wrong_with_it_is_told_at_the_first_call_and_tried_again() {
     let engine = engine();
     engine.load(&json!({}));
     let driver = engine.registry.network("none").unwrap();
@@ -111,7 +111,43 @@ fn what_is_wrong_with_it_is_told_at_the_first_call() {
     );
 
     fs::copy(shipped(), engine.plugin(FILE)).unwrap();
+    driver.info(&call(), ()).unwrap();
+    assert_eq!(engine.state(), (Ready, 1));
+}
+
+#[test]
+fn a_reload_takes_what_has_been_mended() {
+    let engine = engine();
+    engine.load(&json!({}));
+    let driver = engine.registry.network("none").unwrap();
+    fs::write(engine.plugin(FILE), "garbage").unwrap();
+    driver.info(&call(), ()).unwrap_err();
+    fs::copy(shipped(), engine.plugin(FILE)).unwrap();
     engine.load(&json!({}));
     assert_eq!(engine.state(), (Ready, 2));
     driver.info(&call(), ()).unwrap();
+}
+
+#[test]
+fn what_takes_its_files_place_does_not_matter() {
+    let engine = engine();
+    engine.load(&json!({}));
+    fs::remove_file(engine.plugin(FILE)).unwrap();
+    fs::write(engine.plugin(FILE), "garbage").unwrap();
+    let driver = engine.registry.network("none").unwrap();
+    driver.info(&call(), ()).unwrap();
+    assert_eq!(engine.state(), (Ready, 1));
+}
+
+#[test]
+fn many_first_calls_load_it_once() {
+    let engine = engine();
+    engine.load(&json!({}));
+    let driver = engine.registry.network("none").unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| driver.info(&call(), ()).unwrap());
+        }
+    });
+    assert_eq!((engine.state(), engine.copies()), ((Ready, 1), 1));
 }

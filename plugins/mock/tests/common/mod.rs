@@ -56,7 +56,8 @@ impl Engine {
 
     pub(crate) fn load(&self, drivers: &Value) {
         let drivers = DriversConfig::parse(drivers).unwrap();
-        self.loader.load_all(&drivers, &self.registry, &|_, _| None);
+        self.loader
+            .load_all(&drivers, &self.registry, &|_, _, then| then(None));
     }
 
     /// Loads `network/mock` with these options.

@@ -7,14 +7,14 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use gantry_e2e::{Engine, Options, eventually};
+use gantry_e2e::{Engine, Options, eventually, run};
 use gantry_fixtures::{Etcd, Host, Hosts, Namespace};
 use serde_json::{Value, json};
 
 /// Seconds after which a silent host is taken for away.
 pub(crate) const LEASE: u64 = 2;
 /// Seconds after which what it had is given to others: not within a test.
-const FORGET: u64 = 300;
+pub(crate) const FORGET: u64 = 300;
 /// How long a look-up waits for a server that does not answer.
 pub(crate) const IN_VAIN: Duration = Duration::from_secs(2);
 /// What a server's page says; the rest of the tests count on its name alone.
@@ -40,11 +40,11 @@ impl Cluster {
         let with_etcd: Vec<&Host> = hosts.iter().take(members).collect();
         let etcd = Etcd::start(&with_etcd);
         let engines = std::thread::scope(|scope| {
-            let start = |n| {
+            let on = |n| {
                 let (host, etcd) = (hosts.host(n), &etcd);
-                scope.spawn(move || engine(host, etcd, forget))
+                scope.spawn(move || start(host, config(host, etcd, forget)))
             };
-            let starting: Vec<_> = (1..=engines).map(start).collect();
+            let starting: Vec<_> = (1..=engines).map(on).collect();
             let started = starting.into_iter().map(|engine| engine.join());
             started.collect::<Result<_, _>>()
         });
@@ -180,20 +180,39 @@ pub(crate) fn words(text: &str) -> Vec<&str> {
     text.split(' ').filter(|word| !word.is_empty()).collect()
 }
 
-fn engine(host: &Host, etcd: &Etcd, forget: u64) -> Engine {
+/// The configuration of a host.
+pub(crate) fn config(host: &Host, etcd: &Etcd, forget: u64) -> Value {
     let overlay = json!({
         "etcd": etcd.endpoints(),
         "advertise": host.address.to_string(),
         "lease": LEASE,
         "forget": forget,
     });
+    json!({"drivers": {"network": {"overlay": {"options": overlay}}}})
+}
+
+/// An engine on a host.
+pub(crate) fn start(host: &Host, config: Value) -> Engine {
     let engine = Engine::with(Options {
-        config: Some(json!({"drivers": {"network": {"overlay": {"options": overlay}}}})),
+        config: Some(config),
         namespace: Some(host.namespace.path()),
         ..Options::default()
     });
     engine.import_busybox("busybox:latest");
     engine
+}
+
+/// Has an engine read another configuration.
+#[track_caller]
+pub(crate) fn reload(engine: &Engine, config: &Value) {
+    const DONE: &str = "configuration reloaded";
+    let before = engine.log().matches(DONE).count();
+    let file = engine.dir().join("daemon.json");
+    std::fs::write(file, config.to_string()).expect("the file is there");
+    run("kill", &["-HUP", &engine.pid().to_string()]).ok();
+    eventually("the configuration is read", 30, || {
+        (engine.log().matches(DONE).count() > before).then_some(())
+    });
 }
 
 /// A connection between two namespaces over which a byte goes to and fro, counted.
