@@ -151,9 +151,14 @@ impl Relays {
                 sandboxes.entry(id).or_default().relays = all;
             }
         }
+        self.end_flows();
+        Ok(())
+    }
+
+    /// Ends flows of datagrams that would go elsewhere now.
+    fn end_flows(&self) {
         self.flows
             .end_unless(|at, target| self.way(true, at).is_some_and(|way| way.target == target));
-        Ok(())
     }
 
     fn of(&self, id: &str) -> Vec<Relay> {
@@ -167,8 +172,10 @@ impl Relays {
     /// Forgets a sandbox's relays, ends its connections and closes its sockets.
     pub(crate) async fn remove(self: &Rc<Self>, id: &str) {
         let removed = self.sandboxes.borrow_mut().remove(id);
+        self.coming.borrow_mut().remove(id);
         if let Some(sandbox) = removed {
             sandbox.shared.gone.notify_waiters();
+            self.end_flows();
             own::close(self, &sandbox.relays).await;
         }
     }

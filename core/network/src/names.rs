@@ -85,9 +85,9 @@ pub(crate) struct NameService {
 
 fn failed(error: ClientError) -> NetworkError {
     match error {
-        ClientError::TooLong => {
-            NetworkError::invalid("a container's names and egress rules must not take more than 16 MiB")
-        }
+        ClientError::TooLong => NetworkError::invalid(
+            "a container's names and egress rules must not take more than 16 MiB",
+        ),
         error => NetworkError::internal(format!("name service: {error}")),
     }
 }
@@ -249,7 +249,10 @@ impl NameService {
                 }
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
+                    // Until it has ended the ports that it listens on are taken.
+                    let pid = client.pid();
                     state.client = None;
+                    wait_for_end(pid);
                     broken = Some(error);
                 }
             }
@@ -370,13 +373,7 @@ impl NameService {
             client.unrelay(id).map_err(failed)?;
         }
         for (id, relays) in &*relays {
-            match client.relay(id, relays) {
-                // Others took ports meanwhile: the rest is to go on.
-                Err(error @ ClientError::Refused(_)) => {
-                    tracing::warn!(container = id, %error, "ports that are not relayed");
-                }
-                told => told.map_err(failed)?,
-            }
+            relay_what_can_be(client, id, relays).map_err(failed)?;
         }
         let led = relays.values().flatten().any(|relay| !relay.listen);
         let listeners = led.then(|| client.listen()).transpose().map_err(failed)?;
@@ -430,6 +427,48 @@ impl NameService {
         {
             tracing::warn!(%error, "stopping the name service");
         }
+    }
+}
+
+/// Relays to a sandbox; where others took ports meanwhile, the rest.
+fn relay_what_can_be(
+    client: &mut Client,
+    id: &str,
+    relays: &[Relay],
+) -> std::result::Result<(), ClientError> {
+    match client.relay(id, relays) {
+        Err(ClientError::Refused(_)) => {}
+        told => return told,
+    }
+    let mut had = Vec::new();
+    for relay in relays {
+        had.push(*relay);
+        match client.relay(id, &had) {
+            Err(error @ ClientError::Refused(_)) => {
+                tracing::warn!(container = id, %error, "ports that are not relayed");
+                had.pop();
+            }
+            told => told?,
+        }
+    }
+    Ok(())
+}
+
+/// Gives a process that has broken a connection off a little time to end.
+fn wait_for_end(pid: u32) {
+    use rustix::event::{PollFd, PollFlags, Timespec};
+    const PATIENCE: Timespec = Timespec {
+        tv_sec: 2,
+        tv_nsec: 0,
+    };
+    let pid = i32::try_from(pid).ok();
+    let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else {
+        return;
+    };
+    if let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+        let mut waited = [PollFd::new(&process, PollFlags::IN)];
+        // One that does not end is not waited for longer.
+        let _ = rustix::event::poll(&mut waited, Some(&PATIENCE));
     }
 }
 

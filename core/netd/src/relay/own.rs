@@ -10,6 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use gantry_sys::socket::tell_destinations;
 use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
@@ -74,6 +75,16 @@ pub(super) async fn exchange(
         missing
     };
     end(relays, &gone).await;
+    let comes = |at: SocketAddr| {
+        let mut ports = missing.iter().map(|((_, host), _)| *host);
+        ports.any(|host| {
+            host.port() == at.port() && (host.ip() == at.ip() || host.ip().is_unspecified())
+        })
+    };
+    // Flows that were led here have sockets of their own at these ports.
+    if relays.flows.end_unless(|at, _| !comes(at)) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     for (at, (port, target)) in missing.iter().enumerate() {
         let Err(error) = open(relays, *port) else {
             continue;

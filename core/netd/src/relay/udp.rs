@@ -54,15 +54,19 @@ struct Flow {
 pub(super) struct Flows(RefCell<HashMap<Key, Flow>>);
 
 impl Flows {
-    /// Ends flows to what `keep` is false for, given where the client sends to and where that went.
-    pub(super) fn end_unless(&self, keep: impl Fn(SocketAddr, SocketAddr) -> bool) {
-        self.0.borrow_mut().retain(|(_, at), flow| {
+    /// Ends flows to what `keep` is false for, given where the client sends to and where that went. Whether there were any;
+    /// their sockets close when the event loop comes to it.
+    pub(super) fn end_unless(&self, keep: impl Fn(SocketAddr, SocketAddr) -> bool) -> bool {
+        let mut flows = self.0.borrow_mut();
+        let before = flows.len();
+        flows.retain(|(_, at), flow| {
             let keep = keep(*at, flow.target);
             if !keep {
                 flow.task.abort();
             }
             keep
         });
+        flows.len() < before
     }
 
     /// Ends the flow that has been idle longest, of one sandbox or of all.
@@ -216,18 +220,21 @@ impl Client {
         }
     }
 
-    fn answer(&self, datagram: &[u8]) {
+    /// False when nobody listens any more where the client asked.
+    fn answer(&self, datagram: &[u8]) -> bool {
         match self {
             Self::Own(socket) => send(socket, datagram),
             Self::By(listening, (from, at)) => {
-                if let Some(socket) = listening.upgrade()
-                    && send_from(socket.as_fd(), datagram, at.ip(), *from).is_err()
-                {
+                let Some(socket) = listening.upgrade() else {
+                    return false;
+                };
+                if send_from(socket.as_fd(), datagram, at.ip(), *from).is_err() {
                     // It asked everybody at once, say: an address that nobody answers from.
                     let _ = rustix::net::sendto(&socket, datagram, SendFlags::empty(), from);
                 }
             }
         }
+        true
     }
 }
 
@@ -248,11 +255,15 @@ async fn flow(client: &Client, server: &UdpSocket, used: &Cell<Instant>, gone: &
             () = gone.notified() => return,
         };
         used.set(Instant::now());
-        match client {
-            Client::Own(socket) if from_client => {
-                receive(socket, |datagram| send(server, datagram))
-            }
+        let goes_on = match client {
+            Client::Own(socket) if from_client => receive(socket, |datagram| {
+                send(server, datagram);
+                true
+            }),
             client => receive(server, |datagram| client.answer(datagram)),
+        };
+        if !goes_on {
+            return;
         }
         consume_budget().await;
     }
@@ -270,11 +281,11 @@ fn send(socket: &UdpSocket, datagram: &[u8]) {
     }
 }
 
-fn receive(socket: &UdpSocket, pass: impl FnOnce(&[u8])) {
-    BUFFER.with_borrow_mut(|buffer| {
+/// Passes a datagram on; whether that could be, true without one.
+fn receive(socket: &UdpSocket, pass: impl FnOnce(&[u8]) -> bool) -> bool {
+    BUFFER.with_borrow_mut(|buffer| match socket.try_recv(buffer) {
+        Ok(length) => pass(&buffer[..length]),
         // A refusal of before is reported to the next send or receive, and that is all that becomes of it.
-        if let Ok(length) = socket.try_recv(buffer) {
-            pass(&buffer[..length]);
-        }
-    });
+        Err(_) => true,
+    })
 }

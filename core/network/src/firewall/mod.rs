@@ -194,8 +194,11 @@ impl Firewall {
             tracing::debug!(%error, "removing the rules of an earlier daemon");
         }
         let state = enabled.then(open).transpose()?;
-        let egress = enabled.then(|| Egress::open(&table)).transpose()?;
-        let egress = egress.map(Mutex::new);
+        // Sandboxes of an earlier daemon may have limits, which end with them.
+        let egress = match Egress::open(&table) {
+            Err(error) if enabled => return Err(error),
+            egress => egress.ok().map(Mutex::new),
+        };
         let mut failure = None;
         let firewall = Arc::new_cyclic(|this| {
             let watching = enabled.then(|| watch::start(this.clone()));
@@ -246,7 +249,7 @@ impl Firewall {
         state.socket.commit(batch)?;
         state.laid_out = true;
         for bridge in state.bridges.values().flatten() {
-            route_loopback(bridge, true);
+            route_loopback(&bridge.link, true);
         }
         self.pass(state)
     }
@@ -296,7 +299,7 @@ impl Firewall {
             }
         }
         for bridge in &new {
-            route_loopback(bridge, true);
+            route_loopback(&bridge.link, true);
         }
         match renamed {
             true => self.pass(state),
@@ -311,13 +314,6 @@ impl Firewall {
     ) -> io::Result<()> {
         let bridges = |intents: Vec<FirewallIntent>| intents.into_iter().filter_map(Bridge::of);
         let Some(state) = &self.state else {
-            // An earlier daemon may have had rules.
-            for bridge in networks
-                .into_iter()
-                .flat_map(|(_, intents)| bridges(intents))
-            {
-                route_loopback(&bridge, false);
-            }
             return Ok(());
         };
         let mut state = state.lock();
@@ -435,10 +431,10 @@ impl Firewall {
 
     /// Removes the table and our rules in foreign chains.
     pub(crate) fn remove(&self) -> io::Result<()> {
+        self.with_egress(Egress::remove)?;
         let Some(state) = &self.state else {
             return Ok(());
         };
-        self.with_egress(Egress::remove)?;
         let mut state = state.lock();
         state.bridges.clear();
         state.laid_out = false;
@@ -465,6 +461,11 @@ fn remove_old(table: &str) -> io::Result<()> {
     if !has_table(&mut socket, table)? {
         return Ok(());
     }
+    // The rule that guards it goes as well.
+    for (name, _) in socket.elements(Family::Inet, table, bridges::BRIDGES.name)? {
+        let name = String::from_utf8_lossy(&name);
+        route_loopback(name.trim_end_matches('\0'), false);
+    }
     let mut batch = Batch::new(Family::Inet, table);
     batch.remove_table();
     socket.commit(batch)
@@ -480,8 +481,8 @@ impl std::fmt::Debug for Firewall {
 
 /// Published ports are reached at 127.0.0.1 by translating what is local already. What comes from the bridge must not get
 /// there: it is routed only where the rule stands that drops that.
-fn route_loopback(bridge: &Bridge, routed: bool) {
-    let path = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", bridge.link);
+fn route_loopback(link: &str, routed: bool) {
+    let path = format!("/proc/sys/net/ipv4/conf/{link}/route_localnet");
     if let Err(error) = std::fs::write(&path, if routed { "1" } else { "0" }) {
         tracing::warn!(path, %error, "loopback addresses on a bridge");
     }

@@ -124,15 +124,25 @@ fn translate(batch: &mut Batch, chain: &str, whose: &[Expr]) {
         Expr::fib_destination_type(R0),
         Expr::equal(R0, &Expr::LOCAL.to_ne_bytes()),
     ];
+    // What comes from elsewhere must not get to loopback addresses: it is translated before the kernel sees that it is odd.
+    // What the host sends there itself was translated on its way out.
+    let not_loopback4 = [
+        Expr::destination(Family::Ipv4, R0),
+        Expr::not_equal(R0, &[127]),
+    ];
+    let guard4 = match chain {
+        "output" => &[][..],
+        _ => &not_loopback4[..],
+    };
     // The kernel cannot translate ::1; netd relays that.
     let loopback = std::net::Ipv6Addr::LOCALHOST.octets();
-    let not_loopback = [
+    let not_loopback6 = [
         Expr::destination(Family::Ipv6, R0),
         Expr::not_equal(R0, &loopback),
     ];
     for (which, suffix, guard) in [
-        (Family::Ipv4, "ports4", &[][..]),
-        (Family::Ipv6, "ports6", &not_loopback[..]),
+        (Family::Ipv4, "ports4", guard4),
+        (Family::Ipv6, "ports6", &not_loopback6[..]),
     ] {
         let v6 = which == Family::Ipv6;
         let index = usize::from(v6);

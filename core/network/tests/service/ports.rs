@@ -170,3 +170,26 @@ fn an_attachment_whose_ports_are_taken_leaves_nothing() {
         rig.block(rig.service.remove("inside")).unwrap();
     });
 }
+
+/// A neighbour that sends to 127.0.0.1 over its link, which the host would not take from it if it were not translated first.
+#[test]
+fn loopback_ports_are_not_reached_from_other_hosts() {
+    Rig::run(None, |rig| {
+        let (a, _) = rig.container("a", "bridge");
+        serve(&a.netns, 80);
+        rig.publish(&a, 8080, 80).unwrap();
+        ask("127.0.0.1:8080").unwrap();
+        let way = format!(
+            "for f in /proc/sys/net/ipv4/conf/*/route_localnet; do echo 1 >$f; done
+             ip addr flush dev lo; ip route add 127.0.0.1/32 via {HOST}"
+        );
+        let made = netns::inside(&rig.world, || {
+            std::process::Command::new("sh").args(["-c", &way]).status()
+        });
+        assert!(made.unwrap().success());
+        assert!(ask_from(&rig.world, "127.0.0.1:8080").is_err());
+        ask_from(&rig.world, &format!("{HOST}:8080")).unwrap();
+        ask("127.0.0.1:8080").unwrap();
+        rig.end(a);
+    });
+}
