@@ -301,10 +301,14 @@ impl Inner {
         let endpoint = place.saved.endpoints.remove(at);
         self.detach(&place, &endpoint, true);
         self.let_go(&endpoint.info);
-        files::remove_hosts(&place.files, &endpoint.hosts)?;
-        place.reroute()?;
-        self.confine(&place)?;
-        self.settle(&mut place)
+        // Whatever fails, the rest is done: the attachment is gone.
+        let done = [
+            files::remove_hosts(&place.files, &endpoint.hosts),
+            place.reroute(),
+            self.confine(&place),
+            self.settle(&mut place),
+        ];
+        done.into_iter().collect()
     }
 
     /// Has the driver take an attachment away. `live`: its namespace stays; the kernel removes what is in one that does not.
