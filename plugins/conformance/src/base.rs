@@ -1,5 +1,7 @@
 //! What is promised of every driver.
 
+use std::time::{Duration, Instant};
+
 use gantry_driver_api::{ErrorCode, Kind, encode, network, registry, storage, volume};
 
 use crate::Subject;
@@ -16,11 +18,23 @@ fn methods(kind: Kind) -> &'static [(&'static str, bool)] {
     }
 }
 
+/// How long a driver may take to reach what it works with.
+const REACH: Duration = Duration::from_secs(10);
+
 pub(crate) fn verify(subject: &Subject, report: &mut Report) {
-    report.check("is healthy", || {
-        let health = driver(subject)?.health(&call())?;
-        expect(health.healthy, || health.message)
-    });
+    report.check(
+        "is healthy, ten seconds after its start at the latest",
+        || {
+            let until = Instant::now() + REACH;
+            loop {
+                let health = driver(subject)?.health(&call())?;
+                if health.healthy || Instant::now() > until {
+                    return expect(health.healthy, || health.message);
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        },
+    );
     report.check(
         "declares the optional methods that it has, and no others",
         || capabilities(subject),
