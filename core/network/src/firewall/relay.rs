@@ -105,11 +105,11 @@ fn lead(
     let at = at(which == Family::Ipv6);
     let others = [Expr::input_link(R0), Expr::lookup(BRIDGES.name, R0, true)];
     let others = if obey { &others[..] } else { &[] };
+    // Every packet that comes in passes here: few get as far as the route.
+    let carried = [Expr::transport_protocol(R0), Expr::equal(R0, &[transport])];
     let local = [
         Expr::fib_destination_type(R0),
         Expr::equal(R0, &Expr::LOCAL.to_ne_bytes()),
-        Expr::transport_protocol(R0),
-        Expr::equal(R0, &[transport]),
     ];
     let anywhere = [
         Expr::destination_port(R1),
@@ -123,7 +123,8 @@ fn lead(
         Expr::lead_to(which, R0, R4),
     ];
     for known in [&anywhere[..], &at[..]] {
-        let parts: [&[Expr]; 5] = [others, &rules::family(which), &local, known, &lead];
+        let family = &rules::family(which);
+        let parts: [&[Expr]; 6] = [others, family, &carried, known, &local, &lead];
         rules::rule(batch, CHAIN.name, &parts, Expr::verdict(Verdict::Accept));
     }
 }
