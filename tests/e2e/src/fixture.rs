@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -52,9 +53,9 @@ pub fn noise(seed: u64, length: u64) -> Vec<u8> {
     words.flatten().take(length as usize).collect()
 }
 
-/// The path of a tar of [`busybox_rootfs`], made once a test process.
+/// The path of a tar of [`busybox_rootfs`], made once a test process, whose end it does not outlive: it has no other name.
 pub fn busybox_tar() -> &'static str {
-    static TAR: OnceLock<(tempfile::TempDir, String)> = OnceLock::new();
+    static TAR: OnceLock<(fs::File, String)> = OnceLock::new();
     let (_, path) = TAR.get_or_init(|| {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let root = dir.path().join("root");
@@ -73,7 +74,9 @@ pub fn busybox_tar() -> &'static str {
             ],
         )
         .ok();
-        (dir, tar)
+        let open = fs::File::open(tar).expect("it was made");
+        let path = format!("/proc/{}/fd/{}", std::process::id(), open.as_raw_fd());
+        (open, path)
     });
     path
 }
