@@ -1,5 +1,6 @@
 //! Egress lists: the firewall's part and netd's, with the real program on a host of its own.
 
+mod asking;
 #[path = "../../network/tests/rig/mod.rs"]
 mod rig;
 
@@ -7,11 +8,12 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
+use asking::over_udp;
 use gantry_network::*;
 use gantry_sys::netlink::{Change, RouteSocket};
 use gantry_sys::netns;
 use gantry_sys::nft::{Batch, Family, NftSocket};
-use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
+use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use rig::*;
 
@@ -191,22 +193,14 @@ fn addresses_of_six_words_are_ruled_as_well() {
 
 /// A server on the host that knows some names, for a second each.
 fn upstream() {
-    let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 512];
-        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            let query = Message::from_vec(&buffer[..length]).unwrap();
-            let mut reply = Message::response(query.metadata.id, OpCode::Query);
-            reply.queries.clone_from(&query.queries);
-            let name = query.queries[0].name().clone();
-            match KNOWN.iter().find(|(known, _)| *known == name.to_utf8()) {
-                Some((_, address)) => {
-                    let data = RData::A(Ipv4Addr::from(*address).into());
-                    reply.add_answer(Record::from_rdata(name, 1, data));
-                }
-                None => reply.metadata.response_code = ResponseCode::NXDomain,
+    asking::upstream(|query, reply| {
+        let name = query.name().clone();
+        match KNOWN.iter().find(|(known, _)| *known == name.to_utf8()) {
+            Some((_, address)) => {
+                let data = RData::A(Ipv4Addr::from(*address).into());
+                reply.add_answer(Record::from_rdata(name, 1, data));
             }
-            socket.send_to(&reply.to_vec().unwrap(), from).unwrap();
+            None => reply.metadata.response_code = ResponseCode::NXDomain,
         }
     });
 }
@@ -216,13 +210,7 @@ fn resolve(container: &Container, name: &str) -> (ResponseCode, usize) {
     message.add_query(Query::query(Name::from_utf8(name).unwrap(), RecordType::A));
     let query = message.to_vec().unwrap();
     let reply = netns::inside(&container.netns, || {
-        let socket = UdpSocket::bind("127.0.0.1:0")?;
-        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
-        socket.send_to(&query, "127.0.0.11:53")?;
-        let mut reply = vec![0; 65535];
-        let length = socket.recv(&mut reply)?;
-        reply.truncate(length);
-        Ok(reply)
+        over_udp(&query, Duration::from_secs(10))
     });
     let reply = Message::from_vec(&reply.unwrap()).unwrap();
     (reply.metadata.response_code, reply.answers.len())
@@ -303,22 +291,14 @@ fn a_name_opens_the_way_to_its_addresses() {
 fn more_open_ways_than_a_sandbox_may_have_close_the_oldest() {
     Rig::run(NETD, |rig| {
         // Each name has 250 addresses, for a day.
-        let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
-        std::thread::spawn(move || {
-            let mut buffer = [0; 512];
-            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-                let query = Message::from_vec(&buffer[..length]).unwrap();
-                let mut reply = Message::response(query.metadata.id, OpCode::Query);
-                reply.queries.clone_from(&query.queries);
-                let name = query.queries[0].name().clone();
-                let number: u8 = name.iter().next().unwrap()[1..]
-                    .iter()
-                    .fold(0, |sum, digit| sum * 10 + (digit - b'0'));
-                for last in 1..=250 {
-                    let data = RData::A(Ipv4Addr::new(198, 18, number, last).into());
-                    reply.add_answer(Record::from_rdata(name.clone(), 86_400, data));
-                }
-                socket.send_to(&reply.to_vec().unwrap(), from).unwrap();
+        asking::upstream(|query, reply| {
+            let name = query.name().clone();
+            let number: u8 = name.iter().next().unwrap()[1..]
+                .iter()
+                .fold(0, |sum, digit| sum * 10 + (digit - b'0'));
+            for last in 1..=250 {
+                let data = RData::A(Ipv4Addr::new(198, 18, number, last).into());
+                reply.add_answer(Record::from_rdata(name.clone(), 86_400, data));
             }
         });
         let (a, _) = confined(rig, "a", "bridge", &["*.below.example"]);

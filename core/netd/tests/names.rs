@@ -1,5 +1,6 @@
 //! netd, the real program, with the network service on a host of its own.
 
+mod asking;
 #[path = "../../network/tests/rig/mod.rs"]
 mod rig;
 
@@ -8,36 +9,22 @@ use std::net::{IpAddr, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use asking::{SERVER, over_udp};
 use gantry_network::*;
 use gantry_sys::netns;
-use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
+use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use rig::shared::{host, host_again};
 use rig::*;
 
 const NETD: Option<&str> = Some(env!("CARGO_BIN_EXE_gantry-netd"));
-const SERVER: &str = "127.0.0.11:53";
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn query(name: &str, kind: RecordType) -> Vec<u8> {
     let mut message = Message::query();
     message.add_query(Query::query(Name::from_utf8(name).unwrap(), kind));
     message.metadata.recursion_desired = true;
     message.to_vec().unwrap()
-}
-
-fn over_udp(query: &[u8]) -> std::io::Result<Vec<u8>> {
-    let socket = UdpSocket::bind("127.0.0.1:0")?;
-    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
-    socket.send_to(query, SERVER)?;
-    let mut reply = vec![0; 4096];
-    let (length, from) = socket.recv_from(&mut reply)?;
-    assert_eq!(
-        from.to_string(),
-        SERVER,
-        "resolvers refuse answers from another port"
-    );
-    reply.truncate(length);
-    Ok(reply)
 }
 
 fn over_tcp(query: &[u8]) -> std::io::Result<Vec<u8>> {
@@ -54,7 +41,7 @@ fn over_tcp(query: &[u8]) -> std::io::Result<Vec<u8>> {
 
 fn ask(netns: &OwnedFd, name: &str, kind: RecordType) -> Message {
     let query = query(name, kind);
-    Message::from_vec(&netns::inside(netns, || over_udp(&query)).unwrap()).unwrap()
+    Message::from_vec(&netns::inside(netns, || over_udp(&query, PATIENCE)).unwrap()).unwrap()
 }
 
 fn addresses(reply: &Message) -> Vec<IpAddr> {
@@ -142,18 +129,9 @@ fn containers_of_a_network_find_each_other() {
 
 /// A server on the host that knows everything.
 fn upstream() {
-    let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 512];
-        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            let query = Message::from_vec(&buffer[..length]).unwrap();
-            let mut reply = Message::response(query.metadata.id, OpCode::Query);
-            reply.queries.clone_from(&query.queries);
-            let name = query.queries[0].name().clone();
-            let data = RData::A("198.51.100.7".parse().unwrap());
-            reply.add_answer(Record::from_rdata(name, 60, data));
-            socket.send_to(&reply.to_vec().unwrap(), from).unwrap();
-        }
+    asking::upstream(|query, reply| {
+        let data = RData::A("198.51.100.7".parse().unwrap());
+        reply.add_answer(Record::from_rdata(query.name().clone(), 60, data));
     });
 }
 

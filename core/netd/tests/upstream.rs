@@ -1,5 +1,6 @@
 //! Name servers that misbehave, and ones that only a container reaches, with the real program on a host of its own.
 
+mod asking;
 #[path = "../../network/tests/rig/mod.rs"]
 mod rig;
 
@@ -12,9 +13,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use asking::{over_udp, reply_to};
 use gantry_network::*;
 use gantry_sys::netns;
-use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use rig::*;
 
@@ -37,13 +39,7 @@ fn with_dns(rig: &Rig, name: &str, network: &str, servers: &[&str]) -> (Containe
 fn resolve(container: &Container, name: &str) -> (ResponseCode, Option<u8>) {
     let query = question(name);
     let reply = netns::inside(&container.netns, || {
-        let socket = UdpSocket::bind("127.0.0.1:0")?;
-        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
-        socket.send_to(&query, "127.0.0.11:53")?;
-        let mut reply = vec![0; 4096];
-        let length = socket.recv(&mut reply)?;
-        reply.truncate(length);
-        Ok(reply)
+        over_udp(&query, Duration::from_secs(20))
     });
     told(&reply.unwrap())
 }
@@ -94,8 +90,7 @@ fn read_framed(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 /// An answer to a query that has one address.
 fn answer(query: &[u8], last: u8) -> Message {
     let query = Message::from_vec(query).unwrap();
-    let mut reply = Message::response(query.metadata.id, OpCode::Query);
-    reply.queries.clone_from(&query.queries);
+    let mut reply = reply_to(&query);
     let name = query.queries[0].name().clone();
     let data = RData::A(Ipv4Addr::new(198, 51, 100, last).into());
     reply.add_answer(Record::from_rdata(name, 60, data));
@@ -249,13 +244,7 @@ fn kind(container: &Container, name: &str, kind: RecordType) -> (ResponseCode, u
     message.add_query(Query::query(Name::from_utf8(name).unwrap(), kind));
     let query = message.to_vec().unwrap();
     let reply = netns::inside(&container.netns, || {
-        let socket = UdpSocket::bind("127.0.0.1:0")?;
-        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
-        socket.send_to(&query, "127.0.0.11:53")?;
-        let mut reply = vec![0; 4096];
-        let length = socket.recv(&mut reply)?;
-        reply.truncate(length);
-        Ok(reply)
+        over_udp(&query, Duration::from_secs(20))
     });
     let reply = Message::from_vec(&reply.unwrap()).unwrap();
     (reply.metadata.response_code, reply.answers.len())
