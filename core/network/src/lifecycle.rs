@@ -113,7 +113,7 @@ impl Inner {
         Ok(lines)
     }
 
-    /// Tells netd of the sandbox, and the sandbox of netd.
+    /// Tells netd of the sandbox, and the sandbox of netd. The caller writes the sandbox down after it.
     pub(crate) fn tell_names(&self, place: &mut Place) -> Result<()> {
         if place.spec().mode != SandboxMode::Own {
             return Ok(());
@@ -127,7 +127,7 @@ impl Inner {
             false => self.names.remove(place.spec().container.as_str())?,
         }
         let text = place.own_resolv();
-        self.rewrite_resolv(place, text)
+        self.rewrite_resolv(place, text).map(drop)
     }
 
     /// What netd is told of a sandbox.

@@ -68,14 +68,19 @@ impl Inner {
             SandboxMode::Host => place.resolv.text(),
             SandboxMode::Own => place.own_resolv(),
         };
-        self.rewrite_resolv(place, text)
+        let rewritten = self.rewrite_resolv(place, text)?;
+        let container = place.spec().container.as_str();
+        match rewritten && self.saved.has(container) {
+            true => self.saved.put(container, &place.saved),
+            false => Ok(()),
+        }
     }
 
     /// Gives a sandbox another `resolv.conf`, unless somebody edited it. Before it is written, both texts are written down:
-    /// whichever the next daemon finds after a crash is known to be the engine's.
-    pub(crate) fn rewrite_resolv(&self, place: &mut Place, text: String) -> Result<()> {
+    /// whichever the next daemon finds after a crash is known to be the engine's. Returns whether it did; the caller then writes the sandbox down.
+    pub(crate) fn rewrite_resolv(&self, place: &mut Place, text: String) -> Result<bool> {
         if place.saved.resolv == text && place.saved.resolv_before.is_none() {
-            return Ok(());
+            return Ok(false);
         }
         let before = std::mem::replace(&mut place.saved.resolv, text);
         let mut ours = vec![before];
@@ -83,8 +88,7 @@ impl Inner {
         let container = place.spec().container.to_string();
         place.saved.resolv_before = ours.first().cloned();
         // One that is not yet written down is forgotten after a crash.
-        let is_saved = self.saved.has(&container);
-        if is_saved {
+        if self.saved.has(&container) {
             self.saved.put(&container, &place.saved)?;
         }
         ours.push(place.saved.resolv.clone());
@@ -97,10 +101,7 @@ impl Inner {
             return Err(error);
         }
         place.saved.resolv_before = None;
-        match is_saved {
-            true => self.saved.put(&container, &place.saved),
-            false => Ok(()),
-        }
+        Ok(true)
     }
 }
 
