@@ -45,13 +45,18 @@ pub(crate) fn enter(
     let what = || "clone the container's process into a user namespace".to_owned();
     sys::setns(userns, libc::CLONE_NEWUSER).at(Stage::Namespace, what)?;
     let flags = clone_flags(&launch.namespaces) | libc::CLONE_PARENT as u64;
+    let (told, teller) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at(Stage::Namespace, what)?;
     match sys::clone3(flags, None).at(Stage::Namespace, what)? {
         Fork::Parent(pid) => {
             sync::send(inherited.sync.as_fd(), &Packet::Pid(pid));
             sys::exit(0)
         }
-        Fork::Child => {}
+        // Nothing of its own may reach the monitor before that packet: until the teller's last end closes.
+        Fork::Child => drop(teller),
     }
+    let _ = rustix::io::read(&told, &mut [0; 1]);
+    drop(told);
     sys::set_groups(&[]).at(Stage::Namespace, || "setgroups".into())?;
     sys::set_ids(0, 0).at(Stage::Namespace, || {
         "become root of the user namespace".into()

@@ -138,6 +138,20 @@ fn failures_leave_nothing() {
     assert_eq!(m.refused(remapped(&m, &["no-such"])).stage, Stage::NotFound);
 }
 
+/// The process between the monitor and the container's first one says who that is, however late it comes to it.
+#[test]
+fn the_first_process_waits_until_the_monitor_knows_it() {
+    let script = format!(
+        "#!/bin/sh\nexec strace -D -f -qq -o /dev/null -e trace=clone3 -e inject=clone3:delay_exit=300000 {} \"$@\"\n",
+        env!("CARGO_BIN_EXE_gantry-monitor")
+    );
+    let m = Machine::with_wrapper(Some(&script));
+    m.create(remapped(&m, &["true"])).kill();
+    let mut spec = remapped(&m, &["true"]);
+    spec.launch.stdio.tty = true;
+    m.create(spec).kill();
+}
+
 /// As [`remapped`], but the files stay the host's root's on the disk.
 fn mapped(m: &Machine, argv: &[&str]) -> Spec {
     let mut spec = m.spec(argv);
