@@ -287,30 +287,54 @@ fn sorted(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
 }
 
 #[test]
-fn a_container_that_left_its_networks_is_forgotten() {
+fn a_container_that_left_its_networks_is_told_no_more_of_them() {
     Rig::run(NETD, |rig| {
         rig.network("net", |_| {}).unwrap();
         // Nobody answers for other names.
-        let mut spec = rig.spec("a");
-        spec.dns = vec![ip("127.0.0.1")];
-        let a = rig.start(spec);
-        rig.connect(&a, "net", EndpointConfig::default()).unwrap();
-        let (b, _) = rig.container("b", "net");
-        rig.connect(&b, "bridge", EndpointConfig::default())
-            .unwrap();
+        let silent = |name| {
+            let mut spec = rig.spec(name);
+            spec.dns = vec![ip("127.0.0.1")];
+            rig.start(spec)
+        };
+        let (a, b) = (silent("a"), silent("b"));
+        let join = |container, network| {
+            rig.connect(container, network, EndpointConfig::default())
+                .unwrap()
+        };
+        join(&a, "net");
+        join(&b, "net");
+        join(&b, "bridge");
         assert_eq!(resolve(&a, "b"), [ip("172.18.0.3")]);
+        let sockets = || {
+            let read = || std::fs::read_to_string("/proc/thread-self/net/udp");
+            let text = netns::inside(&b.netns, read).unwrap();
+            let inode = |line: &str| line.split_whitespace().nth(9).map(str::to_owned);
+            text.lines().skip(1).map(inode).collect::<Vec<_>>()
+        };
+        let before = sockets();
+        assert_eq!(before.len(), 1);
         rig.block(rig.service.disconnect(&b.id, "net")).unwrap();
-        assert!(resolve(&a, "b").is_empty());
+        assert!(resolve(&a, "b").is_empty() && resolve(&b, "a").is_empty());
         let own = std::fs::read_to_string(&b.files.resolv_conf).unwrap();
         assert!(!own.contains("127.0.0.11"), "{own}");
-        let socket = rig.dir.path().join("run/network/netd.sock");
-        let known = gantry_netd::Client::connect(&socket).unwrap().list();
-        assert_eq!(known.unwrap(), [a.id.to_string()]);
-        rig.connect(&b, "net", EndpointConfig::default()).unwrap();
+        join(&b, "net");
         assert_eq!(resolve(&a, "b").len(), 1);
         assert_eq!(resolve(&b, "a"), [ip("172.18.0.2")]);
-        rig.end(a);
+        assert_eq!(sockets(), before, "they are not made again");
+        rig.block(rig.service.disconnect(&b.id, "net")).unwrap();
+        rig.restart(&[&a, &b]);
+        let known = || {
+            let socket = rig.dir.path().join("run/network/netd.sock");
+            let listed = gantry_netd::Client::connect(&socket).unwrap().list();
+            listed.unwrap()
+        };
+        assert_eq!(known(), [a.id.to_string()]);
+        rig.connect(&b, "net", EndpointConfig::default()).unwrap();
+        assert_eq!(resolve(&b, "a"), [ip("172.18.0.2")]);
+        let left = a.id.to_string();
         rig.end(b);
+        assert_eq!(known(), [left]);
+        rig.end(a);
     });
 }
 

@@ -121,10 +121,10 @@ impl Inner {
         let Some(netns) = place.netns.clone() else {
             return Ok(());
         };
-        match place.asks_netd() {
-            true => self.names.put(self.sandbox_names(place), &netns)?,
-            // It has left its last network with names.
-            false => self.names.remove(place.spec().container.as_str())?,
+        // One that has left its last network with names keeps what leads to netd, where nobody has a name for it any more:
+        // it may join another, and making that anew takes longer than all the rest.
+        if place.asks_netd() || self.names.knows(place.spec().container.as_str()) {
+            self.names.put(self.sandbox_names(place), &netns)?;
         }
         let text = place.own_resolv();
         self.rewrite_resolv(place, text).map(drop)

@@ -287,6 +287,11 @@ impl NameService {
         Ok(())
     }
 
+    /// Whether netd answers a sandbox.
+    pub(crate) fn knows(&self, id: &str) -> bool {
+        self.state.lock().known.contains_key(id)
+    }
+
     fn make(&self, netns: &OwnedFd) -> Result<[OwnedFd; 2]> {
         sockets(netns).map_err(|e| NetworkError::io("making the sandbox's name sockets", &e))
     }
