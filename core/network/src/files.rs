@@ -44,7 +44,8 @@ fn open(path: &Path) -> io::Result<Option<fs::File>> {
 }
 
 /// Gives a file that is in use, and had `before` bytes, another text, in one write: readers, and whoever comes after a crash,
-/// find the text of before or the new one, perhaps with empty lines after it.
+/// find the text of before or the new one, perhaps with empty lines after it. Who is handed the file's pages themselves
+/// (sendfile) sees them change.
 fn overwrite(file: &fs::File, text: &[u8], before: usize) -> io::Result<()> {
     let mut bytes = text.to_vec();
     bytes.resize(text.len().max(before), b'\n');
