@@ -73,6 +73,20 @@ pub(super) fn links<'a>(
 
 /// Lets these links pass every such chain, and nothing else of ours.
 pub(super) fn pass(socket: &mut NftSocket, own: &str, links: &BTreeSet<Links>) -> io::Result<()> {
+    // Another engine that ends meanwhile, say, takes a chain away that was there just now.
+    const LOOKS: usize = 10;
+    let mut passed = pass_all(socket, own, links);
+    for _ in 1..LOOKS {
+        match &passed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            _ => break,
+        }
+        passed = pass_all(socket, own, links);
+    }
+    passed
+}
+
+fn pass_all(socket: &mut NftSocket, own: &str, links: &BTreeSet<Links>) -> io::Result<()> {
     for chain in socket.chains()? {
         // Another engine of our kind decides about its own bridges alone, and never drops by default.
         if chain.hook == Some(FORWARD) && chain.table != own {
@@ -125,4 +139,57 @@ fn pass_one(
         }
     }
     socket.commit(batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use gantry_sys::netns;
+    use gantry_sys::nft::{BaseChain, Hook};
+
+    use super::*;
+
+    /// A table of another program that decides about forwarding.
+    fn filter() -> Batch {
+        let mut batch = Batch::new(Family::Ipv4, "filter");
+        batch.add_table();
+        batch.add_chain(&BaseChain {
+            name: "FORWARD",
+            kind: "filter",
+            hook: Hook::Forward,
+            priority: 0,
+            drop: true,
+        });
+        batch
+    }
+
+    #[test]
+    fn chains_that_go_meanwhile_are_nobodys_concern() {
+        netns::create(|| {
+            let here = netns::current()?;
+            let done = AtomicBool::new(false);
+            let links = [Links::Named("br0".into())].into();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    netns::inside(&here, || {
+                        let mut socket = NftSocket::open()?;
+                        while !done.load(Ordering::Relaxed) {
+                            socket.commit(filter())?;
+                            let mut end = Batch::new(Family::Ipv4, "filter");
+                            end.remove_table();
+                            socket.commit(end)?;
+                        }
+                        Ok(())
+                    })
+                    .unwrap();
+                });
+                let mut socket = NftSocket::open()?;
+                let passed = (0..500).try_for_each(|_| pass(&mut socket, "gantry-test", &links));
+                done.store(true, Ordering::Relaxed);
+                passed
+            })
+        })
+        .unwrap();
+    }
 }
