@@ -175,11 +175,11 @@ impl Client {
         }
     }
 
-    /// Sets what is relayed to a sandbox.
+    /// Sets what is relayed to a sandbox. `patient`: what cannot be listened on now is listened on later.
     ///
     /// # Errors
-    /// Only of the connection.
-    pub fn relay(&mut self, id: &str, relays: &[Relay]) -> Result<(), ClientError> {
+    /// [`ClientError::Refused`] when a port that is new cannot be listened on, unless `patient`.
+    pub fn relay(&mut self, id: &str, relays: &[Relay], patient: bool) -> Result<(), ClientError> {
         // A relay takes less than 200 bytes.
         const AT_ONCE: usize = 500;
         let parts = relays.len().div_ceil(AT_ONCE).max(1);
@@ -190,6 +190,7 @@ impl Client {
                 relays: relays[at..relays.len().min(at + AT_ONCE)].to_vec(),
                 first: part == 0,
                 last: part + 1 == parts,
+                patient,
             };
             self.done(&request, &[])?;
         }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The version spoken here. A daemon that meets an older netd replaces it; one that meets a newer goes on with it:
 /// fields are only ever added.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 /// Where netd answers inside a sandbox.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -166,7 +166,7 @@ pub enum Request {
     /// Asks where what is sent to relayed ports has to be led.
     Listen,
     /// Sets what is relayed to a sandbox, in one message or in parts. It takes the place of what was before with the last
-    /// part; connections go on. Refused, with nothing changed, when a port cannot be listened on.
+    /// part; connections go on. Refused, with nothing changed, when a port that is new cannot be listened on.
     Relay {
         /// The container's ID.
         id: String,
@@ -176,6 +176,10 @@ pub enum Request {
         first: bool,
         /// It is the last one.
         last: bool,
+        /// With the last: what cannot be listened on is no reason to refuse. It is tried again until it can be, or is not
+        /// wanted any more.
+        #[serde(default)]
+        patient: bool,
     },
     /// Forgets what is relayed to a sandbox, and ends the connections.
     Unrelay {

@@ -122,17 +122,17 @@ impl Relays {
         self.sandboxes.borrow().keys().cloned().collect()
     }
 
-    /// Takes a part of a sandbox's relays; the last part puts them in the place of those of before. Connections go on;
-    /// flows of datagrams end where they would go elsewhere now.
+    /// Takes a part (the first, the last) of a sandbox's relays; the last part puts them in the place of those of before.
+    /// Connections go on; flows of datagrams end where they would go elsewhere now.
     ///
     /// # Errors
-    /// In words for clients, when a port cannot be listened on; all is as before then.
+    /// In words for clients, when a port that is new cannot be listened on, unless `patient`; all is as before then.
     pub(crate) async fn put(
         self: &Rc<Self>,
         id: String,
         part: Vec<Relay>,
-        first: bool,
-        last: bool,
+        [first, last]: [bool; 2],
+        patient: bool,
     ) -> Result<(), String> {
         let mut all = match first {
             true => Vec::new(),
@@ -143,8 +143,9 @@ impl Relays {
             self.coming.borrow_mut().insert(id, all);
             return Ok(());
         }
+        let _changing = self.own.changing().await;
         let before = self.of(&id);
-        own::exchange(self, &before, &all).await?;
+        own::exchange(self, &before, &all, patient).await?;
         {
             let mut sandboxes = self.sandboxes.borrow_mut();
             if !all.is_empty() || sandboxes.contains_key(&id) {
@@ -161,6 +162,16 @@ impl Relays {
             .end_unless(|at, target| self.way(true, at).is_some_and(|way| way.target == target));
     }
 
+    /// All that is relayed.
+    fn all(&self) -> Vec<Relay> {
+        let sandboxes = self.sandboxes.borrow();
+        sandboxes
+            .values()
+            .flat_map(|s| &s.relays)
+            .copied()
+            .collect()
+    }
+
     fn of(&self, id: &str) -> Vec<Relay> {
         let sandboxes = self.sandboxes.borrow();
         sandboxes
@@ -171,6 +182,7 @@ impl Relays {
 
     /// Forgets a sandbox's relays, ends its connections and closes its sockets.
     pub(crate) async fn remove(self: &Rc<Self>, id: &str) {
+        let _changing = self.own.changing().await;
         let removed = self.sandboxes.borrow_mut().remove(id);
         self.coming.borrow_mut().remove(id);
         if let Some(sandbox) = removed {
@@ -244,8 +256,8 @@ mod tests {
         }
     }
 
-    async fn put(relays: &Rc<Relays>, id: &str, relay: Relay, [first, last]: [bool; 2]) {
-        let put = relays.put(id.into(), vec![relay], first, last);
+    async fn put(relays: &Rc<Relays>, id: &str, relay: Relay, part: [bool; 2]) {
+        let put = relays.put(id.into(), vec![relay], part, false);
         put.await.unwrap();
     }
 

@@ -163,8 +163,10 @@ async fn handle(request: Request, fds: Vec<OwnedFd>, state: &Rc<State>) -> Reply
             relays,
             first,
             last,
+            patient,
         } => {
-            let put = state.relays.put(id, relays, first, last).await;
+            let part = [first, last];
+            let put = state.relays.put(id, relays, part, patient).await;
             put.map_or_else(Reply::Refused, |()| Reply::Done)
         }
         Request::Unrelay { id } => {

@@ -329,8 +329,8 @@ impl NameService {
         Ok(())
     }
 
-    /// Sets what is relayed to a sandbox.
-    pub(crate) fn relay(&self, id: &str, relays: Vec<Relay>) -> Result<()> {
+    /// Sets what is relayed to a sandbox. `patient`: a port that another program has is no error; netd listens when it is free.
+    pub(crate) fn relay(&self, id: &str, relays: Vec<Relay>, patient: bool) -> Result<()> {
         let mut state = self.state.lock();
         if relays.is_empty() && !state.relays.contains_key(id) {
             return Ok(());
@@ -338,7 +338,7 @@ impl NameService {
         let led = relays.iter().any(|relay| !relay.listen);
         let listeners = self.ask(&mut state, |client| {
             // What it cannot listen on is an answer: in words for clients.
-            match client.relay(id, &relays) {
+            match client.relay(id, &relays, patient) {
                 Err(ClientError::Refused(reason)) => return Ok(Err(reason)),
                 told => told?,
             }
@@ -378,7 +378,7 @@ impl NameService {
             client.unrelay(id).map_err(failed)?;
         }
         for (id, relays) in &*relays {
-            relay_what_can_be(client, id, relays).map_err(failed)?;
+            client.relay(id, relays, true).map_err(failed)?;
         }
         let led = relays.values().flatten().any(|relay| !relay.listen);
         let listeners = led.then(|| client.listen()).transpose().map_err(failed)?;
@@ -433,30 +433,6 @@ impl NameService {
             tracing::warn!(%error, "stopping the name service");
         }
     }
-}
-
-/// Relays to a sandbox; where others took ports meanwhile, the rest.
-fn relay_what_can_be(
-    client: &mut Client,
-    id: &str,
-    relays: &[Relay],
-) -> std::result::Result<(), ClientError> {
-    match client.relay(id, relays) {
-        Err(ClientError::Refused(_)) => {}
-        told => return told,
-    }
-    let mut had = Vec::new();
-    for relay in relays {
-        had.push(*relay);
-        match client.relay(id, &had) {
-            Err(error @ ClientError::Refused(_)) => {
-                tracing::warn!(container = id, %error, "ports that are not relayed");
-                had.pop();
-            }
-            told => told?,
-        }
-    }
-    Ok(())
 }
 
 /// Gives a process that has broken a connection off a little time to end.

@@ -203,6 +203,11 @@ impl Inner {
 
     /// Has the leased ports lead to the attachments that have the default routes now.
     pub(crate) fn move_ports(&self, place: &mut Place) -> Result<()> {
+        self.lead_ports(place, false)
+    }
+
+    /// The same. `patient`: a port that another program has is no error, and is relayed when it is free.
+    pub(crate) fn lead_ports(&self, place: &mut Place, patient: bool) -> Result<()> {
         if place.saved.bindings.is_empty() && !place.saved.requests.is_empty() {
             // There was no way out when they were asked for.
             let leased = self.lease(place, &[], place.saved.requests.iter())?;
@@ -220,7 +225,7 @@ impl Inner {
         if published == place.saved.published {
             return Ok(());
         }
-        self.exchange(place, &published)?;
+        self.exchange(place, &published, patient)?;
         place.saved.published = published;
         Ok(())
     }
@@ -307,18 +312,19 @@ impl Inner {
     }
 
     /// Tells netd and the kernel, in the order in which nothing is led where nobody waits for it.
-    fn exchange(&self, place: &Place, published: &Published) -> Result<()> {
+    fn exchange(&self, place: &Place, published: &Published, patient: bool) -> Result<()> {
         let id = place.spec().container.as_str();
         let before = &place.saved.published;
         if before.relays != published.relays {
-            let told = self.names.relay(id, relay::for_netd(&published.relays));
+            let relays = relay::for_netd(&published.relays);
+            let told = self.names.relay(id, relays, patient);
             told.map_err(|e| match place.gateway_endpoint(false) {
                 Some(endpoint) => unpublished(place, endpoint, e),
                 None => e,
             })?;
         }
         self.firewall.exchange(before, published).map_err(|e| {
-            if let Err(error) = self.names.relay(id, relay::for_netd(&before.relays)) {
+            if let Err(error) = self.names.relay(id, relay::for_netd(&before.relays), true) {
                 tracing::warn!(container = id, %error, "relays of before");
             }
             NetworkError::io("publishing ports", &e)

@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -16,6 +16,7 @@ use gantry_sys::socket::tell_destinations;
 use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::{Relays, complain, tcp, udp};
@@ -24,9 +25,24 @@ use crate::Relay;
 /// A published port: whether it is UDP's, and where.
 type Port = (bool, SocketAddr);
 
+/// How often it is tried to listen on what is wanted and was not to be had.
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// The tasks that serve the open sockets, which close them when they end.
 #[derive(Debug, Default)]
-pub(super) struct Sockets(RefCell<HashMap<Port, JoinHandle<()>>>);
+pub(super) struct Sockets {
+    open: RefCell<HashMap<Port, JoinHandle<()>>>,
+    /// Held while they are brought in line with what is relayed.
+    changing: Mutex<()>,
+    /// A task tries to have those that are missing.
+    pursued: Cell<bool>,
+}
+
+impl Sockets {
+    pub(super) async fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().await
+    }
+}
 
 /// How many there are at most: a quarter of the descriptors that there may be.
 fn most() -> usize {
@@ -46,11 +62,13 @@ fn ports(relays: &[Relay]) -> HashMap<Port, SocketAddr> {
     each.collect()
 }
 
-/// Listens on what `after` wants in the place of what `before` wanted. On failure all is as it was.
+/// Listens on what `after` wants in the place of what `before` wanted. On failure all is as it was. What was wanted before,
+/// and with `patient` everything, is listened on later where it is not to be had now.
 pub(super) async fn exchange(
     relays: &Rc<Relays>,
     before: &[Relay],
     after: &[Relay],
+    patient: bool,
 ) -> Result<(), String> {
     let (old, new) = (ports(before), ports(after));
     let gone: Vec<Port> = old
@@ -58,22 +76,11 @@ pub(super) async fn exchange(
         .filter(|p| !new.contains_key(p))
         .copied()
         .collect();
-    let missing = {
-        let open = relays.own.0.borrow();
-        let missing = new.into_iter().filter(|(port, _)| !open.contains_key(port));
-        let missing: Vec<_> = missing.collect();
-        let (all, most) = (
-            (open.len() + missing.len()).saturating_sub(gone.len()),
-            most(),
-        );
-        if all > most && !missing.is_empty() {
-            return Err(format!(
-                "too many published ports: without the engine's firewall rules each takes a socket of gantry-netd's, of \
-                 which it may have {most}, and {all} are wanted"
-            ));
-        }
-        missing
-    };
+    let missing = new.iter().map(|(port, target)| (*port, *target));
+    let missing: Vec<_> = missing.filter(|(port, _)| !is_open(relays, port)).collect();
+    let can_wait = |(port, _): &(Port, SocketAddr)| patient || old.contains_key(port);
+    let (later, now): (Vec<_>, Vec<_>) = missing.iter().copied().partition(can_wait);
+    check_room(relays, &gone, now.len())?;
     end(relays, &gone).await;
     let comes = |at: SocketAddr| {
         let mut ports = missing.iter().map(|((_, host), _)| *host);
@@ -85,24 +92,75 @@ pub(super) async fn exchange(
     if relays.flows.end_unless(|at, _| !comes(at)) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    for (at, (port, target)) in missing.iter().enumerate() {
+    for (at, (port, target)) in now.iter().enumerate() {
         let Err(error) = open(relays, *port) else {
             continue;
         };
-        let opened: Vec<Port> = missing[..at].iter().map(|(port, _)| *port).collect();
+        let opened: Vec<Port> = now[..at].iter().map(|(port, _)| *port).collect();
         end(relays, &opened).await;
-        for port in gone {
-            if let Err(error) = open(relays, port) {
-                complain(format_args!("listening on {} again: {error}", port.1));
-            }
-        }
-        let (transport, host) = (if port.0 { "udp" } else { "tcp" }, port.1);
+        open_or_pursue(relays, gone.iter().map(|port| (*port, old[port])));
+        return Err(refusal(*port, *target, &error));
+    }
+    open_or_pursue(relays, later.into_iter());
+    Ok(())
+}
+
+fn is_open(relays: &Relays, port: &Port) -> bool {
+    relays.own.open.borrow().contains_key(port)
+}
+
+/// Whether there may be so many more sockets when some are gone.
+fn check_room(relays: &Relays, gone: &[Port], more: usize) -> Result<(), String> {
+    let closed = gone.iter().filter(|port| is_open(relays, port)).count();
+    let (all, most) = (relays.own.open.borrow().len() + more - closed, most());
+    if all > most && more > 0 {
         return Err(format!(
-            "failed to bind host port for {host}:{target}/{transport}: {}",
-            reason(&error)
+            "too many published ports: without the engine's firewall rules each takes a socket of gantry-netd's, of which it \
+             may have {most}, and {all} are wanted"
         ));
     }
     Ok(())
+}
+
+/// Listens on what can be listened on; the rest is tried again.
+fn open_or_pursue(relays: &Rc<Relays>, all: impl Iterator<Item = (Port, SocketAddr)>) {
+    let failed = all.filter_map(|(port, target)| {
+        let error = open(relays, port).err()?;
+        Some(refusal(port, target, &error))
+    });
+    let failed: Vec<String> = failed.collect();
+    let Some(first) = failed.first() else {
+        return;
+    };
+    let more = match failed.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    complain(format_args!("{first}{more}; it is tried again"));
+    if !relays.own.pursued.replace(true) {
+        spawn_local(pursue(Rc::clone(relays)));
+    }
+}
+
+/// Tries to listen on what is wanted until nothing is missing.
+async fn pursue(relays: Rc<Relays>) {
+    loop {
+        tokio::time::sleep(AGAIN).await;
+        let _changing = relays.own.changing().await;
+        let mut missing = ports(&relays.all());
+        missing.retain(|port, _| !is_open(&relays, port));
+        missing.retain(|port, _| match open(&relays, *port) {
+            Ok(()) => {
+                complain(format_args!("it was to be had by now: {}", port.1));
+                false
+            }
+            Err(_) => true,
+        });
+        if missing.is_empty() {
+            relays.own.pursued.set(false);
+            return;
+        }
+    }
 }
 
 /// Closes what these relays listen on.
@@ -114,7 +172,7 @@ pub(super) async fn close(relays: &Relays, of: &[Relay]) {
 /// Returns when the sockets are closed.
 async fn end(relays: &Relays, ports: &[Port]) {
     let tasks: Vec<_> = {
-        let mut open = relays.own.0.borrow_mut();
+        let mut open = relays.own.open.borrow_mut();
         ports.iter().filter_map(|port| open.remove(port)).collect()
     };
     tasks.iter().for_each(JoinHandle::abort);
@@ -126,6 +184,9 @@ async fn end(relays: &Relays, ports: &[Port]) {
 
 fn open(relays: &Rc<Relays>, port: Port) -> io::Result<()> {
     let (datagrams, at) = port;
+    if relays.own.open.borrow().len() >= most() {
+        return Err(io::Error::other("too many published ports"));
+    }
     let socket = bind(datagrams, at)?;
     let task = match datagrams {
         true => {
@@ -137,7 +198,7 @@ fn open(relays: &Rc<Relays>, port: Port) -> io::Result<()> {
             spawn_local(tcp::serve(socket, Rc::clone(relays)))
         }
     };
-    relays.own.0.borrow_mut().insert(port, task);
+    relays.own.open.borrow_mut().insert(port, task);
     Ok(())
 }
 
@@ -169,6 +230,15 @@ fn bind(datagrams: bool, at: SocketAddr) -> io::Result<OwnedFd> {
         rustix::net::listen(&socket, BACKLOG)?;
     }
     Ok(socket)
+}
+
+/// Why a port is not listened on, in Docker's words.
+fn refusal((datagrams, host): Port, target: SocketAddr, error: &io::Error) -> String {
+    let transport = if datagrams { "udp" } else { "tcp" };
+    format!(
+        "failed to bind host port for {host}:{target}/{transport}: {}",
+        reason(error)
+    )
 }
 
 /// The kernel's reason in Go's words, which clients match on.

@@ -5,6 +5,7 @@ mod listening;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use gantry_e2e::{Done, Echo, Engine, Far, Options, eventually, free_port};
@@ -144,19 +145,19 @@ fn ipv6_reaches_containers_that_have_none_and_outlives_the_daemon() {
     engine.finish();
 }
 
-/// How many descriptors the engine's netd has open.
-fn netd_descriptors(engine: &Engine) -> usize {
+/// The engine's netd, below `/proc`.
+fn netd(engine: &Engine) -> PathBuf {
     let dir = engine.dir().display().to_string();
     let processes = std::fs::read_dir("/proc")
         .expect("proc is mounted")
         .flatten();
-    let netd = processes.map(|process| process.path()).find(|process| {
+    let mut processes = processes.map(|process| process.path());
+    let netd = processes.find(|process| {
         let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line);
         line.contains("gantry-netd") && line.contains(&dir)
     });
-    let netd = netd.expect("netd runs");
-    std::fs::read_dir(netd.join("fd")).expect("it runs").count()
+    netd.expect("netd runs")
 }
 
 #[test]
@@ -269,7 +270,11 @@ fn ten_thousand_ports_and_ranges() {
     }
     let told = engine.docker(&["port", "many", "17123/udp"]).ok();
     assert_eq!(told, "0.0.0.0:17123\n[::]:17123");
-    let held = netd_descriptors(&engine);
+    let held = netd(&engine)
+        .join("fd")
+        .read_dir()
+        .expect("it runs")
+        .count();
     assert!((1..100).contains(&held), "{held} descriptors");
     // A range of the host for one port of the container: the first that is free.
     for (name, port) in [("one", 8000), ("two", 8001)] {

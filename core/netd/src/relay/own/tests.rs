@@ -71,7 +71,7 @@ async fn ports_are_listened_on_as_long_as_they_are_relayed() {
         let both = [false, true].map(|udp| relay(udp, port, target, 0));
         for _ in 0..2 {
             // To say it again changes nothing.
-            let put = relays.put("a".into(), both.to_vec(), true, true);
+            let put = relays.put("a".into(), both.to_vec(), [true; 2], false);
             put.await.unwrap();
         }
         for udp in [false, true] {
@@ -79,13 +79,13 @@ async fn ports_are_listened_on_as_long_as_they_are_relayed() {
             let seen = bind(udp, host).unwrap_err();
             assert_eq!(seen.kind(), io::ErrorKind::AddrInUse, "{udp}");
         }
-        let put = relays.put("a".into(), both[..1].to_vec(), true, true);
+        let put = relays.put("a".into(), both[..1].to_vec(), [true; 2], false);
         put.await.unwrap();
         bind(true, host).unwrap();
         assert_eq!(said(host, false).await.unwrap(), b"hello");
         relays.remove("a").await;
         bind(false, host).unwrap();
-        assert!(relays.own.0.borrow().is_empty());
+        assert!(relays.own.open.borrow().is_empty());
     };
     LocalSet::new().run_until(work).await;
 }
@@ -98,7 +98,12 @@ async fn new_clients_are_heard_however_many_there_were() {
         rustix::process::setrlimit(rustix::process::Resource::Nofile, files).unwrap();
         let relays = Rc::new(Relays::default());
         let (target, port) = (echo().await, free());
-        let put = relays.put("a".into(), vec![relay(true, port, target, 0)], true, true);
+        let put = relays.put(
+            "a".into(),
+            vec![relay(true, port, target, 0)],
+            [true; 2],
+            false,
+        );
         put.await.unwrap();
         let host = SocketAddr::from(([127, 0, 0, 1], port));
         let first = Datagrams::bind("127.0.0.1:0").unwrap();
@@ -121,7 +126,7 @@ async fn a_port_that_is_taken_changes_nothing() {
         let (target, before, free) = (echo().await, free(), free());
         let taken = Datagrams::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let put = |all: Vec<Relay>| relays.put("a".into(), all, true, true);
+        let put = |all: Vec<Relay>| relays.put("a".into(), all, [true; 2], false);
         put(vec![relay(true, before, target, 0)]).await.unwrap();
         let wanted = vec![relay(true, free, target, 0), relay(true, port, target, 0)];
         assert_eq!(
@@ -149,6 +154,39 @@ async fn a_port_that_is_taken_changes_nothing() {
         );
         rustix::process::setrlimit(rustix::process::Resource::Nofile, files).unwrap();
         assert_eq!(said(host(before), true).await.unwrap(), b"hello");
+    };
+    LocalSet::new().run_until(work).await;
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_listened_on_when_it_is_free() {
+    let work = async {
+        let relays = Rc::new(Relays::default());
+        let (target, open) = (echo().await, free());
+        let taken: [_; 3] = std::array::from_fn(|_| Datagrams::bind("127.0.0.1:0").unwrap());
+        let [first, second, third] = taken.each_ref().map(|s| s.local_addr().unwrap().port());
+        let put = |ports: &[u16], patient| {
+            let all = ports.iter().map(|port| relay(true, *port, target, 0));
+            relays.put("a".into(), all.collect(), [true; 2], patient)
+        };
+        put(&[open, first, second], true).await.unwrap();
+        let host = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        assert_eq!(said(host(open), true).await.unwrap(), b"hello");
+        // What is wanted already is no reason to refuse a change; what is new is.
+        put(&[open, first, second, third], false).await.unwrap_err();
+        put(&[open, first], false).await.unwrap();
+        drop(taken);
+        let end = std::time::Instant::now() + 5 * AGAIN;
+        while !is_open(&relays, &(true, host(first))) {
+            assert!(std::time::Instant::now() < end, "it is not tried again");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(said(host(first), true).await.unwrap(), b"hello");
+        bind(true, host(second)).unwrap();
+        tokio::time::sleep(AGAIN).await;
+        assert!(!relays.own.pursued.get(), "nothing is missing");
+        relays.remove("a").await;
+        assert!(relays.own.open.borrow().is_empty());
     };
     LocalSet::new().run_until(work).await;
 }

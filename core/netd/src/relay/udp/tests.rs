@@ -86,7 +86,7 @@ async fn relayed(seconds: u64, flows: usize) -> Vec<Duration> {
         more: 0,
         listen: false,
     };
-    let put = || relays.put("a".into(), vec![relay], true, true);
+    let put = || relays.put("a".into(), vec![relay], [true; 2], false);
     put().await.unwrap();
     let listeners = relays.listen().unwrap();
     let stop = std::sync::Arc::new(AtomicBool::new(false));
