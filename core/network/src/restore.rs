@@ -81,7 +81,7 @@ impl Inner {
                 continue;
             }
             let moved = self
-                .move_ports(&mut place)
+                .lead_ports(&mut place, true)
                 .and_then(|()| self.publish_view(&place));
             if let Err(error) = moved {
                 self.warn(format!("cannot publish ports: {error}"));

@@ -1,10 +1,12 @@
 //! Where the engine writes no rules (`"iptables": false`), published ports are relayed by sockets of netd's own.
 
+use std::net::TcpListener;
+
 use gantry_e2e::{Echo, Engine, Options, eventually};
 use gantry_fixtures::{Host, Hosts};
 use serde_json::json;
 
-use super::{SLEEP, WEB, connect, datagram, datagram_from, docker, echoes, run, udp};
+use super::{SLEEP, WEB, connect, datagram, datagram_from, docker, echoes, netd, run, udp};
 
 fn engine(host: &Host, config: serde_json::Value) -> Engine {
     let engine = Engine::with(Options {
@@ -111,16 +113,66 @@ fn without_rules_netd_listens_on_published_ports() {
     engine.finish();
 }
 
+/// Ends netd while there is no daemon, and takes one of its ports before there is another.
+fn take_from_netd(engine: &mut Engine, host: &Host, at: &str) -> TcpListener {
+    let netd = netd(engine);
+    engine.kill9();
+    let pid = netd.file_name().expect("it has a number").to_string_lossy();
+    gantry_e2e::run("kill", &["-9", &*pid]).ok();
+    eventually("the port is free", 20, || {
+        host.namespace.enter(|| TcpListener::bind(at)).ok()
+    })
+}
+
+#[test]
+fn a_port_that_another_program_took_is_had_again_when_it_is_free() {
+    let hosts = Hosts::new(2);
+    let host = hosts.host(1);
+    let mut engine = engine(host, json!({"iptables": false}));
+    run(&engine, "--name web -p 8080:80 -p 8081:80", WEB);
+    let gets = |at: &str| {
+        let told = eventually(&format!("{at} answers"), 20, || page(host, at));
+        assert_eq!(told.trim(), "page", "{at}");
+    };
+    gets("127.0.0.1:8080");
+    let taken = take_from_netd(&mut engine, host, "0.0.0.0:8080");
+    engine.boot();
+    gets("127.0.0.1:8081");
+    gets("[::1]:8080");
+    assert_eq!(page(host, "127.0.0.1:8080"), None);
+    // Containers that come meanwhile have nothing to do with it.
+    run(&engine, "--name other -p 8082:80", WEB);
+    gets("127.0.0.1:8082");
+    drop(taken);
+    gets("127.0.0.1:8080");
+    // One that is not wanted any more is left to whoever has it.
+    let taken = take_from_netd(&mut engine, host, "0.0.0.0:8080");
+    engine.boot();
+    gets("127.0.0.1:8081");
+    engine.gantry(&["update", "--publish-rm", "80", "web"]).ok();
+    drop(taken);
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    assert_eq!(listening(host), "");
+    gets("127.0.0.1:8082");
+    docker(&engine, "rm -f web other").ok();
+    engine.finish();
+}
+
 #[test]
 fn containers_that_run_follow_the_option() {
     let hosts = Hosts::new(2);
     let (host, other) = (hosts.host(1), hosts.host(2));
     let mut engine = engine(host, json!({}));
-    run(&engine, "--name web -p 8080:80", WEB);
+    run(&engine, "--name web -p 8080:80 -p 8081:80", WEB);
     let address = format!("{}:8080", host.address);
     let reached = || eventually("the other host gets the page", 20, || page(other, &address));
     reached();
     assert_eq!(listening(host), "");
+    // Where the kernel translates, another program can listen there as well, and does not hear a thing.
+    let mut taken = host
+        .namespace
+        .enter(|| TcpListener::bind("0.0.0.0:8081"))
+        .ok();
     for (config, sockets) in [
         (json!({"iptables": false}), 2),
         // Neither rules nor a proxy: as in Docker, nothing leads there.
@@ -136,6 +188,10 @@ fn containers_that_run_follow_the_option() {
             false => drop(reached()),
         }
         assert_eq!(listening(host).lines().count(), sockets, "{config}");
+        if taken.take().is_some() {
+            let at = format!("{}:8081", host.address);
+            eventually("the port is had when it is free", 20, || page(other, &at));
+        }
     }
     docker(&engine, "rm -f web").ok();
     engine.finish();
