@@ -24,6 +24,7 @@ mod egress;
 pub mod fuzz;
 mod message;
 mod names;
+mod nameserver;
 mod protocol;
 mod relay;
 mod resolv;
@@ -32,6 +33,7 @@ mod transport;
 mod upstream;
 
 pub use client::{Client, ClientError};
+pub use nameserver::NameServer;
 pub use protocol::{
     ADDRESS, Alias, Asks, EGRESS_NAMES_V4, EGRESS_NAMES_V6, Egress, Foreign, Listeners, Membership,
     PROTOCOL, Relay, Reply, Request, SandboxNames,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::resolv::HostResolv;
 use crate::upstream::Upstream;
-use crate::{ADDRESS, Asks, Foreign, SandboxNames};
+use crate::{ADDRESS, Asks, Foreign, NameServer, SandboxNames};
 
 /// Every sandbox's names.
 #[derive(Debug, Default)]
@@ -161,12 +161,12 @@ impl Names {
         let servers = servers.unwrap_or(&sandbox.upstreams).iter();
         let all = servers.flat_map(|server| {
             from.iter().map(|inside| Upstream {
-                server: *server,
+                server: server.clone(),
                 inside: *inside,
             })
         });
         // Inside, that is this server.
-        all.filter(|u| !u.inside || u.server != IpAddr::V4(ADDRESS))
+        all.filter(|u| !u.inside || u.server != NameServer::V4(ADDRESS))
             .collect()
     }
 

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::NameServer;
+
 /// The version spoken here. A daemon that meets an older netd replaces it; one that meets a newer goes on with it:
 /// fields are only ever added.
 pub const PROTOCOL: u32 = 5;
@@ -75,7 +77,7 @@ pub struct SandboxNames {
     /// Its networks.
     pub memberships: Vec<Membership>,
     /// Who is asked for other names, in this order; empty: nobody is.
-    pub upstreams: Vec<IpAddr>,
+    pub upstreams: Vec<NameServer>,
     /// The host's name servers are asked, as they are at the time; `upstreams` are those of before.
     #[serde(default)]
     pub follows_host: bool,

@@ -1,19 +1,21 @@
 //! The host's name servers, followed as they change.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
+
+use crate::NameServer;
 
 /// What a resolv.conf(5) says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ResolvConf {
     /// Name servers, in order.
-    pub servers: Vec<IpAddr>,
+    pub servers: Vec<NameServer>,
     /// Search domains.
     pub search: Vec<String>,
     /// Options.
     pub options: Vec<String>,
     /// Of a host whose only server is systemd-resolved's own, which nobody else reaches: the servers that this one asks.
-    pub behind: Vec<IpAddr>,
+    pub behind: Vec<NameServer>,
 }
 
 /// The host's file, and the one that tells the real servers where the first names systemd-resolved's own.
@@ -29,11 +31,8 @@ impl ResolvConf {
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("nameserver") => {
-                    // A link-local address may carry a zone, which means nothing elsewhere.
-                    let word = words.next().and_then(|w| w.split('%').next());
-                    resolv
-                        .servers
-                        .extend(word.and_then(|w| w.parse::<IpAddr>().ok()));
+                    let server = words.next().and_then(|w| w.parse().ok());
+                    resolv.servers.extend(server);
                 }
                 Some("search" | "domain") => resolv.search = words.map(str::to_owned).collect(),
                 Some("options") => resolv.options.extend(words.map(str::to_owned)),
@@ -52,7 +51,7 @@ impl ResolvConf {
 
     /// From the host's file and the one that tells the real servers.
     fn of(own: &str, real: &str) -> Self {
-        const STUB: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53));
+        const STUB: NameServer = NameServer::V4(Ipv4Addr::new(127, 0, 0, 53));
         let mut own = Self::parse(own);
         if own.servers == [STUB] {
             own.behind = Self::parse(real).servers;
@@ -108,7 +107,7 @@ mod tests {
     fn hosts_files_are_read() {
         let text = "# x\nnameserver 10.0.0.1\nnameserver fe80::1%eth0 ; y\nnameserver bad\nsearch a.b c\noptions ndots:2 rotate\n";
         let resolv = ResolvConf::parse(text);
-        let servers: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "fe80::1".parse().unwrap()];
+        let servers = ["10.0.0.1", "fe80::1%eth0"].map(|s| s.parse().unwrap());
         assert_eq!(resolv.servers, servers);
         assert_eq!(resolv.search, ["a.b", "c"]);
         assert_eq!(resolv.options, ["ndots:2", "rotate"]);
@@ -119,7 +118,7 @@ mod tests {
         let real = "nameserver 192.0.2.1\nsearch x\n";
         let stub = "nameserver 127.0.0.53\noptions edns0 trust-ad\n";
         let resolv = ResolvConf::of(stub, real);
-        let one = |text: &str| vec![text.parse::<IpAddr>().unwrap()];
+        let one = |text: &str| vec![text.parse::<NameServer>().unwrap()];
         assert_eq!(resolv.servers, one("127.0.0.53"));
         assert_eq!(resolv.behind, one("192.0.2.1"));
         let other = ResolvConf::of("nameserver 192.0.2.2\n", real);

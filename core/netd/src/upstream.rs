@@ -15,6 +15,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
+use crate::NameServer;
 use crate::dns::{failure, read_framed, write_framed};
 use crate::message::{self, Code, Message, Query};
 
@@ -28,19 +29,19 @@ const PORT: u16 = 53;
 const LONGEST: usize = 65535;
 
 /// A server, and from where it is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Upstream {
-    pub(crate) server: IpAddr,
+    pub(crate) server: NameServer,
     /// From the sandbox's namespace; otherwise from the host's.
     pub(crate) inside: bool,
 }
 
 /// Servers that said nothing inside a sandbox when they were there on the host, and until when that is remembered.
 #[derive(Debug, Default)]
-pub(crate) struct Silent(RefCell<HashMap<String, HashMap<IpAddr, Instant>>>);
+pub(crate) struct Silent(RefCell<HashMap<String, HashMap<NameServer, Instant>>>);
 
 impl Silent {
-    fn note(&self, sandbox: &str, server: IpAddr) {
+    fn note(&self, sandbox: &str, server: NameServer) {
         let mut all = self.0.borrow_mut();
         let of_one = all.entry(sandbox.to_owned()).or_default();
         of_one.insert(server, Instant::now() + SILENCE);
@@ -59,7 +60,7 @@ impl Silent {
         let now = Instant::now();
         silent.retain(|_, until| *until > now);
         for at in 1..upstreams.len() {
-            let [first, second] = [upstreams[at - 1], upstreams[at]];
+            let [first, second] = [&upstreams[at - 1], &upstreams[at]];
             let same = first.server == second.server && first.inside && !second.inside;
             if same && silent.contains_key(&first.server) {
                 upstreams.swap(at - 1, at);
@@ -94,7 +95,8 @@ impl<S: AsFd> Asker<'_, S> {
         let mut silent = None;
         let mut reached = false;
         for upstream in upstreams {
-            let Ok(asked) = timeout(PATIENCE, self.ask(upstream, &question, over_udp)).await else {
+            let asked = self.ask(&upstream, &question, over_udp);
+            let Ok(asked) = timeout(PATIENCE, asked).await else {
                 silent = upstream.inside.then_some(upstream.server);
                 reached = true;
                 continue;
@@ -104,9 +106,10 @@ impl<S: AsFd> Asker<'_, S> {
             };
             reached = true;
             // The host's own loopback is never preferred to the sandbox's.
-            let same = silent == Some(upstream.server) && !upstream.server.is_loopback();
+            let same =
+                silent.as_ref() == Some(&upstream.server) && !upstream.server.ip().is_loopback();
             if same && !upstream.inside {
-                self.silent.note(self.id, upstream.server);
+                self.silent.note(self.id, upstream.server.clone());
             }
             // One that cannot or will not say does not speak for the others.
             let failed = [Code::Failed as u8, Code::Refused as u8];
@@ -123,21 +126,22 @@ impl<S: AsFd> Asker<'_, S> {
 
     async fn ask(
         &self,
-        upstream: Upstream,
+        upstream: &Upstream,
         question: &Query<'_>,
         over_udp: bool,
     ) -> io::Result<Vec<u8>> {
-        let server = SocketAddr::new(upstream.server, PORT);
         let mut id = [0; 2];
         getrandom::fill(&mut id).map_err(io::Error::other)?;
         let asked = question.under(id);
         let reply = match over_udp {
             true => {
                 let socket = self.open(upstream, SocketType::DGRAM).await?;
+                let server = upstream.server.at(PORT, &socket)?;
                 ask_udp(socket, server, &asked).await?
             }
             false => {
                 let socket = self.open(upstream, SocketType::STREAM).await?;
+                let server = upstream.server.at(PORT, &socket)?;
                 ask_tcp(socket, server, &asked).await?
             }
         };
@@ -145,8 +149,8 @@ impl<S: AsFd> Asker<'_, S> {
     }
 
     /// A socket where the server is to be asked from.
-    async fn open(&self, upstream: Upstream, kind: SocketType) -> io::Result<OwnedFd> {
-        let family = match upstream.server {
+    async fn open(&self, upstream: &Upstream, kind: SocketType) -> io::Result<OwnedFd> {
+        let family = match upstream.server.ip() {
             IpAddr::V4(_) => AddressFamily::INET,
             IpAddr::V6(_) => AddressFamily::INET6,
         };
@@ -198,20 +202,24 @@ mod tests {
 
     #[test]
     fn what_is_silent_inside_comes_after_the_host_for_a_time() {
-        let [one, two]: [IpAddr; 2] = ["192.0.2.1", "192.0.2.2"].map(|ip| ip.parse().unwrap());
-        let list =
-            |order: [(IpAddr, bool); 4]| order.map(|(server, inside)| Upstream { server, inside });
-        let usual = list([(one, true), (one, false), (two, true), (two, false)]);
+        let [one, two]: [NameServer; 2] = ["192.0.2.1", "192.0.2.2"].map(|ip| ip.parse().unwrap());
+        let list = |order: [(&NameServer, bool); 4]| {
+            order.map(|(server, inside)| Upstream {
+                server: server.clone(),
+                inside,
+            })
+        };
+        let usual = list([(&one, true), (&one, false), (&two, true), (&two, false)]);
         let silent = Silent::default();
         let ordered = |sandbox| {
-            let mut upstreams = usual;
+            let mut upstreams = usual.clone();
             silent.order(sandbox, &mut upstreams);
             upstreams
         };
         assert_eq!(ordered("a"), usual);
-        silent.note("a", two);
-        let other = list([(one, true), (one, false), (two, false), (two, true)]);
-        assert_eq!((ordered("a"), ordered("b")), (other, usual));
+        silent.note("a", two.clone());
+        let other = list([(&one, true), (&one, false), (&two, false), (&two, true)]);
+        assert_eq!((ordered("a"), ordered("b")), (other, usual.clone()));
         silent.forget("a");
         assert_eq!(ordered("a"), usual);
     }

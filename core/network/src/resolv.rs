@@ -2,29 +2,27 @@
 
 mod live;
 
-use std::net::IpAddr;
-
-use gantry_netd::ResolvConf;
+use gantry_netd::{NameServer, ResolvConf};
 
 use crate::{NetworkConfig, SandboxSpec};
 
 /// The address that containers on user-defined networks ask.
-const INTERNAL: IpAddr = IpAddr::V4(gantry_netd::ADDRESS);
+const INTERNAL: NameServer = NameServer::V4(gantry_netd::ADDRESS);
 
 /// Used when the host has none that a container could reach, as Docker does.
-const FALLBACK: [IpAddr; 2] = [
-    IpAddr::V4(std::net::Ipv4Addr::new(8, 8, 8, 8)),
-    IpAddr::V4(std::net::Ipv4Addr::new(8, 8, 4, 4)),
+const FALLBACK: [NameServer; 2] = [
+    NameServer::V4(std::net::Ipv4Addr::new(8, 8, 8, 8)),
+    NameServer::V4(std::net::Ipv4Addr::new(8, 8, 4, 4)),
 ];
 
 /// What matters of a resolv.conf.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Resolv {
-    pub(crate) servers: Vec<IpAddr>,
+    pub(crate) servers: Vec<NameServer>,
     pub(crate) search: Vec<String>,
     pub(crate) options: Vec<String>,
     /// What the host's own server, which nobody else reaches, asks.
-    behind: Vec<IpAddr>,
+    behind: Vec<NameServer>,
     /// The servers are the host's.
     pub(crate) follows_host: bool,
     /// The servers are the container's own.
@@ -59,7 +57,7 @@ impl Resolv {
             (&spec.dns, &spec.dns_search, &spec.dns_options),
         ] {
             if !servers.is_empty() {
-                self.servers.clone_from(servers);
+                self.servers = servers.iter().copied().map(NameServer::from).collect();
                 self.follows_host = false;
             }
             if !search.is_empty() {
@@ -85,8 +83,10 @@ impl Resolv {
             // That was said of the host's own server.
             self.options.retain(|option| option != "trust-ad");
         }
-        self.servers
-            .retain(|ip| !ip.is_loopback() && (v6 || ip.is_ipv4()));
+        self.servers.retain(|server| {
+            let ip = server.ip();
+            !ip.is_loopback() && !server.is_link_local() && (v6 || ip.is_ipv4())
+        });
         if self.servers.is_empty() {
             self.servers = FALLBACK.to_vec();
         }
@@ -125,7 +125,7 @@ impl Resolv {
         if !inner.options.iter().any(|o| o.starts_with("ndots:")) {
             inner.options.push("ndots:0".into());
         }
-        let servers: Vec<String> = self.servers.iter().map(IpAddr::to_string).collect();
+        let servers: Vec<String> = self.servers.iter().map(NameServer::to_string).collect();
         format!("{}\n# ExtServers: [{}]\n", inner.text(), servers.join(" "))
     }
 }
@@ -138,6 +138,8 @@ fn wishes_for_dots(option: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[test]
@@ -152,7 +154,7 @@ mod tests {
         );
         assert!(text.contains("# ExtServers: [8.8.8.8 8.8.4.4]"), "{text}");
         let given = Resolv {
-            servers: vec![IpAddr::from([127, 0, 0, 1])],
+            servers: vec![IpAddr::from([127, 0, 0, 1]).into()],
             ..Resolv::default()
         };
         assert_eq!(given.clone().reachable(false), given);
@@ -161,12 +163,14 @@ mod tests {
     #[test]
     fn what_a_container_reaches_of_the_hosts_servers() {
         let mut host = ResolvConf::parse("nameserver 127.0.0.53\noptions edns0 trust-ad\n");
-        host.behind = vec!["2001:db8::1".parse().unwrap(), [192, 0, 2, 1].into()];
+        let behind = ["2001:db8::1", "192.0.2.1", "fe80::1%eth0"];
+        host.behind = behind.map(|s| s.parse().unwrap()).into();
         let text = |v6| Resolv::from(host.clone()).own_text(false, v6);
         assert!(
             text(true).contains("nameserver 2001:db8::1\nnameserver 192.0.2.1\noptions edns0\n")
         );
         assert!(!text(false).contains("2001:db8"));
+        assert!(!text(true).contains("fe80"), "that is a link of the host's");
         // On the host's network, and through netd, which asks from there, it is the host's own.
         let resolv = Resolv::from(host.clone());
         assert!(
@@ -178,6 +182,12 @@ mod tests {
             resolv
                 .own_text(true, false)
                 .contains("ExtServers: [127.0.0.53]")
+        );
+        let link = Resolv::from(ResolvConf::parse("nameserver fe80::1%eth0\n"));
+        assert!(link.text().contains("nameserver fe80::1%eth0\n"));
+        assert!(
+            link.own_text(true, true)
+                .contains("ExtServers: [fe80::1%eth0]")
         );
     }
 }

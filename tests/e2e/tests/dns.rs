@@ -242,6 +242,45 @@ fn every_kind_of_question() {
 }
 
 #[test]
+fn a_server_on_a_link_of_the_hosts_is_asked_through_it() {
+    let hosts = Hosts::new(2);
+    for (host, address) in [(1, "fe80::51"), (2, "fe80::53")] {
+        hosts.host(host).namespace.shell(&format!(
+            "ip addr flush dev eth0 scope link; ip addr add {address}/64 dev eth0 nodad"
+        ));
+    }
+    let _server = Server::at(&hosts.host(2).namespace, "::", "198.51.100.7");
+    let engine = engine(&hosts, "nameserver fe80::53%eth0\n");
+    docker(&engine, "network create app").ok();
+    let start = |name: &str, network: &str| {
+        let line = format!("run -d --network {network} --name {name} busybox sleep 600");
+        docker(&engine, &line).ok();
+        sh(&engine, name, "cat /etc/resolv.conf").ok()
+    };
+    let inside = start("inside", "app");
+    assert!(inside.contains("ExtServers: [fe80::53%eth0]"), "{inside}");
+    let there = start("there", "host");
+    assert!(there.contains("nameserver fe80::53%eth0"), "{there}");
+    // A container has no such link.
+    let apart = start("apart", "bridge");
+    assert!(apart.contains("nameserver 8.8.8.8"), "{apart}");
+    let pid = docker(&engine, "inspect -f {{.State.Pid}} inside").ok();
+    let inside = Namespace::of_process(pid.parse().unwrap());
+    let asked = || outcome(&ask(&inside, "www.example", A, false));
+    assert_eq!(asked(), (0, 1));
+    // While it is being written anew, all is as before.
+    std::fs::write(host_file(&engine), "").unwrap();
+    assert_eq!(asked(), (0, 1));
+    // A link that is not there has no server.
+    std::fs::write(host_file(&engine), "nameserver fe80::53%gone\n").unwrap();
+    assert_eq!(asked(), (2, 0));
+    drop(inside);
+    docker(&engine, "rm -f inside there apart").ok();
+    docker(&engine, "network rm app").ok();
+    engine.finish();
+}
+
+#[test]
 fn search_domains_options_and_servers_of_a_containers_own() {
     let hosts = Hosts::new(2);
     let (v4, v6) = (
