@@ -158,9 +158,9 @@ impl Names {
             Asks::Inside => &[true],
             Asks::InsideFirst => &[true, false],
         };
-        let servers = servers.unwrap_or(&sandbox.upstreams).iter();
-        let all = servers.flat_map(|server| {
-            from.iter().map(|inside| Upstream {
+        let servers = servers.unwrap_or(&sandbox.upstreams);
+        let all = from.iter().flat_map(|inside| {
+            servers.iter().map(|server| Upstream {
                 server: server.clone(),
                 inside: *inside,
             })
@@ -371,7 +371,7 @@ mod tests {
         assert_eq!(asked(Asks::Inside), ["10.0.0.9 true"], "not itself");
         assert_eq!(
             asked(Asks::InsideFirst),
-            ["127.0.0.11 false", "10.0.0.9 true", "10.0.0.9 false"]
+            ["10.0.0.9 true", "127.0.0.11 false", "10.0.0.9 false"]
         );
     }
 

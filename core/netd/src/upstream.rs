@@ -5,9 +5,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use gantry_sys::netns;
@@ -19,39 +22,52 @@ use crate::NameServer;
 use crate::dns::{failure, read_framed, write_framed};
 use crate::message::{self, Code, Message, Query};
 
-/// How long one server is waited for.
+/// How long one server is listened to.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// After how long it is asked again over UDP, which loses datagrams.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How long a server that was silent inside a sandbox, and answered on the host, is asked on the host first.
+/// After how long the next server is asked as well: clients wait for five seconds, some for two, and one lost datagram costs
+/// nobody the turn.
+const TURN: Duration = Duration::from_millis(1500);
+/// How long a server that was silent while another answered is asked last.
 const SILENCE: Duration = Duration::from_secs(60);
 const PORT: u16 = 53;
 const LONGEST: usize = 65535;
 
 /// A server, and from where it is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Upstream {
     pub(crate) server: NameServer,
     /// From the sandbox's namespace; otherwise from the host's.
     pub(crate) inside: bool,
 }
 
-/// Servers that said nothing inside a sandbox when they were there on the host, and until when that is remembered.
+/// Servers that were silent while others answered, by sandbox, and until when that is remembered.
 #[derive(Debug, Default)]
-pub(crate) struct Silent(RefCell<HashMap<String, HashMap<NameServer, Instant>>>);
+pub(crate) struct Silent(RefCell<HashMap<String, HashMap<Upstream, Instant>>>);
 
 impl Silent {
-    fn note(&self, sandbox: &str, server: NameServer) {
+    fn note(&self, sandbox: &str, upstream: Upstream) {
+        // The host's loopback addresses are not to be preferred to the sandbox's.
+        if upstream.inside && upstream.server.ip().is_loopback() {
+            return;
+        }
         let mut all = self.0.borrow_mut();
         let of_one = all.entry(sandbox.to_owned()).or_default();
-        of_one.insert(server, Instant::now() + SILENCE);
+        of_one.insert(upstream, Instant::now() + SILENCE);
+    }
+
+    fn heard(&self, sandbox: &str, upstream: &Upstream) {
+        if let Some(silent) = self.0.borrow_mut().get_mut(sandbox) {
+            silent.remove(upstream);
+        }
     }
 
     pub(crate) fn forget(&self, sandbox: &str) {
         self.0.borrow_mut().remove(sandbox);
     }
 
-    /// The order in which servers are asked: what is silent inside comes after its like on the host.
+    /// The order in which servers are asked: those that are silent come last.
     fn order(&self, sandbox: &str, upstreams: &mut [Upstream]) {
         let mut all = self.0.borrow_mut();
         let Some(silent) = all.get_mut(sandbox) else {
@@ -59,14 +75,25 @@ impl Silent {
         };
         let now = Instant::now();
         silent.retain(|_, until| *until > now);
-        for at in 1..upstreams.len() {
-            let [first, second] = [&upstreams[at - 1], &upstreams[at]];
-            let same = first.server == second.server && first.inside && !second.inside;
-            if same && silent.contains_key(&first.server) {
-                upstreams.swap(at - 1, at);
+        upstreams.sort_by_key(|upstream| silent.contains_key(upstream));
+    }
+}
+
+/// What becomes of a question: an answer, a failure, or nothing in the time that there is.
+type Outcome = (Upstream, Option<io::Result<Vec<u8>>>);
+
+/// The first of these that has an outcome, which is not among them any more.
+async fn first<F: Future<Output = Outcome>>(asked: &mut Vec<Pin<Box<F>>>) -> Outcome {
+    poll_fn(|cx| {
+        for at in 0..asked.len() {
+            if let Poll::Ready(outcome) = asked[at].as_mut().poll(cx) {
+                drop(asked.swap_remove(at));
+                return Poll::Ready(outcome);
             }
         }
-    }
+        Poll::Pending
+    })
+    .await
 }
 
 /// A sandbox that asks.
@@ -78,7 +105,8 @@ pub(crate) struct Asker<'a, S> {
 }
 
 impl<S: AsFd> Asker<'_, S> {
-    /// Asks servers in order until one answers; if none does, the answer says that it failed.
+    /// Asks servers until one answers, each when those before it have failed or had their turn, and listens to all of them;
+    /// if none does, the answer says that it failed.
     pub(crate) async fn forward(
         &self,
         mut upstreams: Vec<Upstream>,
@@ -91,37 +119,60 @@ impl<S: AsFd> Asker<'_, S> {
         self.silent.order(self.id, &mut upstreams);
         // Of a sandbox whose networks lead nowhere only its neighbours are asked.
         let confined = upstreams.iter().all(|upstream| upstream.inside);
+        let mut left = upstreams.into_iter();
+        let mut asked = Vec::new();
+        // Those that have said nothing yet, and since when.
+        let mut unheard: Vec<(Upstream, Instant)> = Vec::new();
         let mut unhelpful = None;
-        let mut silent = None;
         let mut reached = false;
-        for upstream in upstreams {
-            let asked = self.ask(&upstream, &question, over_udp);
-            let Ok(asked) = timeout(PATIENCE, asked).await else {
-                silent = upstream.inside.then_some(upstream.server);
-                reached = true;
-                continue;
+        loop {
+            let outcome = match asked.is_empty() {
+                true => None,
+                false => timeout(TURN, first(&mut asked)).await.ok(),
             };
-            let Ok(reply) = asked else {
-                continue;
-            };
-            reached = true;
-            // The host's own loopback is never preferred to the sandbox's.
-            let same =
-                silent.as_ref() == Some(&upstream.server) && !upstream.server.ip().is_loopback();
-            if same && !upstream.inside {
-                self.silent.note(self.id, upstream.server.clone());
+            match outcome {
+                Some((_, None)) => reached = true,
+                Some((upstream, Some(said))) => {
+                    unheard.retain(|(other, _)| *other != upstream);
+                    if let Ok(reply) = said {
+                        reached = true;
+                        self.silent.heard(self.id, &upstream);
+                        if is_helpful(&reply) {
+                            self.note_silent(unheard);
+                            return Some(reply);
+                        }
+                        unhelpful = Some(reply);
+                    }
+                }
+                None => {}
             }
-            // One that cannot or will not say does not speak for the others.
-            let failed = [Code::Failed as u8, Code::Refused as u8];
-            if message::code(&reply).is_none_or(|code| !failed.contains(&code)) {
-                return Some(reply);
+            match left.find(|next| !usurps(next, &unheard)) {
+                Some(next) => {
+                    unheard.push((next.clone(), Instant::now()));
+                    asked.push(Box::pin(self.hear(next, &question, over_udp)));
+                }
+                None if asked.is_empty() => break,
+                None => {}
             }
-            unhelpful = Some(reply);
         }
         if confined && !reached {
             return Some(question.answer(Code::NoSuchName));
         }
         unhelpful.or_else(|| failure(query))
+    }
+
+    /// Remembers who has had a turn and said nothing.
+    fn note_silent(&self, unheard: Vec<(Upstream, Instant)>) {
+        for (upstream, since) in unheard {
+            if since.elapsed() >= TURN {
+                self.silent.note(self.id, upstream);
+            }
+        }
+    }
+
+    async fn hear(&self, upstream: Upstream, question: &Query<'_>, over_udp: bool) -> Outcome {
+        let said = timeout(PATIENCE, self.ask(&upstream, question, over_udp)).await;
+        (upstream, said.ok())
     }
 
     async fn ask(
@@ -196,20 +247,34 @@ async fn ask_tcp(socket: OwnedFd, server: SocketAddr, asked: &[u8]) -> io::Resul
     }
 }
 
+/// One that cannot or will not say does not speak for the others.
+fn is_helpful(reply: &[u8]) -> bool {
+    let unhelpful = [Code::Failed as u8, Code::Refused as u8];
+    message::code(reply).is_none_or(|code| !unhelpful.contains(&code))
+}
+
+/// Whether it would answer for the sandbox's own: the host's loopback has another server, which is asked only where nobody
+/// listens on the sandbox's.
+fn usurps(next: &Upstream, unheard: &[(Upstream, Instant)]) -> bool {
+    let same = |other: &Upstream| other.inside && other.server == next.server;
+    let there = || unheard.iter().any(|(other, _)| same(other));
+    !next.inside && next.server.ip().is_loopback() && there()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_is_silent_inside_comes_after_the_host_for_a_time() {
-        let [one, two]: [NameServer; 2] = ["192.0.2.1", "192.0.2.2"].map(|ip| ip.parse().unwrap());
-        let list = |order: [(&NameServer, bool); 4]| {
+    fn who_is_silent_is_asked_last_for_a_time() {
+        let list = |order: [(&str, bool); 4]| {
             order.map(|(server, inside)| Upstream {
-                server: server.clone(),
+                server: server.parse().unwrap(),
                 inside,
             })
         };
-        let usual = list([(&one, true), (&one, false), (&two, true), (&two, false)]);
+        let [one, two] = ["192.0.2.1", "127.0.0.1"];
+        let usual = list([(one, true), (two, true), (one, false), (two, false)]);
         let silent = Silent::default();
         let ordered = |sandbox| {
             let mut upstreams = usual.clone();
@@ -217,9 +282,15 @@ mod tests {
             upstreams
         };
         assert_eq!(ordered("a"), usual);
-        silent.note("a", two.clone());
-        let other = list([(&one, true), (&one, false), (&two, false), (&two, true)]);
+        silent.note("a", usual[0].clone());
+        // That is the sandbox's own.
+        silent.note("a", usual[1].clone());
+        let other = list([(two, true), (one, false), (two, false), (one, true)]);
         assert_eq!((ordered("a"), ordered("b")), (other, usual.clone()));
+        silent.heard("a", &usual[0]);
+        assert_eq!(ordered("a"), usual);
+        silent.note("a", usual[2].clone());
+        assert_ne!(ordered("a"), usual);
         silent.forget("a");
         assert_eq!(ordered("a"), usual);
     }

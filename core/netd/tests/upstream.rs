@@ -73,6 +73,8 @@ fn told(reply: &[u8]) -> (ResponseCode, Option<u8>) {
 }
 
 const FOUND: ResponseCode = ResponseCode::NoError;
+/// What an answer takes at most that nobody is waited for.
+const QUICK: Duration = Duration::from_millis(700);
 
 fn write_framed(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
     let length = u16::try_from(message.len()).unwrap();
@@ -309,6 +311,69 @@ fn a_lost_datagram_is_sent_again_and_a_silent_server_stops_nobody() {
         assert!(begun.elapsed() < Duration::from_millis(500));
         assert_eq!(resolve(&a, "other.example."), (FOUND, Some(7)));
         drop(flood);
+        rig.end(a);
+        rig.end(b);
+    });
+}
+
+#[test]
+fn a_dead_server_costs_one_turn_and_is_asked_last_then() {
+    Rig::run(NETD, |rig| {
+        rig.network("net", |n| n.internal = true).unwrap();
+        let (one, at_one) = with_dns(rig, "one", "net", &[]);
+        let (two, at_two) = with_dns(rig, "two", "net", &[]);
+        let servers = [at_one, at_two].map(|at| at.ipv4.unwrap().to_string());
+        let (a, _) = with_dns(rig, "a", "net", &[&servers[0], &servers[1]]);
+        let timed = |name: &str| {
+            let begun = Instant::now();
+            (resolve(&a, name), begun.elapsed())
+        };
+        let serving =
+            |container: &Container, last| scripted(Some(&container.netns), "0.0.0.0", honest(last));
+        let dead = scripted(Some(&one.netns), "0.0.0.0", |_, _, _| {});
+        let good = serving(&two, 2);
+        let (answer, took) = timed("one.example.");
+        assert_eq!(answer, (FOUND, Some(2)));
+        // The most impatient of clients wait for two seconds.
+        let turn = Duration::from_millis(1500);
+        assert!((turn..turn + QUICK).contains(&took), "{took:?}");
+        for name in ["two.example.", "three.example."] {
+            let (answer, took) = timed(name);
+            assert_eq!(answer, (FOUND, Some(2)));
+            assert!(took < QUICK, "{took:?}");
+        }
+        // Last, but asked; and once it answers it is what it was.
+        drop((dead, good));
+        let back = serving(&one, 1);
+        assert_eq!(timed("four.example.").0, (FOUND, Some(1)));
+        let good = serving(&two, 2);
+        assert_eq!(timed("five.example.").0, (FOUND, Some(1)));
+        drop((back, good));
+        for container in [one, two, a] {
+            rig.end(container);
+        }
+    });
+}
+
+#[test]
+fn a_slow_server_is_heard_while_others_are_asked() {
+    Rig::run(NETD, |rig| {
+        let _slow = scripted(Some(&rig.world), WORLD, |socket, query, from| {
+            std::thread::sleep(Duration::from_secs(2));
+            honest(9)(socket, query, from);
+        });
+        let _dead = scripted(None, HOST, |_, _, _| {});
+        let _hosts = scripted(None, "127.0.0.1", honest(7));
+        rig.network("net", |_| {}).unwrap();
+        let (a, _) = with_dns(rig, "a", "net", &[WORLD, HOST]);
+        let begun = Instant::now();
+        assert_eq!(resolve(&a, "www.example."), (FOUND, Some(9)));
+        assert!(begun.elapsed() < Duration::from_secs(2) + QUICK);
+        // The host's loopback has nothing to say for a server of the container's own, be it ever so slow.
+        let (b, _) = with_dns(rig, "b", "net", &["127.0.0.1"]);
+        let own = scripted(Some(&b.netns), "127.0.0.1", |_, _, _| {});
+        assert_eq!(resolve(&b, "www.example."), (ResponseCode::ServFail, None));
+        drop(own);
         rig.end(a);
         rig.end(b);
     });
