@@ -5,7 +5,7 @@ mod asking;
 mod rig;
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -104,8 +104,17 @@ fn containers_of_a_network_find_each_other() {
         );
         let resolv = std::fs::read_to_string(&a.files.resolv_conf).unwrap();
         assert!(resolv.contains("nameserver 127.0.0.11\n"), "{resolv}");
-        // Port 53 stays the container's own.
-        netns::inside(&a.netns, || UdpSocket::bind("0.0.0.0:53")).unwrap();
+        // Port 53 stays the container's own, whatever it binds there.
+        let udp = netns::inside(&a.netns, || UdpSocket::bind("0.0.0.0:53")).unwrap();
+        let tcp = netns::inside(&a.netns, || TcpListener::bind("0.0.0.0:53")).unwrap();
+        assert_eq!(resolve(&a, "db"), [ip("172.18.0.3")]);
+        let answer = netns::inside(&a.netns, || over_tcp(&query("db", RecordType::A)));
+        assert!(!answer.unwrap().is_empty());
+        drop((udp, tcp));
+        // Tracking connections costs throughput.
+        let tracked = "/proc/thread-self/net/nf_conntrack";
+        let tracked = netns::inside(&a.netns, || std::fs::read_to_string(tracked));
+        assert_eq!(tracked.unwrap_or_default(), "");
         rig.block(rig.service.rename(&b.id, "data")).unwrap();
         assert_eq!(resolve(&a, "data"), [ip("172.18.0.3")]);
         let (c, _) = rig.container("c", "bridge");

@@ -109,31 +109,45 @@ fn sockets(netns: &OwnedFd) -> io::Result<[OwnedFd; 2]> {
     })
 }
 
+/// Changes port 53 to the sockets' ports, and back in what they answer, as the packets arrive at the loopback link. A
+/// translation (`nat`) would have the kernel track every connection of the sandbox, which costs it 6 % of its throughput.
 fn redirect(ports: [(u8, u16); 2]) -> Batch {
-    use Register::{R0, R1};
-    let mut batch = Batch::new(Family::Ipv4, TABLE);
+    use Register::R0;
+    const CHAIN: &str = "loopback";
+    let mut batch = Batch::new(Family::Netdev, TABLE);
     batch.remove_table();
     batch.add_table();
     batch.add_chain(&BaseChain {
-        name: "output",
-        kind: "nat",
-        hook: Hook::Output,
-        priority: -100,
+        name: CHAIN,
+        kind: "filter",
+        hook: Hook::Ingress("lo"),
+        priority: 0,
         drop: false,
     });
-    for (protocol, port) in ports {
-        let rule = vec![
-            Expr::destination(Family::Ipv4, R0),
+    let rule = |address, protocol: u8, port, is: u16, becomes: u16, set| {
+        vec![
+            Expr::frame_protocol(R0),
+            Expr::equal(R0, &Expr::IPV4),
+            address,
             Expr::equal(R0, &ADDRESS.octets()),
             Expr::transport_protocol(R0),
             Expr::equal(R0, &[protocol]),
+            port,
+            Expr::equal(R0, &is.to_be_bytes()),
+            Expr::load(&becomes.to_be_bytes(), R0),
+            set,
+        ]
+    };
+    for (protocol, own) in ports {
+        let (to, port) = (
+            Expr::destination(Family::Ipv4, R0),
             Expr::destination_port(R0),
-            Expr::equal(R0, &PORT.to_be_bytes()),
-            Expr::load(&ADDRESS.octets(), R0),
-            Expr::load(&port.to_be_bytes(), R1),
-            Expr::dnat(Family::Ipv4, R0, R1),
-        ];
-        batch.add_rule("output", rule, "");
+        );
+        let set = Expr::set_destination_port(protocol, R0);
+        batch.add_rule(CHAIN, rule(to, protocol, port, PORT, own, set), "");
+        let (from, port) = (Expr::source(Family::Ipv4, R0), Expr::source_port(R0));
+        let set = Expr::set_source_port(protocol, R0);
+        batch.add_rule(CHAIN, rule(from, protocol, port, own, PORT, set), "");
     }
     batch
 }

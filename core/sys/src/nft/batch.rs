@@ -6,10 +6,10 @@ use netlink_packet_core::{
     DefaultNla, Emitable, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage,
 };
 use netlink_packet_netfilter::nftables::{
-    ChainAttribute, ChainMessage, DataAttribute, Hook as HookAttribute, HookNumber, InetHookNumber,
-    ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetDescription,
-    SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage, SetFlags, SetMessage,
-    TableAttribute, TableMessage,
+    ChainAttribute, ChainMessage, DataAttribute, DevHookNumber, Hook as HookAttribute, HookNumber,
+    InetHookNumber, ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute,
+    SetDescription, SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage,
+    SetFlags, SetMessage, TableAttribute, TableMessage,
 };
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
@@ -32,11 +32,15 @@ pub enum Family {
     Ipv6 = 10,
     /// Frames that pass a bridge.
     Bridge = 7,
+    /// Frames of one link.
+    Netdev = 5,
 }
 
 /// Where a base chain is called from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hook {
+pub enum Hook<'a> {
+    /// What the link of this name has received, before anything else sees it. In [`Family::Netdev`] only.
+    Ingress(&'a str),
     /// Before routing.
     Prerouting,
     /// For this host.
@@ -57,7 +61,7 @@ pub struct BaseChain<'a> {
     /// `filter` or `nat`.
     pub kind: &'a str,
     /// Its hook.
-    pub hook: Hook,
+    pub hook: Hook<'a>,
     /// Chains of lower priority run first.
     pub priority: i32,
     /// Whether packets that no rule decides about are dropped.
@@ -191,20 +195,25 @@ impl Batch {
 
     /// Makes a base chain, or finds it.
     pub fn add_chain(&mut self, chain: &BaseChain<'_>) {
-        let hook = match chain.hook {
-            Hook::Prerouting => InetHookNumber::PreRouting,
-            Hook::Input => InetHookNumber::LocalIn,
-            Hook::Forward => InetHookNumber::Forward,
-            Hook::Output => InetHookNumber::LocalOut,
-            Hook::Postrouting => InetHookNumber::PostRouting,
+        let hook: HookNumber = match chain.hook {
+            Hook::Ingress(_) => DevHookNumber::Ingress.into(),
+            Hook::Prerouting => InetHookNumber::PreRouting.into(),
+            Hook::Input => InetHookNumber::LocalIn.into(),
+            Hook::Forward => InetHookNumber::Forward.into(),
+            Hook::Output => InetHookNumber::LocalOut.into(),
+            Hook::Postrouting => InetHookNumber::PostRouting.into(),
         };
+        let mut called = vec![
+            HookAttribute::Number(hook),
+            HookAttribute::Priority(chain.priority as u32),
+        ];
+        if let Hook::Ingress(link) = chain.hook {
+            called.push(HookAttribute::NetDeviceName(link.to_owned()));
+        }
         let attributes = vec![
             ChainAttribute::Table(self.table.clone()),
             ChainAttribute::Name(chain.name.into()),
-            ChainAttribute::Hook(vec![
-                HookAttribute::Number(HookNumber::Inet(hook)),
-                HookAttribute::Priority(chain.priority as u32),
-            ]),
+            ChainAttribute::Hook(called),
             ChainAttribute::Policy(u32::from(!chain.drop)),
             ChainAttribute::Type(chain.kind.into()),
         ];

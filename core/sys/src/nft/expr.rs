@@ -143,6 +143,36 @@ impl Expr {
     pub fn destination_port(into: Register) -> Self {
         Self::payload(TRANSPORT_HEADER, 2, 2, into)
     }
+    /// Loads the source port (two bytes).
+    #[must_use]
+    pub fn source_port(into: Register) -> Self {
+        Self::payload(TRANSPORT_HEADER, 0, 2, into)
+    }
+    /// Writes the two bytes in the register as the source port of a UDP (17) or TCP packet.
+    #[must_use]
+    pub fn set_source_port(protocol: u8, from: Register) -> Self {
+        Self::set_port(0, protocol, from)
+    }
+    /// Writes the two bytes in the register as the destination port of a UDP (17) or TCP packet.
+    #[must_use]
+    pub fn set_destination_port(protocol: u8, from: Register) -> Self {
+        Self::set_port(2, protocol, from)
+    }
+    fn set_port(offset: u32, protocol: u8, from: Register) -> Self {
+        const OF_THE_INTERNET: u32 = 1;
+        let checksum = if protocol == 17 { 6 } else { 16 };
+        Self::other(
+            "payload",
+            vec![
+                attribute(2, TRANSPORT_HEADER),
+                attribute(3, offset),
+                attribute(4, 2),
+                attribute(5, from as u32),
+                attribute(6, OF_THE_INTERNET),
+                attribute(7, checksum),
+            ],
+        )
+    }
     /// Loads the type of the destination address in the routing tables (four bytes, host order).
     #[must_use]
     pub fn fib_destination_type(into: Register) -> Self {
