@@ -7,7 +7,7 @@ use gantry_fixtures::{Etcd, Host, Hosts};
 use serde_json::{Value, json};
 
 use super::place::Place;
-use super::traffic::{Row, Server, goal, measure};
+use super::traffic::{Arrived, Row, Server, goal, measure};
 use crate::direct::{create, remove, start};
 use crate::http::Api;
 use crate::peers::{Bench, Daemon, shell};
@@ -36,12 +36,21 @@ pub(crate) fn overlay(bench: &Bench, rounds: usize) -> Result<()> {
     let [here, there] = &mut ends[..] else {
         unreachable!("there are two hosts");
     };
-    let _servers = [Server::start(&two)?, Server::start(&there.place)?];
-    let mut rows = [
-        Row::new("VXLAN by hand", &one, &two.address, 5201),
-        Row::new("overlay", &here.place, &there.place.address, 5201),
+    let mut arrived = Arrived::new();
+    let _servers = [
+        Server::start(&two, &arrived)?,
+        Server::start(&there.place, &arrived)?,
     ];
-    measure("one TCP connection between two hosts", &mut rows, rounds)?;
+    let mut rows = [
+        Row::new("VXLAN by hand", &one, &two.address, 5201)?,
+        Row::new("overlay", &here.place, &there.place.address, 5201)?,
+    ];
+    measure(
+        "one TCP connection between two hosts",
+        &mut rows,
+        &mut arrived,
+        rounds,
+    )?;
     goal(&rows, "overlay", "VXLAN by hand", 0.95);
     for end in [&mut *there, &mut *here] {
         remove(&mut end.api, &end.container)?;
