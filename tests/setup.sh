@@ -35,7 +35,7 @@ need_docker_cli() {
 
 need_test_tools() {
   need_compiler
-  need_packages apache2-utils bsdutils btrfs-progs bzip2 conmon containernetworking-plugins crun curl debootstrap docker-registry etcd-server gzip iproute2 iptables iputils-ping nftables openssl \
+  need_packages apache2-utils bsdutils btrfs-progs bzip2 conmon containernetworking-plugins crun curl debootstrap docker-registry etcd-client etcd-server gzip iproute2 iptables iputils-ping nftables openssl \
     podman procps python3 python3-venv runc skopeo strace umoci util-linux xfsprogs xz-utils zstd
   need_docker_cli
   command -v cargo-nextest >/dev/null || cargo install --quiet --locked cargo-nextest

@@ -10,12 +10,14 @@ use crate::beat;
 use crate::cluster::{Held, Shared};
 use crate::etcd::wire::{KeyValue, Txn};
 use crate::follow::everything;
+use crate::lost;
 use crate::records::{EndpointRecord, Key, encode};
 
 /// Puts back what this host holds and the store does not know (any more), and removes what the store has of this host
 /// and nobody here knows.
 pub(crate) async fn claim(cluster: &Shared, lease: i64) -> DriverResult<()> {
-    let tables = everything(cluster).await?.tables;
+    let content = everything(cluster).await?;
+    let tables = content.tables;
     let v6 = cluster.address()?.is_ipv6();
     for (id, record) in &tables.hosts {
         if *id != cluster.host && record.address.is_ipv6() != v6 {
@@ -58,6 +60,9 @@ pub(crate) async fn claim(cluster: &Shared, lease: i64) -> DriverResult<()> {
     }
     for (id, held) in stray {
         beat::remove(cluster, &id, &held).await?;
+    }
+    if content.undead {
+        lost::bury(cluster).await?;
     }
     Ok(())
 }

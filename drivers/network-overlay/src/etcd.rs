@@ -87,6 +87,11 @@ impl Etcd {
         Ok(reply.kvs.into_iter().next())
     }
 
+    /// One key as it was at a revision, with what is told of the store; 0: as it is.
+    pub(crate) async fn get_at(&self, key: &str, revision: i64) -> Result<RangeReply> {
+        self.ask("kv/range", &wire::one_at(key, revision)).await
+    }
+
     /// Makes a transaction. One that was made and whose answer was lost is made again, so that it must be one that then
     /// fails or changes nothing.
     pub(crate) async fn txn(&self, txn: &Txn) -> Result<TxnReply> {

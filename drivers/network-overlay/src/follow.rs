@@ -9,7 +9,9 @@ use gantry_plugin_sdk::DriverResult;
 
 use crate::cluster::Shared;
 use crate::etcd::EtcdError;
+use crate::etcd::wire::WatchReply;
 use crate::lost;
+use crate::mark::{Mark, Store};
 use crate::mirror::Tables;
 use crate::records::{Key, Keys, Layout};
 
@@ -21,21 +23,31 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(crate) struct Content {
     pub(crate) tables: Tables,
     pub(crate) layout: Layout,
-    /// When the layout was changed last; 0 when there is none.
-    pub(crate) layout_revision: i64,
+    /// Networks are there again that were removed, of which the tables do not tell.
+    pub(crate) undead: bool,
     /// What it was read at.
     revision: i64,
+    newest: Option<Mark>,
 }
 
 /// Everything that is in the store, after what this host knows was put back if it was lost.
 pub(crate) async fn everything(cluster: &Shared) -> Result<Content, EtcdError> {
     let content = read(cluster).await?;
-    let past = &cluster.past;
-    if !past.is_lost(&content.layout, content.layout_revision) {
+    if !cluster.past.is_lost(&content.layout) {
         return Ok(content);
     }
     lost::put_back(cluster).await?;
     read(cluster).await
+}
+
+/// The same; a store that has not made the last change that this host was told of has lost something as well.
+async fn anew(cluster: &Shared, mark: Option<&Mark>) -> Result<Content, EtcdError> {
+    if let Some(mark) = mark
+        && mark.find(cluster).await? == Store::Other
+    {
+        lost::put_back_unseen(cluster, &mark.store).await?;
+    }
+    everything(cluster).await
 }
 
 /// Everything that is in the store as it is.
@@ -48,14 +60,16 @@ pub(crate) async fn read(cluster: &Shared) -> Result<Content, EtcdError> {
     for pair in &reply.kvs {
         let value = Some(pair.value.0.as_slice());
         match key_of(&cluster.keys, pair.key.text()) {
-            Some(Key::Layout) => {
-                content.layout = Layout::read(value);
-                content.layout_revision = pair.mod_revision;
-            }
+            Some(Key::Layout) => content.layout = Layout::read(value),
             Some(key) => drop(content.tables.apply(key, value)),
             None => {}
         }
     }
+    let (networks, removed) = (&mut content.tables.networks, &content.layout.removed);
+    let all = networks.len();
+    networks.retain(|id, _| !removed.contains(id));
+    content.undead = networks.len() < all;
+    content.newest = Mark::newest(&reply.header, &reply.kvs, &content.layout.store);
     Ok(content)
 }
 
@@ -66,8 +80,9 @@ fn key_of(keys: &Keys, name: Option<&str>) -> Option<Key> {
 /// Follows until the task is ended.
 pub(crate) async fn follow(cluster: Shared) {
     let mut silent = false;
+    let mut mark = None;
     loop {
-        let result = once(&cluster, &mut silent).await;
+        let result = once(&cluster, &mut mark, &mut silent).await;
         match result {
             Err(EtcdError::Compacted) | Ok(()) => continue,
             Err(error) if !silent => {
@@ -80,21 +95,21 @@ pub(crate) async fn follow(cluster: Shared) {
     }
 }
 
-async fn once(cluster: &Shared, silent: &mut bool) -> Result<(), EtcdError> {
-    let content = everything(cluster).await?;
+async fn once(
+    cluster: &Shared,
+    mark: &mut Option<Mark>,
+    silent: &mut bool,
+) -> Result<(), EtcdError> {
+    let content = anew(cluster, mark.as_ref()).await?;
     let mut revision = content.revision;
     warn(cluster, cluster.past.note_all(&content));
+    mark.clone_from(&content.newest);
     cluster.mirror.reset(content.tables);
     if std::mem::take(silent) {
         cluster.log.info("the cluster's store answers again");
     }
-    let layout = cluster.keys.name(&Key::Layout);
     loop {
-        // This renews a token that has ended, of which a watch would say that it is not permitted.
-        let found = cluster.etcd.get(&layout).await?;
-        let value = found.as_ref().map(|pair| pair.value.0.as_slice());
-        let at = found.as_ref().map_or(0, |pair| pair.mod_revision);
-        if cluster.past.is_lost(&Layout::read(value), at) {
+        if !is_as_before(cluster, mark.as_ref()).await? {
             return Ok(());
         }
         let root = cluster.keys.root();
@@ -110,48 +125,58 @@ async fn once(cluster: &Shared, silent: &mut bool) -> Result<(), EtcdError> {
                 break;
             };
             let reply = reply?;
-            let changes = reply.events.into_iter().map(|event| {
-                let key = key_of(&cluster.keys, event.kv.key.text());
-                let value = (!event.is_deletion()).then_some(event.kv.value.0);
-                (key, value, event.kv.mod_revision)
-            });
-            let changes: Vec<_> = changes.collect();
-            let last = changes.iter().map(|change| change.2).max();
-            let known = changes
-                .into_iter()
-                .filter_map(|(key, value, at)| Some((key?, value, at)));
-            let known: Vec<_> = known.collect();
-            if is_loss(cluster, &known) {
+            let last = reply.events.iter().map(|event| event.kv.mod_revision).max();
+            if !take(cluster, mark, reply) {
                 return Ok(());
-            }
-            for (key, value, at) in &known {
-                warn(cluster, cluster.past.note(key, value.as_deref(), *at));
-            }
-            let is_lost = |(key, value, _): &Change| matches!(key, Key::Live(_)) && value.is_none();
-            let one_is_lost = known.iter().any(is_lost);
-            let changes = known.into_iter().map(|(key, value, _)| (key, value));
-            cluster.mirror.apply(changes);
-            if one_is_lost {
-                // Its absence counts from now.
-                cluster.nudge.notify_one();
             }
             revision = last.map_or(revision, |last| last.max(revision));
         }
     }
 }
 
-/// What a key is now, and since which revision.
-type Change = (Key, Option<Vec<u8>>, i64);
+/// Makes the changes that the store tells of. False when they show that it has lost something: all is to be read anew
+/// then.
+fn take(cluster: &Shared, mark: &mut Option<Mark>, reply: WatchReply) -> bool {
+    let store = mark.as_ref().map_or("", |mark| &mark.store);
+    if let Some(last) = Mark::last(&reply.header, &reply.events, store) {
+        *mark = Some(last);
+    }
+    let changes = reply.events.into_iter().filter_map(|event| {
+        let key = key_of(&cluster.keys, event.kv.key.text())?;
+        let value = (!event.is_deletion()).then_some(event.kv.value.0);
+        Some((key, value))
+    });
+    let changes: Vec<(Key, Option<Vec<u8>>)> = changes.collect();
+    let is_loss = |layout: Option<&[u8]>| cluster.past.is_lost(&Layout::read(layout));
+    let mut layouts = changes.iter().filter(|(key, _)| *key == Key::Layout);
+    if layouts.any(|(_, value)| is_loss(value.as_deref())) {
+        return false;
+    }
+    for (key, value) in &changes {
+        warn(cluster, cluster.past.note(key, value.as_deref()));
+    }
+    let mut gone = changes.iter().filter(|(_, value)| value.is_none());
+    let one_is_lost = gone.any(|(key, _)| matches!(key, Key::Live(_)));
+    cluster.mirror.apply(changes);
+    if one_is_lost {
+        // Its absence counts from now.
+        cluster.nudge.notify_one();
+    }
+    true
+}
 
-/// Whether changes show that the store has lost something: all is to be read anew then.
-fn is_loss(cluster: &Shared, changes: &[Change]) -> bool {
-    changes.iter().any(|(key, value, revision)| {
-        let revision = if value.is_some() { *revision } else { 0 };
-        *key == Key::Layout
-            && cluster
-                .past
-                .is_lost(&Layout::read(value.as_deref()), revision)
-    })
+/// Whether the store is, for all that can be known, the one that was followed until now.
+async fn is_as_before(cluster: &Shared, mark: Option<&Mark>) -> Result<bool, EtcdError> {
+    // This renews a token that has ended, of which a watch would say that it is not permitted.
+    let layout = cluster.etcd.get(&cluster.keys.name(&Key::Layout)).await?;
+    let value = layout.as_ref().map(|pair| pair.value.0.as_slice());
+    if cluster.past.is_lost(&Layout::read(value)) {
+        return Ok(false);
+    }
+    match mark {
+        Some(mark) => Ok(mark.find(cluster).await? == Store::Same),
+        None => Ok(true),
+    }
 }
 
 /// What cannot be noted is missed only if the store loses it.

@@ -7,6 +7,7 @@ use crate::beat;
 use crate::cluster::{Cluster, Shared};
 use crate::etcd::EtcdError;
 use crate::etcd::wire::Txn;
+use crate::lost;
 use crate::records::Key;
 
 /// How long to wait after a failure.
@@ -97,5 +98,7 @@ async fn forget_host(cluster: &Shared, host: &str) -> Result<(), EtcdError> {
         .if_absent(&live)
         .delete(&name)
         .delete_below(&cluster.keys.secrets(host));
-    cluster.etcd.txn(&txn).await.map(drop)
+    cluster.etcd.txn(&txn).await?;
+    // It may have been the last one on a network that a restored store has again.
+    lost::bury(cluster).await
 }

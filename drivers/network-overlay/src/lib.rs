@@ -6,7 +6,7 @@
 //!   told to the kernel by a thread of its own (`plane`).
 //! - `beat` keeps this host's lease, removes what lost hosts had after a grace of minutes, and puts back what this host
 //!   has when it was away itself.
-//! - `lost` gives a store that was emptied or set back what the hosts know.
+//! - `lost` gives a store that was emptied or set back what the hosts know; `mark` is how they notice.
 //! - `secure` has the kernel encrypt what goes between hosts for networks that ask for it.
 //!
 //! Invariants:
@@ -26,6 +26,7 @@ mod etcd;
 mod follow;
 mod forget;
 mod lost;
+mod mark;
 mod member;
 mod mirror;
 mod options;

@@ -1,10 +1,11 @@
 //! A store that lost what it had, emptied or set back to an earlier state, is given it again by the hosts that know it.
 //!
-//! Each host notes the networks it was told of, and of the layout the drawn name and the revision of the last change. A layout
-//! that is gone, older than that, or of another name is not the one that was noted: some of what it told may be missing.
-//! Then every host puts there what it knows and the store does not, and the layout gets a new name if it has none that is new,
-//! so that hosts that come later see it too. Networks removed since are named in the layout and stay removed. What is there
-//! keeps its place: of two hosts that put the same, one does.
+//! Each host notes the networks it was told of, and of the layout the drawn name and its last change. A layout that is
+//! gone, older than that, of another name, or of another past is not the one that was noted: some of what it told may be
+//! missing. So it is when the store has not made the last change at all that a host was told of (`mark`). Then every host
+//! puts there what it knows and the store does not, and the layout gets a new name if it has none that is new, so that
+//! hosts that come later see it too. Networks removed since are named in the layout and stay removed. What is there keeps
+//! its place: of two hosts that put the same, one does.
 
 use std::path::Path;
 
@@ -32,7 +33,10 @@ const SEEN: &str = "layout";
 struct Seen {
     prefix: String,
     store: String,
-    revision: i64,
+    #[serde(default)]
+    changes: u64,
+    #[serde(default)]
+    last_change: String,
     /// The networks that were removed last.
     #[serde(default)]
     removed: Vec<String>,
@@ -73,34 +77,35 @@ impl Past {
         self.seen.get(SEEN).unwrap_or_default()
     }
 
-    /// Whether the store may lack what this host was told; `revision` is the layout's, 0 when there is none.
-    pub(crate) fn is_lost(&self, layout: &Layout, revision: i64) -> bool {
+    /// Whether the store may lack what this host was told.
+    pub(crate) fn is_lost(&self, layout: &Layout) -> bool {
         let Some(seen) = self.seen.get(SEEN) else {
             // A power cut may have taken that note alone.
             return !self.networks.all().is_empty();
         };
         let another =
             !seen.store.is_empty() && !layout.store.is_empty() && seen.store != layout.store;
-        revision < seen.revision || another
+        another || !layout.may_come_of(seen.changes, &seen.last_change)
     }
 
     /// Notes a change of the store's.
-    pub(crate) fn note(&self, key: &Key, value: Option<&[u8]>, revision: i64) -> DriverResult<()> {
+    pub(crate) fn note(&self, key: &Key, value: Option<&[u8]>) -> DriverResult<()> {
         match key {
             Key::Network(id) => match value.and_then(|v| serde_json::from_slice(v).ok()) {
                 Some(record) => self.networks.put(id, record),
                 None => self.networks.remove(id).map(drop),
             },
-            Key::Layout => self.note_layout(&Layout::read(value), revision),
+            Key::Layout => self.note_layout(&Layout::read(value)),
             _ => Ok(()),
         }
     }
 
-    fn note_layout(&self, layout: &Layout, revision: i64) -> DriverResult<()> {
+    fn note_layout(&self, layout: &Layout) -> DriverResult<()> {
         let seen = Seen {
             prefix: self.prefix.clone(),
             store: layout.store.clone(),
-            revision,
+            changes: layout.changes,
+            last_change: layout.last_change().to_owned(),
             removed: layout.removed.clone(),
         };
         self.seen.put(SEEN, seen)
@@ -119,7 +124,7 @@ impl Past {
                 outcome = outcome.and(self.networks.remove(&id).map(drop));
             }
         }
-        outcome.and(self.note_layout(&content.layout, content.layout_revision))
+        outcome.and(self.note_layout(&content.layout))
     }
 }
 
@@ -127,22 +132,31 @@ impl Past {
 pub(crate) async fn put_back(cluster: &Shared) -> Result<(), EtcdError> {
     let _turn = cluster.past.restoring.lock().await;
     let content = read(cluster).await?;
-    if !cluster
-        .past
-        .is_lost(&content.layout, content.layout_revision)
-    {
-        return Ok(());
+    match cluster.past.is_lost(&content.layout) {
+        true => restore(cluster, &content, &cluster.past.seen().store).await,
+        false => Ok(()),
     }
+}
+
+/// The same for a store whose layout need not tell of the loss. It does by its name, which is another one then than
+/// before.
+pub(crate) async fn put_back_unseen(cluster: &Shared, before: &str) -> Result<(), EtcdError> {
+    let _turn = cluster.past.restoring.lock().await;
+    let content = read(cluster).await?;
+    restore(cluster, &content, before).await
+}
+
+async fn restore(cluster: &Shared, content: &Content, before: &str) -> Result<(), EtcdError> {
     let text = "the cluster's store has lost what it had: what this host knows and is missing is put there again";
     cluster.log.warn(text);
-    networks(cluster).await?;
+    networks(cluster, before).await?;
     let known = cluster.mirror.look(Tables::clone).unwrap_or_default();
     members(cluster, &known, &content.tables).await?;
     let content = read(cluster).await?;
     Ok(cluster.past.note_all(&content)?)
 }
 
-async fn networks(cluster: &Shared) -> Result<(), EtcdError> {
+async fn networks(cluster: &Shared, before: &str) -> Result<(), EtcdError> {
     let (seen, mut noted) = (cluster.past.seen(), cluster.past.networks.all());
     // Where two cannot both be, it is the same one everywhere.
     noted.sort_by(|(a, x), (b, y)| (&x.network.created, a).cmp(&(&y.network.created, b)));
@@ -152,7 +166,7 @@ async fn networks(cluster: &Shared) -> Result<(), EtcdError> {
         let mut layout = known.layout.clone().also_without(&seen.removed);
         let (missing, refused) = missing(&known.networks, &layout.removed, &noted);
         let undead = undead(cluster, &known.networks, &seen.removed).await?;
-        let is_named = !layout.store.is_empty() && layout.store != seen.store;
+        let is_named = !layout.store.is_empty() && layout.store != before;
         let is_same = layout == known.layout && undead.is_empty();
         if missing.is_empty() && is_named && is_same {
             refused.iter().for_each(|why| cluster.log.error(why));
@@ -170,9 +184,19 @@ async fn networks(cluster: &Shared) -> Result<(), EtcdError> {
             let id = record.network.id.clone();
             txn = txn.put(&cluster.keys.name(&Key::Network(id)), encode(record)?);
         }
-        let txn = txn.put(&name, encode(&layout)?);
+        let txn = txn.put(&name, encode(&layout.changed()?)?);
         cluster.etcd.txn(&txn).await?;
     }
+}
+
+/// Removes networks that are there again though they were removed, as soon as nobody is on them.
+pub(crate) async fn bury(cluster: &Shared) -> Result<(), EtcdError> {
+    let known = share::now(cluster).await?;
+    for id in undead(cluster, &known.networks, &known.layout.removed).await? {
+        let txn = share::end(cluster, Txn::default(), &id);
+        cluster.etcd.txn(&txn).await?;
+    }
+    Ok(())
 }
 
 /// The networks that are to be put back, and why others are not.
@@ -273,46 +297,46 @@ mod tests {
         NetworkRecord { vni, network }
     }
 
-    fn layout(store: &str) -> Layout {
-        Layout {
-            store: store.into(),
-            ..Layout::default()
-        }
-    }
-
     #[test]
     fn a_store_is_lost_when_it_is_older_or_another() {
         let root = tempfile::tempdir().unwrap();
         let past = Past::open(root.path(), "/a").unwrap();
-        assert!(!past.is_lost(&Layout::default(), 0), "nothing was there");
-        assert!(!past.is_lost(&layout("x"), 7));
-        past.note_layout(&layout("x"), 7).unwrap();
+        let mut made = vec![Layout::default()];
+        for n in 0..3 {
+            made.push(made[n].clone().changed().unwrap());
+        }
+        assert!(!past.is_lost(&made[0]), "nothing was there");
+        assert!(!past.is_lost(&made[2]));
+        past.note_layout(&made[2]).unwrap();
         let record = record("n", "n", 1, "10.64.0.0/24");
         let value = encode(&record).unwrap();
-        past.note(&Key::Network("n".into()), Some(&value), 7)
-            .unwrap();
-        for (store, revision, lost) in [
-            ("x", 7, false),
-            ("x", 8, false),
-            ("x", 6, true),
-            ("", 0, true),
-            ("y", 9, true),
+        past.note(&Key::Network("n".into()), Some(&value)).unwrap();
+        let other = made[1].clone().changed().unwrap();
+        let longer = other.clone().changed().unwrap();
+        let renamed = Layout {
+            store: "y".into(),
+            ..made[3].clone()
+        };
+        for (layout, lost) in [
+            (&made[2], false),
+            (&made[3], false),
+            (&made[1], true),
+            (&made[0], true),
+            (&other, true),
+            (&longer, true),
+            (&renamed, true),
         ] {
-            assert_eq!(
-                past.is_lost(&layout(store), revision),
-                lost,
-                "{store} {revision}"
-            );
+            assert_eq!(past.is_lost(layout), lost, "{layout:?}");
         }
         let again = Past::open(root.path(), "/a").unwrap();
-        assert!(again.is_lost(&layout("x"), 6));
+        assert!(again.is_lost(&made[1]));
         std::fs::write(root.path().join("seen").join(SEEN), "").unwrap();
         let torn = Past::open(root.path(), "/a").unwrap();
-        assert!(torn.is_lost(&layout("x"), 9), "it cannot be known");
-        again.note_layout(&layout("y"), 7).unwrap();
+        assert!(torn.is_lost(&made[3]), "it cannot be known");
+        again.note_layout(&renamed).unwrap();
         assert_eq!(again.networks.get("n"), Some(record));
         let other = Past::open(root.path(), "/b").unwrap();
-        assert!(!other.is_lost(&layout("x"), 6) && other.networks.all().is_empty());
+        assert!(!other.is_lost(&made[1]) && other.networks.all().is_empty());
     }
 
     #[test]

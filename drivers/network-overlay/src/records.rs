@@ -17,8 +17,10 @@ use gantry_plugin_sdk::{DriverError, DriverResult};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// How many removed networks are remembered: for hosts that were away when the store lost what it had.
-const REMOVED: usize = 32;
+/// How many removed networks, and changes, are remembered: for hosts that were away when the store lost what it had.
+const REMEMBERED: usize = 32;
+/// Digits of a change's name.
+const DIGITS: usize = 8;
 
 /// A network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +60,13 @@ pub(crate) struct Layout {
     /// The networks that were removed last.
     #[serde(default)]
     pub(crate) removed: Vec<String>,
+    /// How many changes made it what it is.
+    #[serde(default)]
+    pub(crate) changes: u64,
+    /// The names of the last ones of them, drawn for each, the newest at the end. Revisions of a store that was restored
+    /// from a backup say nothing of what it was before.
+    #[serde(default)]
+    pub(crate) trail: Vec<String>,
 }
 
 impl Layout {
@@ -67,18 +76,38 @@ impl Layout {
         read.unwrap_or_default()
     }
 
-    /// Names it, if it has no name yet.
-    pub(crate) fn named(mut self) -> DriverResult<Self> {
+    /// As it is written with the next change.
+    pub(crate) fn changed(mut self) -> DriverResult<Self> {
         if self.store.is_empty() {
             self.store = draw_name()?;
         }
+        self.changes += 1;
+        self.trail.push(draw_name()?.split_off(32 - DIGITS));
+        keep_last(&mut self.trail);
         Ok(self)
+    }
+
+    /// The name of the last change.
+    pub(crate) fn last_change(&self) -> &str {
+        self.trail.last().map_or("", String::as_str)
+    }
+
+    /// Whether it may have come of what it was after so many changes, the last of which had this name. False when it is
+    /// older, or has another past; of changes that were long ago nothing is known.
+    pub(crate) fn may_come_of(&self, changes: u64, last: &str) -> bool {
+        let Some(since) = self.changes.checked_sub(changes) else {
+            return false;
+        };
+        let mut trail = self.trail.iter().rev();
+        let then = usize::try_from(since).ok().and_then(|n| trail.nth(n));
+        then.is_none_or(|name| name == last)
     }
 
     /// Notes that a network was removed.
     pub(crate) fn without(mut self, network: &str) -> Self {
         self.removed.push(network.to_owned());
-        self.shortened()
+        keep_last(&mut self.removed);
+        self
     }
 
     /// Notes networks that were removed before those that it knows of.
@@ -86,14 +115,14 @@ impl Layout {
         let earlier = earlier.iter().filter(|id| !self.removed.contains(id));
         let earlier: Vec<String> = earlier.cloned().collect();
         self.removed.splice(..0, earlier);
-        self.shortened()
-    }
-
-    fn shortened(mut self) -> Self {
-        let surplus = self.removed.len().saturating_sub(REMOVED);
-        self.removed.drain(..surplus);
+        keep_last(&mut self.removed);
         self
     }
+}
+
+fn keep_last(list: &mut Vec<String>) {
+    let surplus = list.len().saturating_sub(REMEMBERED);
+    list.drain(..surplus);
 }
 
 /// 32 hexadecimal digits that nobody else draws.
@@ -233,6 +262,31 @@ mod tests {
         for bad in ["", "a/b", "..", &"0".repeat(65)] {
             assert!(check_id(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_layout_knows_what_it_may_come_of() {
+        let mut all = vec![Layout::default()];
+        for n in 0..REMEMBERED + 8 {
+            let next = all[n].clone().changed().unwrap();
+            assert!(n == 0 || next.store == all[n].store);
+            all.push(next);
+        }
+        let comes_of = |later: &Layout, earlier: &Layout| {
+            later.may_come_of(earlier.changes, earlier.last_change())
+        };
+        let last = all.last().unwrap();
+        for earlier in &all {
+            assert!(comes_of(last, earlier), "{earlier:?}");
+        }
+        assert!(!comes_of(&all[3], &all[4]));
+        let other = all[3].clone().changed().unwrap();
+        assert!(comes_of(&other, &all[3]) && !comes_of(&other, &all[4]));
+        let longer = other.clone().changed().unwrap();
+        assert!(!comes_of(&longer, &all[4]) && !comes_of(&longer, &all[5]));
+        assert!(!comes_of(&Layout::default(), &all[1]));
+        assert_eq!(last.trail.len(), REMEMBERED);
+        assert_eq!(Layout::read(Some(&encode(last).unwrap())), *last);
     }
 
     #[test]

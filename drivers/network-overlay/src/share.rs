@@ -29,7 +29,7 @@ pub(crate) struct Known {
 /// Them, after those that were lost were put back.
 async fn known(cluster: &Shared) -> DriverResult<Known> {
     let known = now(cluster).await?;
-    if !cluster.past.is_lost(&known.layout, known.revision) {
+    if !cluster.past.is_lost(&known.layout) {
         return Ok(known);
     }
     lost::put_back(cluster).await?;
@@ -91,7 +91,7 @@ impl Known {
         chooser.complete(&mut network)?;
         let (vni, layout) = self.number(&network)?;
         network.options.insert(VNI.to_owned(), vni.to_string());
-        Ok((NetworkRecord { vni, network }, layout.named()?))
+        Ok((NetworkRecord { vni, network }, layout.changed()?))
     }
 
     fn number(&self, network: &SharedNetwork) -> DriverResult<(u32, Layout)> {
@@ -163,7 +163,7 @@ pub(crate) async fn unshare(cluster: Shared, id: String) -> DriverResult<()> {
         }
         let txn = Txn::default()
             .if_unchanged(&layout, known.revision)
-            .put(&layout, encode(&known.layout.named()?.without(&id))?);
+            .put(&layout, encode(&known.layout.changed()?.without(&id))?);
         let txn = end(&cluster, txn, &id);
         if cluster.etcd.txn(&txn).await?.succeeded {
             return Ok(());

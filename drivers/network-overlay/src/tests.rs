@@ -2,6 +2,7 @@
 
 mod absence;
 mod access;
+mod backup;
 mod host;
 mod share;
 mod traffic;

@@ -11,6 +11,7 @@ use super::wire::Failure;
 const TEMPORARY: [i32; 3] = [4, 8, 14];
 const NOT_PERMITTED: i32 = 7;
 const NOT_ENABLED: i32 = 9;
+const OUT_OF_RANGE: i32 = 11;
 const UNAUTHENTICATED: i32 = 16;
 /// Refusals of requests without a token, or with one that is older than the last change of a user; they have the code of
 /// a wrong argument.
@@ -31,6 +32,8 @@ pub(crate) enum EtcdError {
     NotEnabled,
     /// The revision asked for is no longer kept.
     Compacted,
+    /// The revision asked for was not reached.
+    NotYet,
 }
 
 impl fmt::Display for EtcdError {
@@ -43,6 +46,7 @@ impl fmt::Display for EtcdError {
             }
             Self::NotEnabled => f.write_str("the cluster's store has no users"),
             Self::Compacted => f.write_str("the cluster's store has forgotten that revision"),
+            Self::NotYet => f.write_str("the cluster's store has not come to that revision"),
         }
     }
 }
@@ -53,9 +57,10 @@ impl From<EtcdError> for DriverError {
             EtcdError::Away(_) | EtcdError::Denied(_) | EtcdError::Unauthenticated(_) => {
                 ErrorCode::Unavailable
             }
-            EtcdError::Refused(_) | EtcdError::NotEnabled | EtcdError::Compacted => {
-                ErrorCode::Internal
-            }
+            EtcdError::Refused(_)
+            | EtcdError::NotEnabled
+            | EtcdError::Compacted
+            | EtcdError::NotYet => ErrorCode::Internal,
         };
         Self::new(code, error.to_string())
     }
@@ -93,6 +98,8 @@ pub(super) fn refusal(status: StatusCode, body: &[u8]) -> EtcdError {
         UNAUTHENTICATED => EtcdError::Unauthenticated(text),
         NOT_PERMITTED => EtcdError::Denied(text),
         NOT_ENABLED if text.contains("authentication is not enabled") => EtcdError::NotEnabled,
+        OUT_OF_RANGE if text.contains("has been compacted") => EtcdError::Compacted,
+        OUT_OF_RANGE if text.contains("future revision") => EtcdError::NotYet,
         _ if NO_USER.iter().any(|why| text.contains(why)) => EtcdError::Unauthenticated(text),
         0 if status.is_server_error() => EtcdError::Away(text),
         code if TEMPORARY.contains(&code) => EtcdError::Away(text),

@@ -52,6 +52,8 @@ pub(crate) struct Header {
     pub(crate) cluster_id: u64,
     #[serde(default, deserialize_with = "number")]
     pub(crate) revision: i64,
+    #[serde(default, deserialize_with = "unsigned")]
+    pub(crate) raft_term: u64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -68,6 +70,9 @@ pub(crate) struct RangeRequest {
     pub(crate) key: Base64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) range_end: Option<Base64>,
+    /// As it was then; none: as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -131,6 +136,7 @@ pub(crate) fn below(prefix: &str) -> RangeRequest {
     RangeRequest {
         key: prefix.into(),
         range_end: Some(end_of(prefix)),
+        revision: None,
     }
 }
 
@@ -139,6 +145,15 @@ pub(crate) fn one(key: &str) -> RangeRequest {
     RangeRequest {
         key: key.into(),
         range_end: None,
+        revision: None,
+    }
+}
+
+/// One key as it was at a revision; 0: as it is.
+pub(crate) fn one_at(key: &str, revision: i64) -> RangeRequest {
+    RangeRequest {
+        revision: Some(revision.to_string()),
+        ..one(key)
     }
 }
 
