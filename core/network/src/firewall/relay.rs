@@ -65,8 +65,19 @@ pub(super) fn lay_out(batch: &mut Batch) {
 
 /// Writes the chain's rules. `obey`: what containers send is left to be translated, which all of it can be: a socket that
 /// was found for a packet on a bridge is lost where bridges call the host's chains (`bridge-nf-call-iptables`).
+///
+/// What answers a flow that began here is not meant for the port that it is sent to, though that may be relayed: the flow has
+/// it for its own. Where it was translated, the kernel knows the way; the sockets of others get what they wait for, but for
+/// those of TCP, which `tproxy` finds by itself.
 pub(super) fn write(batch: &mut Batch, listeners: &Listeners, obey: bool) {
     batch.flush_chain(CHAIN.name);
+    let translated = [
+        Expr::connection_status(R0),
+        Expr::mask(R0, &Expr::TRANSLATED.to_ne_bytes()),
+        Expr::not_equal(R0, &[0; 4]),
+    ];
+    let parts: [&[Expr]; 2] = [&answer(), &translated];
+    rules::rule(batch, CHAIN.name, &parts, Expr::verdict(Verdict::Accept));
     let v4 = (Family::Ipv4, IpAddr::V4(Ipv4Addr::LOCALHOST), &SETS[..2]);
     let v6 = (Family::Ipv6, IpAddr::V6(Ipv6Addr::LOCALHOST), &SETS[2..]);
     for ((which, at, sets), tcp, udp) in [
@@ -92,6 +103,14 @@ pub(super) fn at(v6: bool) -> [Expr; 4] {
         Expr::destination(which, R1),
         Expr::destination_port(port),
         Expr::lookup(set, R0, false),
+    ]
+}
+
+/// It is sent to the side that began.
+fn answer() -> [Expr; 2] {
+    [
+        Expr::connection_direction(R0),
+        Expr::equal(R0, &[Expr::REPLY]),
     ]
 }
 
@@ -122,10 +141,20 @@ fn lead(
         Expr::load(&port.to_be_bytes(), R4),
         Expr::lead_to(which, R0, R4),
     ];
+    let awaited = [&answer()[..], &[Expr::awaited(R0)]].concat();
     for known in [&anywhere[..], &at[..]] {
         let family = &rules::family(which);
-        let parts: [&[Expr]; 6] = [others, family, &carried, known, &local, &lead];
-        rules::rule(batch, CHAIN.name, &parts, Expr::verdict(Verdict::Accept));
+        let relayed: [&[Expr]; 4] = [others, family, &carried, known];
+        let mut accept = |last: &[&[Expr]]| {
+            let parts = [&relayed[..], last].concat();
+            rules::rule(batch, CHAIN.name, &parts, Expr::verdict(Verdict::Accept));
+        };
+        // What nobody awaits is led: a client's flow seems to have begun here when the kernel had forgotten it before the
+        // answer came.
+        if transport == UDP {
+            accept(&[&awaited]);
+        }
+        accept(&[&local, &lead]);
     }
 }
 

@@ -68,6 +68,10 @@ impl Expr {
     pub const ESTABLISHED: u32 = 0b110;
     /// Bit of the connection's status: its destination was translated.
     pub const DESTINATION_TRANSLATED: u32 = 1 << 5;
+    /// Bits of the connection's status: its source or its destination was translated.
+    pub const TRANSLATED: u32 = 0b11 << 4;
+    /// What [`Self::connection_direction`] loads for packets to the side that began.
+    pub const REPLY: u8 = 1;
 
     fn other(name: &str, attributes: Vec<DefaultNla>) -> Self {
         Self(Expressions::Other {
@@ -191,6 +195,18 @@ impl Expr {
     #[must_use]
     pub fn connection_state(into: Register) -> Self {
         Self::other("ct", vec![attribute(1, into as u32), attribute(2, 0)])
+    }
+    /// Loads the packet's direction in its connection (one byte); goes on if it has one.
+    #[must_use]
+    pub fn connection_direction(into: Register) -> Self {
+        Self::other("ct", vec![attribute(1, into as u32), attribute(2, 1)])
+    }
+    /// Goes on if a socket of the host's waits for the packet, connected or not. The register is lost.
+    #[must_use]
+    pub fn awaited(lost: Register) -> Self {
+        const TRANSPARENT: u32 = 0;
+        let attributes = vec![attribute(1, TRANSPARENT), attribute(2, lost as u32)];
+        Self::other("socket", attributes)
     }
     /// Loads the connection's status bits (four bytes, host order).
     #[must_use]

@@ -1,6 +1,7 @@
 //! Published ports beyond what the kernel translates by itself: over IPv6 to containers without it, on `[::1]`, through
 //! the host's INPUT rules, thousands at once.
 
+mod flows;
 mod listening;
 
 use std::io::{Read, Write};
