@@ -29,6 +29,26 @@ fn page(from: &Host, address: &str) -> Option<String> {
     from.namespace.try_shell(&line).ok()
 }
 
+/// Waits until a server at port 8080, and an echo at port 7, answer on the first host from everywhere.
+fn answer_everywhere(host: &Host, other: &Host) {
+    let (v4, v6) = (host.address.to_string(), format!("[{}]", host.address_v6));
+    for (from, at) in [
+        (host, "127.0.0.1"),
+        (host, "[::1]"),
+        (host, v4.as_str()),
+        (other, v4.as_str()),
+        (other, v6.as_str()),
+    ] {
+        let told = eventually(&format!("{at} answers"), 20, || {
+            page(from, &format!("{at}:8080"))
+        });
+        assert_eq!(told.trim(), "page", "{at}");
+        eventually(&format!("datagrams come back from {at}"), 20, || {
+            datagram_from(&from.namespace, &format!("{at}:7"), "hello")
+        });
+    }
+}
+
 #[test]
 fn without_rules_netd_listens_on_published_ports() {
     let hosts = Hosts::new(2);
@@ -38,26 +58,9 @@ fn without_rules_netd_listens_on_published_ports() {
     run(&engine, "--name web -p 8080:80", WEB);
     run(&engine, "--name echo -p 7:7 -p 7:7/udp", SLEEP);
     let server = Echo::inside(&engine, "echo", &[7]);
-    let (v4, v6) = (host.address.to_string(), format!("[{}]", host.address_v6));
-    let everywhere = || {
-        for (from, at) in [
-            (host, "127.0.0.1"),
-            (host, "[::1]"),
-            (host, v4.as_str()),
-            (other, v4.as_str()),
-            (other, v6.as_str()),
-        ] {
-            let told = eventually(&format!("{at} answers"), 20, || {
-                page(from, &format!("{at}:8080"))
-            });
-            assert_eq!(told.trim(), "page", "{at}");
-            eventually(&format!("datagrams come back from {at}"), 20, || {
-                datagram_from(&from.namespace, &format!("{at}:7"), "hello")
-            });
-        }
-    };
+    let everywhere = || answer_everywhere(host, other);
     everywhere();
-    let inside = format!("run --rm busybox wget -qO- http://{v4}:8080/");
+    let inside = format!("run --rm busybox wget -qO- http://{}:8080/", host.address);
     assert_eq!(docker(&engine, &inside).ok(), "page");
     assert_eq!(listening(host).lines().count(), 6, "{}", listening(host));
 
@@ -155,6 +158,43 @@ fn a_port_that_another_program_took_is_had_again_when_it_is_free() {
     assert_eq!(listening(host), "");
     gets("127.0.0.1:8082");
     docker(&engine, "rm -f web other").ok();
+    engine.finish();
+}
+
+#[test]
+fn where_the_kernel_leads_nothing_netd_listens_on_relayed_ports() {
+    let hosts = Hosts::new(2);
+    let (host, other) = (hosts.host(1), hosts.host(2));
+    let mut engine = engine(host, json!({}));
+    engine.terminate();
+    // By a table of this name the daemon tries whether the kernel leads packets to sockets. Where the chain is at another
+    // hook, the kernel refuses, as it does without `tproxy`.
+    let trial = format!("inet gantry-{}-try", engine.tag());
+    host.namespace.shell(&format!(
+        "nft add table {trial}; nft 'add chain {trial} relay {{ type filter hook output priority 0; }}'"
+    ));
+    engine.boot();
+    run(&engine, "--name web -p 8080:80", WEB);
+    run(&engine, "--name echo -p 7:7 -p 7:7/udp", SLEEP);
+    let server = Echo::inside(&engine, "echo", &[7]);
+    answer_everywhere(host, other);
+    // Over IPv4 the kernel translates.
+    let sockets = listening(host);
+    assert_eq!(sockets.lines().count(), 3, "{sockets}");
+    assert_eq!(sockets.matches("[::]:").count(), 3 + 3, "{sockets}");
+    // Through the host's INPUT rules all comes by sockets, to live containers as well.
+    engine.kill9();
+    answer_everywhere(host, other);
+    engine.configure(json!({"published-ports-obey-input": true}));
+    engine.boot();
+    answer_everywhere(host, other);
+    assert_eq!(listening(host).lines().count(), 6, "{}", listening(host));
+    let rules = format!("nft list chain inet gantry-{} relay", engine.tag());
+    assert!(!host.namespace.shell(&rules).contains("tproxy"));
+    drop(server);
+    docker(&engine, "rm -f web echo").ok();
+    assert_eq!(listening(host), "");
+    host.namespace.shell(&format!("nft delete table {trial}"));
     engine.finish();
 }
 
