@@ -17,6 +17,12 @@ impl Log {
         Self(None)
     }
 
+    /// A log that hands each line to a function, for a driver's unit tests. The function is leaked.
+    #[must_use]
+    pub fn to(write: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Some(HostCallbacks::new(move |_, line| write(line))))
+    }
+
     /// Something failed.
     pub fn error(&self, message: impl AsRef<str>) {
         self.write(Level::ERROR, message.as_ref());

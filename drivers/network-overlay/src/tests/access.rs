@@ -190,3 +190,70 @@ fn a_store_with_users_lets_in_who_has_a_password() {
     elsewhere["prefix"] = json!("/elsewhere");
     refused(&elsewhere, "permission denied");
 }
+
+/// Hosts know each other's changes after the tokens that they were followed with have ended, and those of an etcd that was
+/// started again; and they do not take it for away.
+fn followed_with_tokens_that_end(kind: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let hosts = Hosts::new(3);
+    let url = format!("http://{STORE}:2379");
+    let flags = ["--auth-token", kind, "--auth-token-ttl", "1"];
+    let flags = [&flags[..], &["--bcrypt-cost", "4"]].concat();
+    let running = etcd(&hosts, &url, dir.path(), &flags);
+    let at_store = |script: &str| hosts.host(3).namespace.shell(&format!("{USERS}{script}"));
+    eventually("the store answers", || {
+        let ask = format!("curl -fs -m 2 {url}/health");
+        hosts.host(3).namespace.try_shell(&ask).is_ok()
+    });
+    at_store(ENABLE);
+    let late =
+        "TOKEN=$(token); ask user/list '{}' >/dev/null; sleep 2; ask user/list '{}' || echo ended";
+    assert_eq!(at_store(late), "ended", "tokens end");
+    let password = dir.path().join("password");
+    std::fs::write(&password, "open sesame").unwrap();
+    std::fs::set_permissions(&password, std::fs::Permissions::from_mode(0o600)).unwrap();
+    // Longer than a token lasts.
+    let options = json!({"etcd": [&url], "user": "host", "password_file": password, "lease": 3});
+    let [one, two] = sharing(&hosts, &options);
+    let tell = |from: &Host, to: &Host, endpoint: &str| {
+        from.allocate("n", endpoint, &[]).unwrap();
+        eventually("it is told", || to.others() == [endpoint]);
+        from.release("n", endpoint);
+        eventually("its end is told", || to.others().is_empty());
+    };
+    for round in 0..4 {
+        tell(&one, &two, &format!("a{round}"));
+        // The watch is begun with a token that has ended.
+        std::thread::sleep(Duration::from_secs(2));
+        tell(&two, &one, &format!("b{round}"));
+    }
+    for host in [&one, &two] {
+        let log = host.log.lock().clone();
+        let clear = |line: &String| line.contains("in clear");
+        assert!(log.iter().all(clear), "{log:?}");
+    }
+    drop(running);
+    let _running = etcd(&hosts, &url, dir.path(), &flags);
+    for host in [&one, &two] {
+        eventually("it is a member", || {
+            host.allocate("n", &host.id(), &[]).is_ok()
+        });
+    }
+    eventually("they know each other", || {
+        (one.others(), two.others()) == (vec![two.id()], vec![one.id()])
+    });
+}
+
+#[test]
+fn simple_tokens_that_ended_are_renewed_by_who_follows() {
+    followed_with_tokens_that_end("simple");
+}
+
+#[test]
+fn signed_tokens_that_ended_are_renewed_by_who_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("key");
+    std::fs::write(&key, "anything").unwrap();
+    let key = key.display();
+    followed_with_tokens_that_end(&format!("jwt,priv-key={key},sign-method=HS256,ttl=1s"));
+}

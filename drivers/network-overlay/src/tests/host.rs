@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,6 +12,7 @@ use gantry_plugin_sdk::network::{JoinPlan, SharedEndpoint};
 use gantry_plugin_sdk::sys::netlink::{Change, RouteSocket};
 use gantry_plugin_sdk::sys::netns;
 use gantry_plugin_sdk::{Driver, DriverConfig, DriverResult, Log};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -21,6 +23,8 @@ pub(super) struct Host<'a> {
     pub(super) driver: Option<OverlayNetwork>,
     pub(super) options: Value,
     pub(super) root: TempDir,
+    /// What its drivers wrote to the log.
+    pub(super) log: Arc<Mutex<Vec<String>>>,
     at: &'a gantry_fixtures::Host,
 }
 
@@ -41,6 +45,7 @@ impl<'a> Host<'a> {
             driver: None,
             options: options.clone(),
             root,
+            log: Arc::default(),
             at,
         };
         host.start();
@@ -55,9 +60,9 @@ impl<'a> Host<'a> {
             tag: "0123abcd".into(),
             options: self.options.clone(),
         };
-        let made = netns::inside(&self.at.namespace, || {
-            Ok(OverlayNetwork::new(config, Log::none()))
-        });
+        let lines = Arc::clone(&self.log);
+        let log = Log::to(move |line| lines.lock().push(line.to_owned()));
+        let made = netns::inside(&self.at.namespace, || Ok(OverlayNetwork::new(config, log)));
         self.driver = Some(made.unwrap().unwrap());
     }
 
