@@ -296,7 +296,8 @@ contract! {
     /// A way of linking sandboxes.
     ///
     /// Order for one endpoint: `create_endpoint`, `join`, `set_external`*, `leave`, `delete_endpoint`. The sandbox's
-    /// namespace may vanish before `leave` (the kernel then removes the links); that is no error.
+    /// namespace may vanish before `leave` (the kernel then removes the links); that is no error. Somebody may also keep
+    /// it: an `outer` end is gone soon after `leave` in any case, and the link with it.
     pub trait Network: Driver {
         /// What this driver's networks are like. Constant.
         required fn info(()) -> NetworkInfo;
@@ -312,7 +313,8 @@ contract! {
         required fn delete_endpoint(EndpointRef) -> ();
         /// Makes the link, its inner end born in the namespace of descriptor 0.
         required fn join(EndpointSpec) -> JoinPlan;
-        /// Takes the link away (descriptor 0 is the namespace when it still exists).
+        /// Takes the link away. Descriptor 0 is the namespace if that is to stay, or if it exists and the plan named no
+        /// `outer` end or was `configured`. Without it, the namespace is about to end and take the link along.
         required fn leave(EndpointRef) -> ();
         /// Says what the firewall must do for these ports.
         required fn set_external(SetExternal) -> Vec<FirewallIntent>;

@@ -137,6 +137,7 @@ impl BridgeNetwork {
             mac: plan.mac.parse().ok(),
             netns: *netns,
         };
+        self.removals.join(&plan.outer, &spec.addresses);
         match self.bridges.attach(&bridge.host, &veth) {
             Err(e) if e.code == ErrorCode::NotFound => {
                 // Somebody removed the bridge under us.
@@ -262,11 +263,8 @@ impl Network for BridgeNetwork {
     }
 
     fn leave(&self, call: &Call<'_>, endpoint: EndpointRef) -> DriverResult<()> {
-        // Without a namespace the kernel is taking the pair away already.
-        if call.fds.is_empty() {
-            return Ok(());
-        }
-        self.bridges.delete(&self.names.name(VETH, &endpoint.id))
+        let outer = self.names.name(VETH, &endpoint.id);
+        self.removals.leave(outer, !call.fds.is_empty())
     }
 
     fn set_external(

@@ -118,6 +118,7 @@ impl OverlayNetwork {
             netns: *netns,
         };
         let (bridge, _) = self.bridge(&spec.network)?;
+        self.plane.removals.join(&plan.outer, &spec.addresses);
         match self.plane.bridges.attach(&bridge, &veth) {
             Err(e) if e.code == ErrorCode::NotFound => {
                 // Somebody removed the bridge under us.
@@ -285,12 +286,8 @@ impl Network for OverlayNetwork {
     }
 
     fn leave(&self, call: &Call<'_>, endpoint: EndpointRef) -> DriverResult<()> {
-        // Without a namespace the kernel is taking the pair away already.
-        if call.fds.is_empty() {
-            return Ok(());
-        }
         let outer = self.plane.names.name(VETH, &endpoint.id);
-        self.plane.bridges.delete(&outer)
+        self.plane.removals.leave(outer, !call.fds.is_empty())
     }
 
     fn set_external(

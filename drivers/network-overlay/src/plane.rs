@@ -74,7 +74,7 @@ pub(crate) struct Plane {
     host: String,
     plans: Notes<Plan>,
     segments: Mutex<HashMap<String, Arc<Mutex<Segment>>>>,
-    removals: Removals,
+    pub(crate) removals: Removals,
     pub(crate) secure: Secure,
     log: Log,
 }

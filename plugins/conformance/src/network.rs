@@ -190,6 +190,10 @@ pub(crate) fn verify(subject: &Subject, report: &mut Report) {
             join,
         ),
         ("leave works when the sandbox has vanished", vanished),
+        (
+            "an end on the host goes although the sandbox stays",
+            outlived,
+        ),
         ("published ports become intents of the same ports", publish),
         ("removing what is absent succeeds", absent),
         (
@@ -282,6 +286,27 @@ fn vanished(driver: &Driver) -> Result<(), Problem> {
     driver.driver.leave(&call(), endpoint_ref(ENDPOINT))?;
     driver.remove()?;
     driver.expect_clean()
+}
+
+fn outlived(driver: &Driver) -> Result<(), Problem> {
+    let (sandbox, plan) = driver.joined()?;
+    let has_end = !plan.outer.is_empty();
+    if has_end {
+        driver.driver.leave(&call(), endpoint_ref(ENDPOINT))?;
+        let end = Instant::now() + Duration::from_secs(10);
+        while links()?.contains(&plan.outer) {
+            expect(Instant::now() < end, || format!("left is {}", plan.outer))?;
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    drop(sandbox);
+    driver.driver.leave(&call(), endpoint_ref(ENDPOINT))?;
+    driver.remove()?;
+    driver.expect_clean()?;
+    match has_end {
+        true => Ok(()),
+        false => skip("its links have no end on a bridge of the host"),
+    }
 }
 
 fn publish(driver: &Driver) -> Result<(), Problem> {

@@ -3,6 +3,7 @@
 //! An endpoint's inner link is born inside the sandbox and joined to the bridge in one message to the kernel; nothing is
 //! ever moved between namespaces.
 
+mod ending;
 mod removal;
 
 use std::fs;

@@ -3,6 +3,8 @@
 //! A bridge takes the kernel some 30 ms, in which nobody's links can be changed; a hundred that go together take no longer.
 //! So links are gathered for a moment and removed as one group. Their addresses, and with them the routes, go at once.
 //! Until a link is gone it stands in a journal, by which the driver's next process goes on.
+//!
+//! Links of endpoints are removed alone where somebody waits for it, or go with their namespaces.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,9 +13,12 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use gantry_driver_api::DriverResult;
-use gantry_sys::netlink::{Change, RouteSocket};
+use gantry_sys::netlink::{Change, RouteSocket, remove_link};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::ending::Endings;
+use super::failed;
 use crate::Log;
 use crate::notes::Notes;
 
@@ -56,9 +61,10 @@ struct Shared {
 }
 
 /// Removes links on a thread of its own.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Removals {
     shared: Arc<Shared>,
+    endings: Endings,
 }
 
 fn boot() -> String {
@@ -195,7 +201,10 @@ impl Removals {
             group: hash | 1 << 31,
             log,
         });
-        let removals = Self { shared };
+        let removals = Self {
+            shared,
+            endings: Endings::default(),
+        };
         for (name, Entry { boot, index }) in removals.shared.journal.all() {
             match link_of(&name).filter(|_| boot == removals.shared.boot) {
                 Some(link) => removals.gather(link, index),
@@ -214,6 +223,36 @@ impl Removals {
                 .warn(format!("removing links {}: {e}", links.join(", ")));
         }
         self.start();
+    }
+
+    /// An endpoint's link is about to be made with these addresses. What has one of them still, in a namespace that is
+    /// ending, is removed before.
+    pub fn join(&self, link: &str, addresses: &[IpNet]) {
+        for going in self.endings.come(link, addresses) {
+            if let Err(e) = remove_link(&going) {
+                let log = &self.shared.log;
+                log.warn(format!(
+                    "removing link {going}, whose addresses {link} gets: {e}"
+                ));
+            }
+        }
+    }
+
+    /// Removes an endpoint's link, if it is there. When its namespace `stays`, nobody sees it any more when this returns, and
+    /// what it was called and the addresses it had are free; the kernel may still be freeing it. Otherwise the kernel takes
+    /// it along with the namespace, and nobody waits; if somebody is in that still, the link is removed a little later.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn leave(&self, link: String, stays: bool) -> DriverResult<()> {
+        let failed = failed(format!("removing link {link}"));
+        if stays {
+            self.endings.forget(&link);
+            return remove_link(&link).map_err(failed);
+        }
+        let removals = self.clone();
+        let added = self.endings.add(link, move |links| removals.begin(links));
+        added.map_err(failed)
     }
 
     fn retire(&self, links: &[&str]) -> io::Result<()> {
@@ -281,6 +320,7 @@ impl Removals {
 
     /// Waits until nothing is under way.
     pub fn finish(&self) {
+        self.endings.finish();
         self.shared
             .wait_while(|gathered| !gathered.pending.is_empty());
     }
