@@ -294,6 +294,7 @@ impl Inner {
             boot_id: self.config.boot_id.clone(),
             spec,
             endpoints: Vec::new(),
+            under_way: None,
             requests: Rows::default(),
             bindings: Rows::default(),
             published: crate::publish::Published::default(),

@@ -28,6 +28,7 @@ mod firewall;
 mod follow;
 mod inner;
 mod ipam;
+mod join;
 mod lifecycle;
 mod links;
 mod names;

@@ -189,7 +189,10 @@ impl Inner {
         // A namespace that nobody else lives in takes its links with it.
         let live = slot.mode == SandboxMode::Own && self.is_shared(container);
         for endpoint in std::mem::take(&mut place.saved.endpoints) {
-            self.detach(&place, &endpoint, live);
+            match live {
+                true => self.detach(&place, &endpoint),
+                false => self.detach_ended(&place, &endpoint),
+            }
             self.let_go(&endpoint.info);
         }
         place.socket = None;

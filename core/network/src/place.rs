@@ -43,6 +43,10 @@ pub(crate) struct Saved {
     pub(crate) boot_id: String,
     pub(crate) spec: SandboxSpec,
     pub(crate) endpoints: Vec<Endpoint>,
+    /// The attachment that is being made or taken away. A daemon that finds one takes it away: nobody was told of it, or
+    /// that it is still there.
+    #[serde(default)]
+    pub(crate) under_way: Option<Endpoint>,
     pub(crate) requests: Rows<PortRequest>,
     pub(crate) bindings: Rows<PortBinding>,
     #[serde(flatten)]

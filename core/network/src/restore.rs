@@ -63,6 +63,7 @@ impl Inner {
         {
             self.warn(error.message);
         }
+        self.finish_changes();
         self.publish_as_configured();
         self.reconcile_drivers(&endpoints.into_iter().collect::<Vec<_>>());
         self.follow_host();

@@ -233,11 +233,14 @@ impl NetworkService {
     /// What a container's sandbox is attached to, in order of its links; empty without sandbox.
     #[must_use]
     pub fn endpoints(&self, container: &ContainerId) -> Vec<EndpointInfo> {
+        self.attached(container).unwrap_or_default()
+    }
+
+    /// As [`Self::endpoints`]; none without sandbox.
+    #[must_use]
+    pub fn attached(&self, container: &ContainerId) -> Option<Vec<EndpointInfo>> {
         let views = self.inner.views.read();
-        views
-            .get(container)
-            .map(|v| v.endpoints.clone())
-            .unwrap_or_default()
+        views.get(container).map(|v| v.endpoints.clone())
     }
 
     /// What it has published.

@@ -6,6 +6,7 @@
 //! command.
 
 mod authority;
+mod card;
 mod echo;
 mod engine;
 mod far;
@@ -22,6 +23,7 @@ mod short;
 mod token;
 
 pub use authority::{Authority, Pair};
+pub use card::Card;
 pub use echo::Echo;
 pub use engine::{Engine, Options, bin_dir};
 pub use far::Far;

@@ -1,24 +1,6 @@
 //! Containers as machines of their own on one of the host's links, through the docker CLI.
 
-use gantry_e2e::{Engine, eventually, run};
-
-/// A bridge that stands for the host's network card.
-struct Card(String);
-
-impl Card {
-    fn new() -> Self {
-        let name = format!("gcard{}", std::process::id());
-        run("ip", &["link", "add", &name, "type", "bridge"]).ok();
-        run("ip", &["link", "set", &name, "up"]).ok();
-        Self(name)
-    }
-}
-
-impl Drop for Card {
-    fn drop(&mut self) {
-        run("ip", &["link", "delete", &self.0]);
-    }
-}
+use gantry_e2e::{Card, Engine, eventually};
 
 const WEB: &str = "mkdir -p /www; echo page > /www/index.html; exec httpd -f -p 80 -h /www";
 
@@ -26,7 +8,7 @@ const WEB: &str = "mkdir -p /www; echo page > /www/index.html; exec httpd -f -p 
 fn macvlan_containers_are_machines_of_their_own() {
     let mut engine = Engine::start();
     let card = Card::new();
-    let parent = format!("parent={}", card.0);
+    let parent = format!("parent={}", card.name());
     let create = ["network", "create", "-d", "macvlan"];
     let subnet = ["--subnet", "10.177.0.0/24", "--gateway", "10.177.0.1"];
     let args = [&create[..], &subnet, &["-o", &parent, "lan"]].concat();
@@ -64,7 +46,7 @@ fn macvlan_containers_are_machines_of_their_own() {
     let told = engine
         .docker(&["network", "inspect", "-f", format, "lan"])
         .ok();
-    assert_eq!(told, format!("macvlan local {}", card.0));
+    assert_eq!(told, format!("macvlan local {}", card.name()));
     engine.kill9();
     engine.boot();
     let page = eventually("the server answers the next engine", 20, || {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
+use gantry_model::NetworkId;
 use gantry_model::container::{EndpointSettings, HostConfig};
-use gantry_network::{EndpointConfig, EndpointInfo, Link, Sandbox, SandboxMode, SandboxSpec};
+use gantry_network::{EndpointConfig, Link, Sandbox, SandboxMode, SandboxSpec};
 
 use crate::container::record::Record;
 use crate::create::{egress, ports};
@@ -67,7 +68,8 @@ impl Engine {
             self.join_network(record, network, wish).await?;
         }
         let wanted = ports::requests(&record.config, &record.host_config)?;
-        if !wanted.is_empty() {
+        // A sandbox that is on no network has to be written down as well.
+        if !wanted.is_empty() || record.networks.is_empty() {
             self.services.networks.publish(&record.id, wanted).await?;
         }
         Ok(())
@@ -79,7 +81,7 @@ impl Engine {
         record: &Record,
         network: &str,
         wish: &EndpointSettings,
-    ) -> Result<EndpointInfo> {
+    ) -> Result<()> {
         let mut config = self.endpoint_config(wish)?;
         if network == self.main_network(record) {
             config
@@ -89,9 +91,8 @@ impl Engine {
         let networks = &self.services.networks;
         let network = self.meant(network, wish);
         let joined = networks.connect(&record.id, network, config).await?;
-        let driver = networks.get(network).map(|n| n.driver).unwrap_or_default();
-        self.tell_network("connect", &joined, &driver, record);
-        Ok(joined)
+        self.tell_network("connect", &joined.network, &joined.network_name, record);
+        Ok(())
     }
 
     /// How a network of this name is found that a container wishes for: by the ID that it had, as long as it is there.
@@ -139,11 +140,12 @@ impl Engine {
         let left = networks.endpoints(&record.id);
         networks.release(&record.id).await?;
         for endpoint in left {
-            let driver = networks
-                .get(endpoint.network.as_str())
-                .map(|n| n.driver)
-                .unwrap_or_default();
-            self.tell_network("disconnect", &endpoint, &driver, record);
+            self.tell_network(
+                "disconnect",
+                &endpoint.network,
+                &endpoint.network_name,
+                record,
+            );
         }
         Ok(())
     }
@@ -152,17 +154,21 @@ impl Engine {
     pub(crate) fn tell_network(
         &self,
         action: &str,
-        endpoint: &EndpointInfo,
-        driver: &str,
+        network: &NetworkId,
+        name: &str,
         record: &Record,
     ) {
+        let known = self.services.networks.get(network.as_str());
         let attributes = Attributes::from([
             ("container".to_owned(), record.id.to_string()),
-            ("name".to_owned(), endpoint.network_name.clone()),
-            ("type".to_owned(), driver.to_owned()),
+            ("name".to_owned(), name.to_owned()),
+            (
+                "type".to_owned(),
+                known.map(|n| n.driver).unwrap_or_default(),
+            ),
         ]);
         self.events
-            .tell("network", action, endpoint.network.as_str(), attributes);
+            .tell("network", action, network.as_str(), attributes);
     }
 
     /// A wish in the network service's terms.
@@ -199,7 +205,7 @@ impl Engine {
     }
 
     /// `container[:alias]`.
-    fn links<'a>(&self, links: impl Iterator<Item = &'a String>) -> Result<Vec<Link>> {
+    pub(crate) fn links<'a>(&self, links: impl Iterator<Item = &'a String>) -> Result<Vec<Link>> {
         links
             .map(|link| {
                 let (name, alias) = link.split_once(':').unwrap_or((link, link));

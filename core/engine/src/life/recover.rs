@@ -183,6 +183,7 @@ impl Engine {
         match found {
             Found::Lives(process) => {
                 container.live.lock().process = Some(process.clone());
+                self.follow_sandbox(container);
                 self.thaw_forgotten(container, &process).await;
                 self.watch_over(container.clone(), process);
                 self.check_health(container);

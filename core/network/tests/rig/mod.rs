@@ -1,6 +1,7 @@
 //! A host of its own: a network namespace with the service in it, and a second one that stands for the world outside.
 #![allow(dead_code)]
 
+pub(crate) mod refusing;
 pub(crate) mod shared;
 
 use std::future::Future;
@@ -19,6 +20,8 @@ use gantry_plugin_sdk::{DriverConfig, Log};
 use gantry_sys::netlink::{Change, NewVeth, RouteSocket};
 use gantry_sys::netns;
 
+use refusing::{Refused, Refusing};
+
 pub(crate) const TAG: &str = "feedc0de";
 /// The host's address as the world sees it, and the world's.
 pub(crate) const HOST: &str = "192.0.2.1";
@@ -28,6 +31,8 @@ pub(crate) struct Rig {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) service: NetworkService,
     pub(crate) world: OwnedFd,
+    /// What the driver refuses.
+    pub(crate) refused: Refused,
     runtime: tokio::runtime::Runtime,
     netd: Option<PathBuf>,
 }
@@ -52,11 +57,13 @@ impl Rig {
                 .worker_threads(1)
                 .enable_all()
                 .build()?;
-            let service = runtime.block_on(open(dir.path(), netd.clone(), TAG));
+            let refused = Refused::default();
+            let service = runtime.block_on(open(dir.path(), netd.clone(), TAG, &refused));
             let mut rig = Rig {
                 dir,
                 service,
                 world,
+                refused,
                 runtime,
                 netd,
             };
@@ -108,7 +115,7 @@ impl Rig {
             netns: Some(c.netns.try_clone().unwrap()),
         });
         let live: Vec<_> = live.collect();
-        self.service = self.block(open(self.dir.path(), self.netd.clone(), TAG));
+        self.service = self.block(open(self.dir.path(), self.netd.clone(), TAG, &self.refused));
         self.block(self.service.restore(live)).unwrap();
     }
 
@@ -223,14 +230,18 @@ pub(crate) fn config(dir: &Path, tag: &str) -> NetworkConfig {
     NetworkConfig::new(dir.join("data"), dir.join("run"), tag.into(), "boot".into())
 }
 
-async fn open(dir: &Path, netd: Option<PathBuf>, tag: &str) -> NetworkService {
+async fn open(dir: &Path, netd: Option<PathBuf>, tag: &str, refused: &Refused) -> NetworkService {
     let mut config = config(dir, tag);
     config.netd = netd;
-    let registry = registry(dir, tag);
+    let registry = registry_with(dir, tag, refused.clone());
     NetworkService::open(config, registry).await.unwrap()
 }
 
 pub(crate) fn registry(dir: &Path, tag: &str) -> Arc<DriverRegistry> {
+    registry_with(dir, tag, Refused::default())
+}
+
+fn registry_with(dir: &Path, tag: &str, refused: Refused) -> Arc<DriverRegistry> {
     let root = dir.join("driver");
     std::fs::create_dir_all(&root).unwrap();
     let config = DriverConfig {
@@ -241,8 +252,9 @@ pub(crate) fn registry(dir: &Path, tag: &str) -> Arc<DriverRegistry> {
         options: gantry_plugin_sdk::serde_json::json!({}),
     };
     let registry = DriverRegistry::new();
-    let bridge = BridgeNetwork::new(config, Log::none()).unwrap();
-    registry.register_local("bridge", Local::Network(Arc::new(bridge)));
+    let driver = BridgeNetwork::new(config, Log::none()).unwrap();
+    let bridge = Arc::new(Refusing { driver, refused });
+    registry.register_local("bridge", Local::Network(bridge));
     Arc::new(registry)
 }
 

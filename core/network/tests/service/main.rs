@@ -6,6 +6,7 @@ mod reach;
 mod rig;
 mod shared;
 mod survive;
+mod undone;
 mod wishes;
 
 use std::net::IpAddr;

@@ -1,0 +1,6 @@
+//! Networks and published ports through the docker CLI.
+
+mod changes;
+mod reach;
+mod shown;
+mod stay;
