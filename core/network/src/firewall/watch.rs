@@ -71,7 +71,7 @@ fn react(
     let Ok(events) = events else {
         // There is no telling which. What is missed right after a repair is that repair.
         firewall.repair_egress(!missed_before)?;
-        return firewall.react(!firewall.is_there()?, true);
+        return firewall.react(!missed_before || !firewall.is_there()?, true);
     };
     let egress = firewall.egress_table();
     let damaged = firewall.is_egress_damaged(&events);
@@ -105,4 +105,109 @@ fn react(
         return firewall.react(removed && !firewall.is_there()?, foreign);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use gantry_driver_api::network::FirewallIntent;
+    use gantry_model::NetworkId;
+    use gantry_sys::netns;
+    use gantry_sys::nft::{BaseChain, Batch, Holds, Hook, NftSocket, SetSpec, kind};
+
+    use super::super::{Firewall, Ways};
+    use super::*;
+
+    /// Whether a socket that hears of nftables in this namespace has missed something.
+    fn missed() -> bool {
+        // Columns: address, protocol, port, groups, memory read and written, callback, locks, drops.
+        let sockets = fs::read_to_string("/proc/thread-self/net/netlink").unwrap();
+        sockets.lines().skip(1).any(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            (words[1], words[3]) == ("12", "00000040") && words[8] != "0"
+        })
+    }
+
+    fn at_last(what: impl Fn() -> bool) {
+        for _ in 0..1000 {
+            if what() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("it never comes");
+    }
+
+    /// Changes that are of no interest, until some are missed.
+    fn flood(socket: &mut NftSocket) {
+        const SET: SetSpec<'_> = SetSpec {
+            name: "addresses",
+            key: &[kind::IPV4],
+            value: None,
+            holds: Holds::Keys,
+        };
+        let addresses = || (1..4000_u32).map(|address| (address.to_be_bytes().to_vec(), None));
+        for _ in 0..100 {
+            if missed() {
+                return;
+            }
+            let mut batch = Batch::new(Family::Inet, "flood");
+            batch.add_table();
+            batch.add_set(&SET);
+            batch.add_elements(SET.name, addresses().collect());
+            socket.commit(batch).unwrap();
+            let mut batch = Batch::new(Family::Inet, "flood");
+            batch.remove_table();
+            socket.commit(batch).unwrap();
+        }
+        panic!("nothing is missed");
+    }
+
+    #[test]
+    fn after_changes_that_were_missed_everything_is_made_again() {
+        netns::create(|| {
+            let firewall = Firewall::open("0badcafe", true, Ways::default())?;
+            let bridge = FirewallIntent::Bridge {
+                link: "b0badcafe1".into(),
+                subnets: vec!["10.9.0.0/24".parse().unwrap()],
+                masquerade: true,
+                internal: false,
+                icc: true,
+                ways: Default::default(),
+            };
+            firewall.set_networks([(NetworkId::generate(), vec![bridge])])?;
+            let mut socket = NftSocket::open()?;
+            let rules = |socket: &mut NftSocket| {
+                let rules = socket.rules(Family::Inet, &firewall.table, "forward");
+                rules.unwrap().len()
+            };
+            let all = rules(&mut socket);
+            assert!(all > 0);
+            {
+                // Nobody hears while this is held: the thread is about to pass a chain of others.
+                let _held = firewall.state.as_ref().unwrap().lock();
+                let mut foreign = Batch::new(Family::Inet, "foreign");
+                foreign.add_table();
+                foreign.add_chain(&BaseChain {
+                    name: "forward",
+                    kind: "filter",
+                    hook: Hook::Forward,
+                    priority: 0,
+                    drop: true,
+                });
+                socket.commit(foreign)?;
+                flood(&mut socket);
+                let mut damage = Batch::new(Family::Inet, &firewall.table);
+                damage.flush_chain("forward");
+                socket.commit(damage)?;
+                assert_eq!(rules(&mut socket), 0);
+            }
+            let socket = std::cell::RefCell::new(socket);
+            at_last(|| rules(&mut socket.borrow_mut()) == all);
+            firewall.remove()
+        })
+        .unwrap();
+    }
 }
