@@ -128,7 +128,7 @@ impl Inner {
         for id in orphaned {
             let network = self.networks.read().get(&id).cloned();
             let forgotten: Result<()> = network.map_or(Ok(()), |network| {
-                network.close()?;
+                network.close(String::new)?;
                 // Not unshared: should it come back, it is not this host's to remove.
                 self.drop_network(&network, false)
                     .inspect_err(|_| network.reopen())?;
@@ -149,7 +149,7 @@ impl Inner {
             let Some(network) = self.networks.read().get(&id).cloned() else {
                 continue;
             };
-            let removed = network.close().and_then(|()| {
+            let removed = network.close(String::new).and_then(|()| {
                 self.drop_network(&network, true)
                     .inspect_err(|_| network.reopen())
             });

@@ -51,17 +51,20 @@ impl Network {
         spec_of(&self.record)
     }
 
-    /// Lets no endpoint in any more, unless there are some.
-    pub(crate) fn close(&self) -> Result<()> {
-        let mut holders = self.holders.lock();
-        match holders.as_ref() {
-            None => Err(NetworkError::no_network(&self.record.name)),
-            Some(held) if !held.is_empty() => Err(self.in_use()),
-            Some(_) => {
-                *holders = None;
-                Ok(())
+    /// Lets no endpoint in any more, unless there are some; `by` says which.
+    pub(crate) fn close(&self, by: impl FnOnce() -> String) -> Result<()> {
+        {
+            let mut holders = self.holders.lock();
+            match holders.as_ref() {
+                None => return Err(NetworkError::no_network(&self.record.name)),
+                Some(held) if !held.is_empty() => {}
+                Some(_) => {
+                    *holders = None;
+                    return Ok(());
+                }
             }
         }
+        Err(self.in_use(&by()))
     }
 
     /// Lets endpoints in again; the driver may have removed its part.
@@ -70,11 +73,14 @@ impl Network {
         *self.made.lock() = false;
     }
 
-    pub(crate) fn in_use(&self) -> NetworkError {
-        NetworkError::forbidden(format!(
-            "error while removing network: network {} id {} has active endpoints",
-            self.record.name, self.record.id
-        ))
+    pub(crate) fn in_use(&self, by: &str) -> NetworkError {
+        let (name, id) = (&self.record.name, &self.record.id);
+        let mut text =
+            format!("error while removing network: network {name} id {id} has active endpoints");
+        if !by.is_empty() {
+            text += &format!(" ({by})");
+        }
+        NetworkError::forbidden(text)
     }
 }
 

@@ -276,7 +276,7 @@ impl Inner {
         // Nobody else is kept waiting for a store.
         let _changing = (record.scope == Scope::Local).then(|| self.changing.lock());
         self.check_unused(record)?;
-        network.close()?;
+        network.close(|| self.active(&record.id))?;
         self.drop_network(network, true)
             .inspect_err(|_| network.reopen())
     }
@@ -297,7 +297,7 @@ impl Inner {
         driver.delete_network(&Call::new("remove network"), reference)?;
         let is_shared = everywhere && record.scope == Scope::Global;
         if is_shared && !self.unshare(&*driver, record)? {
-            return Err(network.in_use());
+            return Err(network.in_use(&self.active_elsewhere(&record.id)));
         }
         self.records.remove(record.id.as_str())?;
         self.forget(record);

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gantry_driver_api::network::{
     EndpointRef, EndpointSpec, Member as Told, NetworkRef, Scope, SharedEndpoint,
@@ -19,6 +19,10 @@ use crate::{EndpointInfo, ErrorKind, NetworkError, NetworkRecord, Peer, Result};
 
 /// How long the store may take for a change.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the news of a member may take.
+const LAG: Duration = Duration::from_secs(1);
+/// How many of those who are on a network are named.
+const SHOWN: usize = 32;
 /// How many networks that were taken back, or are to be, are remembered.
 const LATE: usize = 1024;
 
@@ -171,6 +175,44 @@ impl Inner {
         peers.sort();
         peers.dedup();
         peers
+    }
+
+    /// Who is on a network, in Docker's words, with the host where it is another one.
+    pub(crate) fn active(&self, network: &NetworkId) -> String {
+        let here = self.members(network).into_iter().map(|member| {
+            let id = member.endpoint.endpoint.short();
+            format!("name:{:?} id:{id:?}", member.name)
+        });
+        let mut active: Vec<String> = here.collect();
+        for told in self.shared.members.read().values().flatten() {
+            if told.network == network.as_str() {
+                let name = told.names.first().map_or("", String::as_str);
+                let id: String = told.endpoint.chars().take(12).collect();
+                let mut text = format!("name:{name:?} id:{id:?} host:{:?}", told.host);
+                if let Some(address) = told.host_address {
+                    text += &format!(" address:\"{address}\"");
+                }
+                active.push(text);
+            }
+        }
+        let further = active.len().saturating_sub(SHOWN);
+        active.truncate(SHOWN);
+        if further > 0 {
+            active.push(format!("and {further} more"));
+        }
+        active.join(", ")
+    }
+
+    /// The same of a network that the driver says is in use elsewhere: by whom may be told a moment later.
+    pub(crate) fn active_elsewhere(&self, network: &NetworkId) -> String {
+        let end = Instant::now() + LAG;
+        loop {
+            let active = self.active(network);
+            if !active.is_empty() || Instant::now() > end {
+                return active;
+            }
+            std::thread::sleep(LAG / 50);
+        }
     }
 
     /// Has the driver give addresses to an endpoint under names that other hosts may know, or leaves nothing of it.

@@ -146,8 +146,9 @@ fn addresses_are_the_drivers_to_give_and_hold_the_network_on_every_host() {
         assert_eq!(joined.ipv4, ip("10.99.1.77"));
         b.end_container(three);
         let in_use = format!(
-            "error while removing network: network net id {} has active endpoints",
-            net.id
+            "error while removing network: network net id {} has active endpoints (name:\"one\" id:{:?} host:\"a\")",
+            net.id,
+            at_a.endpoint.short()
         );
         b.end_container(two);
         assert_eq!(b.service.members(&net.id).len(), 0);

@@ -38,8 +38,9 @@ fn a_new_daemon_takes_over_without_a_gap() {
         assert_eq!(
             error.message,
             format!(
-                "error while removing network: network one id {} has active endpoints",
-                one.id
+                "error while removing network: network one id {} has active endpoints (name:\"a\" id:{:?})",
+                one.id,
+                at_a.endpoint.short()
             )
         );
         let (b, at_b) = rig.container("b", "one");

@@ -172,12 +172,24 @@ fn a_network_and_its_names_span_hosts() {
     // A namespace that is held here keeps its links.
     drop((in_web, in_db));
     // It is removed everywhere, as soon as nobody is on it anywhere.
-    let in_use = "has active endpoints";
+    let endpoint = |host: u8, container: &str| {
+        let format = "{{(index .NetworkSettings.Networks \"net\").EndpointID}}";
+        let args = ["inspect", "-f", format, container];
+        cluster.at(host).docker(&args).ok()[..12].to_owned()
+    };
+    let (here, far) = (endpoint(1, "web"), endpoint(2, "store"));
+    let far = format!(
+        "name:\"store\" id:{far:?} host:{:?} address:{there:?})",
+        rustix::system::uname().nodename().to_string_lossy()
+    );
+    let refused = format!("error while removing network: network net id {id} has active endpoints");
+    let refuse = |who: &str| {
+        let remove = cluster.at(1).docker(&["network", "rm", "net"]);
+        remove.fails(1, &format!("{refused} ({who}"));
+    };
+    refuse(&format!("name:\"web\" id:{here:?}, {far}"));
     cluster.docker(1, "rm -f web");
-    cluster
-        .at(1)
-        .docker(&["network", "rm", "net"])
-        .fails(1, in_use);
+    refuse(&far);
     cluster.docker(2, "rm -f store");
     cluster.docker(1, "network rm net");
     eventually("the other host forgets it", 20, || {
