@@ -3,6 +3,7 @@
 mod absence;
 mod access;
 mod backup;
+mod docs;
 mod host;
 mod share;
 mod traffic;
