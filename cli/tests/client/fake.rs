@@ -43,7 +43,7 @@ impl Request {
 /// What the script has to answer with.
 pub(crate) struct Peer<'a> {
     pub(crate) stream: &'a mut UnixStream,
-    pub(crate) daemon: &'a Daemon,
+    pub(crate) daemon: &'a Seen,
 }
 
 impl Peer<'_> {
@@ -119,11 +119,14 @@ struct State {
     connections: usize,
 }
 
+/// What the daemon was asked so far. Threads that serve have no more of it: they outlive the test.
+#[derive(Clone, Default)]
+pub(crate) struct Seen(Arc<(Mutex<State>, Condvar)>);
+
 /// The daemon; gone when dropped, but for threads that still serve.
-#[derive(Clone)]
 pub(crate) struct Daemon {
-    home: Arc<tempfile::TempDir>,
-    state: Arc<(Mutex<State>, Condvar)>,
+    home: tempfile::TempDir,
+    seen: Seen,
 }
 
 /// Ample for anything that happens at all.
@@ -132,15 +135,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 impl Daemon {
     pub(crate) fn start(script: impl Fn(&Request, &mut Peer<'_>) + Send + Sync + 'static) -> Self {
         let daemon = Self {
-            home: Arc::new(tempfile::tempdir().unwrap()),
-            state: Arc::default(),
+            home: tempfile::tempdir().unwrap(),
+            seen: Seen::default(),
         };
         let listener = UnixListener::bind(daemon.socket()).unwrap();
-        let (served, script): (_, Arc<Script>) = (daemon.clone(), Arc::new(script));
+        let (served, script): (_, Arc<Script>) = (daemon.seen.clone(), Arc::new(script));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (daemon, script) = (served.clone(), script.clone());
-                std::thread::spawn(move || daemon.serve(stream.unwrap(), &*script));
+                let (seen, script) = (served.clone(), script.clone());
+                std::thread::spawn(move || seen.serve(stream.unwrap(), &*script));
             }
         });
         daemon
@@ -152,60 +155,6 @@ impl Daemon {
 
     pub(crate) fn home(&self) -> PathBuf {
         self.home.path().to_owned()
-    }
-
-    fn serve(&self, mut stream: UnixStream, script: &Script) {
-        self.state.0.lock().unwrap().connections += 1;
-        while let Some(request) = read_request(&mut stream) {
-            self.state.0.lock().unwrap().seen.push(request.clone());
-            self.state.1.notify_all();
-            script(
-                &request,
-                &mut Peer {
-                    stream: &mut stream,
-                    daemon: self,
-                },
-            );
-            if request.header("upgrade").is_some() {
-                return;
-            }
-        }
-    }
-
-    /// All requests so far.
-    pub(crate) fn seen(&self) -> Vec<Request> {
-        self.state.0.lock().unwrap().seen.clone()
-    }
-
-    pub(crate) fn seen_lines(&self) -> Vec<String> {
-        self.seen().iter().map(Request::line).collect()
-    }
-
-    pub(crate) fn connections(&self) -> usize {
-        self.state.0.lock().unwrap().connections
-    }
-
-    /// Waits for a request whose path ends like this.
-    pub(crate) fn wait_for(&self, path_end: &str) -> Request {
-        let found = |state: &mut State| {
-            !state
-                .seen
-                .iter()
-                .any(|request| request.path.ends_with(path_end))
-        };
-        let guard = self.state.0.lock().unwrap();
-        let (state, timeout) = self
-            .state
-            .1
-            .wait_timeout_while(guard, PATIENCE, found)
-            .unwrap();
-        assert!(!timeout.timed_out(), "no request for {path_end}");
-        state
-            .seen
-            .iter()
-            .find(|request| request.path.ends_with(path_end))
-            .unwrap()
-            .clone()
     }
 
     /// The client under test, with an empty home and this daemon.
@@ -226,6 +175,66 @@ impl Daemon {
 
     pub(crate) fn run(&self, line: &str) -> Done {
         Done::from(self.client(line).output().unwrap())
+    }
+}
+
+impl Seen {
+    fn serve(&self, mut stream: UnixStream, script: &Script) {
+        self.0.0.lock().unwrap().connections += 1;
+        while let Some(request) = read_request(&mut stream) {
+            self.0.0.lock().unwrap().seen.push(request.clone());
+            self.0.1.notify_all();
+            script(
+                &request,
+                &mut Peer {
+                    stream: &mut stream,
+                    daemon: self,
+                },
+            );
+            if request.header("upgrade").is_some() {
+                return;
+            }
+        }
+    }
+
+    /// All requests so far.
+    pub(crate) fn seen(&self) -> Vec<Request> {
+        self.0.0.lock().unwrap().seen.clone()
+    }
+
+    pub(crate) fn seen_lines(&self) -> Vec<String> {
+        self.seen().iter().map(Request::line).collect()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.0.0.lock().unwrap().connections
+    }
+
+    /// Waits for a request whose path ends like this.
+    pub(crate) fn wait_for(&self, path_end: &str) -> Request {
+        let found = |state: &mut State| {
+            !state
+                .seen
+                .iter()
+                .any(|request| request.path.ends_with(path_end))
+        };
+        let guard = self.0.0.lock().unwrap();
+        let (state, timeout) = self.0.1.wait_timeout_while(guard, PATIENCE, found).unwrap();
+        assert!(!timeout.timed_out(), "no request for {path_end}");
+        state
+            .seen
+            .iter()
+            .find(|request| request.path.ends_with(path_end))
+            .unwrap()
+            .clone()
+    }
+}
+
+impl std::ops::Deref for Daemon {
+    type Target = Seen;
+
+    fn deref(&self) -> &Seen {
+        &self.seen
     }
 }
 
@@ -333,4 +342,14 @@ pub(crate) fn container(
         Some("start" | "resize" | "kill") => peer.reply(204, ""),
         _ => peer.reply(404, r#"{"message":"page not found"}"#),
     }
+}
+
+#[test]
+fn nothing_is_left_of_a_daemon() {
+    let daemon = Daemon::start(|_, peer| peer.reply(404, r#"{"message":"page not found"}"#));
+    let home = daemon.home();
+    daemon.run("ps");
+    assert!(!daemon.seen().is_empty());
+    drop(daemon);
+    assert!(!home.exists());
 }
