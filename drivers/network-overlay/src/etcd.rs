@@ -146,7 +146,14 @@ impl Etcd {
             };
             in_time(endpoint, begun).await
         };
-        self.at_any(open).await
+        match self.at_any(&open).await {
+            Err(EtcdError::Unauthenticated(_)) if self.login.is_some() => {
+                // The token ended since the last question; the next one renews it.
+                self.get(prefix).await?;
+                self.at_any(&open).await
+            }
+            answer => answer,
+        }
     }
 
     async fn ask<R: DeserializeOwned>(&self, path: &str, request: &impl Serialize) -> Result<R> {
@@ -321,6 +328,9 @@ fn read(line: &[u8]) -> Result<WatchReply> {
     match reply.canceled {
         // A watch from a revision that was compacted is cancelled with the oldest one that is kept.
         true if reply.compacted() => Err(EtcdError::Compacted),
+        true if reply.cancel_reason.contains("invalid auth token") => {
+            Err(EtcdError::Unauthenticated(reply.cancel_reason))
+        }
         true => Err(EtcdError::Away(format!(
             "the watch was cancelled: {}",
             reply.cancel_reason
