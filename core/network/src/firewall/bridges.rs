@@ -40,22 +40,10 @@ pub(super) const TRUSTED: SetSpec<'static> = set("trusted", PAIR, Holds::Keys);
 pub(super) const UNPROTECTED: SetSpec<'static> = set("unprotected", FAMILY_AND_LINK, Holds::Keys);
 /// Families of bridges whose members are reached at direct ports.
 pub(super) const ROUTED: SetSpec<'static> = set("routed", FAMILY_AND_LINK, Holds::Keys);
-/// Every bridge twice: as the one that a source belongs to, and as the one that the packet leaves by.
-pub(super) const ITSELF: SetSpec<'static> = set("itself", PAIR, Holds::Keys);
-/// The bridge that a source belongs to. Not one set of ranges and links: the kernel copies such a set at every change.
+/// A bridge's own sources: range of sources and output link. The kernel tells ranges apart by their first component.
 pub(super) const OWN: [SetSpec<'static>; 2] = [
-    SetSpec {
-        name: "bridge-of4",
-        key: &[kind::IPV4],
-        value: Some(&[kind::LINK]),
-        holds: Holds::Spans,
-    },
-    SetSpec {
-        name: "bridge-of6",
-        key: &[kind::IPV6],
-        value: Some(&[kind::LINK]),
-        holds: Holds::Spans,
-    },
+    set("within4", &[kind::IPV4, kind::LINK], Holds::Ranges),
+    set("within6", &[kind::IPV6, kind::LINK], Holds::Ranges),
 ];
 /// Sources that become the leaving link's address on the way out.
 pub(super) const OUT: [SetSpec<'static>; 2] = [
@@ -80,9 +68,8 @@ pub(super) const AS: [SetSpec<'static>; 2] = [
 
 /// Every set that holds bridges.
 pub(super) fn sets() -> impl Iterator<Item = &'static SetSpec<'static>> {
-    const SINGLE: [SetSpec<'static>; 8] = [
+    const SINGLE: [SetSpec<'static>; 7] = [
         BRIDGES,
-        ITSELF,
         INTERNAL,
         TOGETHER,
         APART,
@@ -135,9 +122,7 @@ impl Bridge {
         let own = link(&self.link);
         let mut items = HashSet::from([Item::key(BRIDGES.name, own.clone())]);
         let among = if self.icc { TOGETHER } else { APART };
-        for set in [among, ITSELF] {
-            items.insert(Item::key(set.name, own.repeat(2)));
-        }
+        items.insert(Item::key(among.name, own.repeat(2)));
         if self.internal {
             items.insert(Item::key(INTERNAL.name, own.clone()));
         }
@@ -164,7 +149,9 @@ impl Bridge {
         let v6 = subnet.addr().is_ipv6();
         let index = usize::from(v6);
         let ends = [subnet.network(), subnet.broadcast()].map(address);
-        items.insert(Item::span(OWN[index].name, ends.clone()).with(link(&self.link)));
+        let own = link(&self.link);
+        let range = ends.clone().map(|ip| [ip, own.clone()].concat());
+        items.insert(Item::range(OWN[index].name, range));
         if !self.masquerade || self.ways.mode(v6) == GatewayMode::Routed {
             return;
         }

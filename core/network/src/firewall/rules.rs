@@ -2,7 +2,7 @@
 
 use super::Ways;
 use super::bridges::{
-    APART, AS, BRIDGES, INTERNAL, ITSELF, OUT, OWN, ROUTED, TOGETHER, TRUSTED, UNPROTECTED,
+    APART, AS, BRIDGES, INTERNAL, OUT, OWN, ROUTED, TOGETHER, TRUSTED, UNPROTECTED,
 };
 use super::element::{DIRECT, ROWS};
 use super::relay;
@@ -234,11 +234,11 @@ fn postrouting(batch: &mut Batch) {
         Expr::masquerade(),
     );
     for (index, which) in [Family::Ipv4, Family::Ipv6].into_iter().enumerate() {
+        let after_address = if which == Family::Ipv6 { R4 } else { R1 };
         let own = [
             Expr::source(which, R0),
-            Expr::map(OWN[index].name, R0, R0),
-            Expr::output_link(R4),
-            Expr::lookup(ITSELF.name, R0, false),
+            Expr::output_link(after_address),
+            Expr::lookup(OWN[index].name, R0, false),
         ];
         let out = [Expr::source(which, R0)];
         // Answers between members of a bridge would not pass the host, and not be translated back.
