@@ -20,6 +20,8 @@ const ENDING: Duration = Duration::from_millis(100);
 struct Queue {
     /// Links, and when each is looked for.
     going: VecDeque<(Instant, String)>,
+    /// Those that are being looked for.
+    due: Vec<String>,
     /// The addresses of links, as far as this process has made them.
     addresses: HashMap<String, Vec<IpAddr>>,
     /// Somebody waits for them.
@@ -41,16 +43,20 @@ impl Endings {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes the addresses of a new link. Those that have one of them still, in a namespace that ends, are told.
+    /// Notes the addresses of a new link. Those that have one of them still, in a namespace that ends, are told, and so is
+    /// one of its name, which is not looked for any more.
     pub(super) fn come(&self, link: &str, addresses: &[IpNet]) -> Vec<String> {
         let addresses: Vec<IpAddr> = addresses.iter().map(IpNet::addr).collect();
-        let mut queue = self.lock();
-        let has_one = |link: &&String| {
-            let had = queue.addresses.get(*link);
-            had.is_some_and(|had| had.iter().any(|ip| addresses.contains(ip)))
+        let is_due = |queue: &mut Queue| queue.due.iter().any(|due| due == link);
+        let waited = self.changed.wait_while(self.lock(), is_due);
+        let mut queue = waited.unwrap_or_else(PoisonError::into_inner);
+        let in_the_way = |going: &&String| {
+            let had = queue.addresses.get(*going);
+            *going == link || had.is_some_and(|had| had.iter().any(|ip| addresses.contains(ip)))
         };
         let going = queue.going.iter().map(|(_, link)| link);
-        let in_the_way = going.filter(has_one).cloned().collect();
+        let in_the_way = going.filter(in_the_way).cloned().collect();
+        queue.going.retain(|(_, going)| going != link);
         queue.addresses.insert(link.to_owned(), addresses);
         in_the_way
     }
@@ -90,7 +96,7 @@ impl Endings {
         while let Some(due) = self.next() {
             remove(&due.iter().map(String::as_str).collect::<Vec<_>>());
             let mut queue = self.lock();
-            queue.going.drain(..due.len());
+            queue.due.clear();
             queue.addresses.retain(|link, _| !due.contains(link));
             drop(queue);
             self.changed.notify_all();
@@ -110,8 +116,11 @@ impl Endings {
             let rest = first.saturating_duration_since(now);
             if queue.hurry || rest.is_zero() {
                 let is_due = |(at, _): &&(Instant, String)| queue.hurry || *at <= now;
-                let due = queue.going.iter().take_while(is_due);
-                return Some(due.map(|(_, link)| link.clone()).collect());
+                let count = queue.going.iter().take_while(is_due).count();
+                let due = queue.going.drain(..count).map(|(_, link)| link);
+                let due: Vec<String> = due.collect();
+                queue.due.clone_from(&due);
+                return Some(due);
             }
             let waited = self.changed.wait_timeout(queue, rest);
             queue = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -123,10 +132,9 @@ impl Endings {
         let mut queue = self.lock();
         queue.hurry = queue.working;
         self.changed.notify_all();
-        drop(
-            self.changed
-                .wait_while(queue, |queue| queue.working && !queue.going.is_empty()),
-        );
+        let is_busy =
+            |queue: &mut Queue| queue.working && !(queue.going.is_empty() && queue.due.is_empty());
+        drop(self.changed.wait_while(queue, is_busy));
     }
 }
 
@@ -187,6 +195,23 @@ mod tests {
             removals.leave("two".into(), false).unwrap();
             removals.finish();
             assert!(!is_there("two"));
+            drop(kept);
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_link_that_comes_again_stays() {
+        let root = tempfile::tempdir().unwrap();
+        netns::create(|| {
+            let removals = Removals::open(root.path(), "0badcafe", Log::none()).unwrap();
+            removals.leave("one".into(), false).unwrap();
+            removals.join("one", &[]);
+            let kept = pairs(&["one"]);
+            removals.finish();
+            std::thread::sleep(super::ENDING * 2);
+            assert!(is_there("one"));
             drop(kept);
             Ok(())
         })
