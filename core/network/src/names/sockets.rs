@@ -9,6 +9,9 @@ use gantry_sys::netns;
 use gantry_sys::nft::{BaseChain, Batch, Expr, Family, Hook, NftSocket, Register};
 
 const PORT: u16 = 53;
+/// Bytes of queries that may wait, of which the kernel counts 768 and more for each: netd has 1,024 of one container under
+/// way, and a burst of so many is not lost because netd has just no processor. The usual buffer ends at 277.
+const WAITING: usize = 1 << 20;
 /// The table inside a sandbox that leads port 53 to netd's sockets.
 const TABLE: &str = "gantry-names";
 
@@ -17,6 +20,7 @@ const TABLE: &str = "gantry-names";
 pub(super) fn sockets(netns: &OwnedFd) -> io::Result<[OwnedFd; 2]> {
     netns::inside(netns, || {
         let udp = UdpSocket::bind(SocketAddrV4::new(ADDRESS, 0))?;
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&udp, WAITING)?;
         let tcp = TcpListener::bind(SocketAddrV4::new(ADDRESS, 0))?;
         let ports = [
             (17, udp.local_addr()?.port()),
