@@ -16,6 +16,7 @@ use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use rig::shared::{host, host_again};
 use rig::*;
+use rustix::process::Signal;
 
 const NETD: Option<&str> = Some(env!("CARGO_BIN_EXE_gantry-netd"));
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -71,8 +72,12 @@ fn pid_in(dir: &std::path::Path) -> u32 {
 }
 
 fn kill(pid: u32) {
+    signal(pid, Signal::KILL);
+}
+
+fn signal(pid: u32, signal: Signal) {
     let process = rustix::process::Pid::from_raw(pid as i32).unwrap();
-    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(process, signal).unwrap();
 }
 
 #[test]
@@ -165,6 +170,27 @@ fn other_names_are_asked_upstream_unless_the_network_leads_nowhere() {
         assert_eq!(resolve(&b, "b"), [ip("172.19.0.2")]);
         rig.end(a);
         rig.end(b);
+    });
+}
+
+#[test]
+fn a_burst_waits_for_netd() {
+    const BURST: usize = 1000;
+    Rig::run(NETD, |rig| {
+        rig.network("net", |_| {}).unwrap();
+        let (a, _) = rig.container("a", "net");
+        let socket = netns::inside(&a.netns, || UdpSocket::bind("127.0.0.1:0")).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let asker = rustix::net::sockopt::set_socket_recv_buffer_size_force;
+        asker(&socket, 1 << 20).unwrap();
+        let (netd, query) = (netd_pid(rig), query("a", RecordType::A));
+        signal(netd, Signal::STOP);
+        let sent = (0..BURST).try_for_each(|_| socket.send_to(&query, SERVER).map(drop));
+        signal(netd, Signal::CONT);
+        sent.unwrap();
+        let answers = (0..BURST).take_while(|_| socket.recv(&mut [0; 512]).is_ok());
+        assert_eq!(answers.count(), BURST);
+        rig.end(a);
     });
 }
 
