@@ -11,8 +11,10 @@
 //! `gantry-network`.
 #![allow(unsafe_code)]
 
+mod bpf;
 pub mod caps;
 pub mod cgroup;
+pub mod connect;
 pub mod copy;
 pub mod heap;
 pub mod host;

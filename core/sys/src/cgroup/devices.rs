@@ -3,7 +3,10 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsFd;
+
+use crate::bpf::insn::{Insn, insn, op};
+use crate::bpf::{self, Use};
 
 /// The kind of device a rule is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,43 +145,6 @@ pub(super) fn for_v1(rules: &[DeviceRule]) -> Vec<DeviceRule> {
     rules.iter().flat_map(both).collect()
 }
 
-/// An eBPF instruction, `struct bpf_insn`: opcode, registers, offset, immediate.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Insn {
-    pub(super) code: u8,
-    pub(super) regs: u8,
-    pub(super) off: i16,
-    pub(super) imm: i32,
-}
-
-pub(super) mod op {
-    //! Opcodes of `linux/bpf.h` that the program uses.
-    pub(in super::super) const LDX_W: u8 = 0x61;
-    pub(in super::super) const AND32_IMM: u8 = 0x54;
-    pub(in super::super) const RSH32_IMM: u8 = 0x74;
-    pub(in super::super) const MOV32_IMM: u8 = 0xb4;
-    pub(in super::super) const MOV32_REG: u8 = 0xbc;
-    pub(in super::super) const JNE_IMM: u8 = 0x55;
-    pub(in super::super) const JEQ_IMM: u8 = 0x15;
-    pub(in super::super) const JNE_REG: u8 = 0x5d;
-    pub(in super::super) const EXIT: u8 = 0x95;
-}
-
-const fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Insn {
-    let regs = if cfg!(target_endian = "little") {
-        src << 4 | dst
-    } else {
-        dst << 4 | src
-    };
-    Insn {
-        code,
-        regs,
-        off,
-        imm,
-    }
-}
-
 /// The program for some rules, over `struct bpf_cgroup_dev_ctx`: the last rule is asked first.
 pub(super) fn program(rules: &[DeviceRule]) -> Vec<Insn> {
     let mut out = vec![
@@ -235,76 +201,12 @@ fn block(rule: &DeviceRule) -> Vec<Insn> {
     tests
 }
 
-const BPF_PROG_LOAD: libc::c_int = 5;
-const BPF_PROG_ATTACH: libc::c_int = 8;
-const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
-const BPF_CGROUP_DEVICE: u32 = 6;
-const BPF_F_ALLOW_MULTI: u32 = 2;
-
-/// The members of `union bpf_attr` for `BPF_PROG_LOAD`, up to the kernel version; the rest counts as zero.
-#[repr(C)]
-#[derive(Default)]
-struct LoadAttr {
-    prog_type: u32,
-    insn_cnt: u32,
-    insns: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log_buf: u64,
-    kern_version: u32,
-    prog_flags: u32,
-}
-
-/// The members of `union bpf_attr` for `BPF_PROG_ATTACH`.
-#[repr(C)]
-#[derive(Default)]
-struct AttachAttr {
-    target_fd: u32,
-    attach_bpf_fd: u32,
-    attach_type: u32,
-    attach_flags: u32,
-}
-
 /// Loads the program of some rules and attaches it to a group of the unified hierarchy, beside what ancestors have:
 /// all of them must allow.
 ///
 /// # Errors
 /// Those of `bpf(2)`: `EPERM` without `CAP_BPF`/`CAP_SYS_ADMIN`.
 pub(super) fn attach(group: impl AsFd, rules: &[DeviceRule]) -> io::Result<()> {
-    let insns = program(rules);
-    let load = LoadAttr {
-        prog_type: BPF_PROG_TYPE_CGROUP_DEVICE,
-        insn_cnt: u32::try_from(insns.len()).map_err(io::Error::other)?,
-        insns: insns.as_ptr() as u64,
-        license: c"Apache-2.0".as_ptr() as u64,
-        ..LoadAttr::default()
-    };
-    // SAFETY: the attribute is of the size told and points to memory that outlives the call.
-    let fd = unsafe { bpf(BPF_PROG_LOAD, &load)? };
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just given us this descriptor (close-on-exec, as all of bpf(2)'s).
-    let program = unsafe { OwnedFd::from_raw_fd(fd) };
-    let attach = AttachAttr {
-        target_fd: group.as_fd().as_raw_fd().cast_unsigned(),
-        attach_bpf_fd: program.as_raw_fd().cast_unsigned(),
-        attach_type: BPF_CGROUP_DEVICE,
-        attach_flags: BPF_F_ALLOW_MULTI,
-    };
-    // SAFETY: the attribute is of the size told and holds no pointers.
-    unsafe { bpf(BPF_PROG_ATTACH, &attach)? };
-    Ok(())
-}
-
-/// `bpf(2)`.
-///
-/// # Safety
-/// `attr` must be what the command takes, its pointers valid for the call.
-unsafe fn bpf<T>(command: libc::c_int, attr: &T) -> io::Result<libc::c_long> {
-    // SAFETY: by this function's contract.
-    let got = unsafe { libc::syscall(libc::SYS_bpf, command, attr, size_of::<T>()) };
-    if got < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(got)
+    let program = bpf::load(Use::DEVICES, &program(rules))?;
+    bpf::attach(Use::DEVICES, group, program)
 }

@@ -1,6 +1,7 @@
 //! Device rules: their text, the program made of them, and the kernel that runs it.
 
 use super::*;
+use crate::bpf::insn::{Insn, op};
 use crate::cgroup::devices;
 
 #[test]
@@ -82,8 +83,7 @@ fn the_device_program_works_on_the_unified_hierarchy() {
 }
 
 /// Runs the device program for one access: (kind, access bits, major, minor).
-fn interpret(program: &[devices::Insn], kind: u32, access: u32, major: u32, minor: u32) -> bool {
-    use devices::op;
+fn interpret(program: &[Insn], kind: u32, access: u32, major: u32, minor: u32) -> bool {
     let mut r = [0u32; 6];
     let mut pc = 0i32;
     loop {
