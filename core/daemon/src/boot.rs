@@ -13,6 +13,7 @@ use gantry_network::NetworkService;
 use gantry_plugin_host::{DriversConfig, Loader, LoaderConfig, trusted_owners};
 use gantry_runtime::{Runtime, RuntimeConfig};
 use gantry_store::Store;
+use gantry_sys::host::HostFacts;
 use gantry_volume::Volumes;
 
 use crate::config::Config;
@@ -72,12 +73,13 @@ pub(crate) async fn boot(flags: &Flags, config: &Config) -> anyhow::Result<Boote
         false => Some(PidFile::write(&config.pidfile)?),
     };
     let engine_config = translate::engine(config, &place)?;
-    let network_config = translate::network(config, &place)?;
+    let host = HostFacts::probe("/proc".as_ref(), "/sys".as_ref()).context("look at the host")?;
+    let network_config = translate::network(config, &place, &host)?;
     let store = Store::open(&place.data_root.join("state.redb"))?;
 
     let drivers = Arc::new(DriverRegistry::new());
     let loader = load_drivers(flags, config, &place, &drivers)?;
-    let runtime = runtime(config, &place).await?;
+    let runtime = runtime(config, &place, host).await?;
     let images = open_images(config, &place, &store, &drivers)?;
     let networks = NetworkService::open(network_config, drivers.clone()).await?;
     let volumes = Volumes::open(&store, drivers.clone())?;
@@ -155,9 +157,7 @@ fn loader(flags: &Flags, place: &Place) -> anyhow::Result<Loader> {
     }))
 }
 
-async fn runtime(config: &Config, place: &Place) -> anyhow::Result<Arc<Runtime>> {
-    let host = gantry_sys::host::HostFacts::probe("/proc".as_ref(), "/sys".as_ref())
-        .context("look at the host")?;
+async fn runtime(config: &Config, place: &Place, host: HostFacts) -> anyhow::Result<Arc<Runtime>> {
     let cgroup_parent = match config.cgroup_parent.as_str() {
         "" => format!("gantry-{}", place.tag),
         parent => parent.trim_matches('/').to_owned(),

@@ -196,6 +196,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
     short('p', opt("pidfile", Text, Used, "File for the daemon's process ID")),
     opt("proxies", FileOnly, Used, ""),
     opt("published-ports-obey-input", Bool, Used, "Relay all published ports, so that they pass the host's INPUT rules"),
+    opt("published-ports-shortcut", Bool, Used, "Lead the host's connections to published ports at loopback addresses to the container, untranslated"),
     opt("raw-logs", Bool, Used, "The engine's own log without colours"),
     flagged("registry-config-dirs", "registry-config-dir", List, Reload, "Directories with certificates and hosts.toml of registries"),
     flagged("registry-mirrors", "registry-mirror", List, Reload, "Mirrors of Docker Hub, or of another registry (NAME=URL)"),

@@ -213,6 +213,15 @@ impl Client {
         self.done(&Request::Unrelay { id: id.to_owned() }, &[])
     }
 
+    /// Has netd hold what would end with the daemon otherwise, in the place of what it held.
+    ///
+    /// # Errors
+    /// Only of the connection.
+    pub fn hold(&mut self, held: Option<&[OwnedFd; 2]>) -> Result<(), ClientError> {
+        let fds: Vec<_> = held.into_iter().flatten().map(AsFd::as_fd).collect();
+        self.done(&Request::Hold, &fds)
+    }
+
     /// Ends netd.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use crate::NameServer;
 
 /// The version spoken here. A daemon that meets an older netd replaces it; one that meets a newer goes on with it:
 /// fields are only ever added.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 /// Where netd answers inside a sandbox.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -193,6 +193,8 @@ pub enum Request {
         /// Those that come after this one.
         after: String,
     },
+    /// Holds the descriptors that come along, in the place of those of before: what they stand for is to outlive the daemon.
+    Hold,
     /// Ends netd.
     Stop,
 }

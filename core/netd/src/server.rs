@@ -21,6 +21,9 @@ use crate::transport::{self, Receiver};
 use crate::upstream::{Asker, Silent};
 use crate::{PROTOCOL, Reply, Request, SandboxNames};
 
+/// The first version of the protocol that knows [`Request::Hold`].
+const HOLDS: u32 = 6;
+
 /// Why the server ended other than it should.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -48,6 +51,8 @@ struct State {
     daemons: Cell<usize>,
     queries: Cell<usize>,
     stopped: Cell<bool>,
+    /// Only held.
+    held: RefCell<Vec<OwnedFd>>,
     changed: Notify,
 }
 
@@ -129,10 +134,16 @@ async fn converse(socket: &UnixStream, state: &Rc<State>) -> io::Result<()> {
 
 async fn handle(request: Request, fds: Vec<OwnedFd>, state: &Rc<State>) -> Reply {
     match request {
-        Request::Hello { .. } => Reply::Hello {
-            version: PROTOCOL,
-            pid: std::process::id(),
-        },
+        Request::Hello { version } => {
+            if version < HOLDS {
+                // What is led by what is held would never be changed.
+                state.held.take();
+            }
+            Reply::Hello {
+                version: PROTOCOL,
+                pid: std::process::id(),
+            }
+        }
         Request::Put(names) => put(names, fds, state).unwrap_or_else(Reply::Refused),
         Request::Remove { id } => {
             state.names.borrow_mut().remove(&id);
@@ -178,6 +189,10 @@ async fn handle(request: Request, fds: Vec<OwnedFd>, state: &Rc<State>) -> Reply
         Request::List { after } => {
             let ids = state.sandboxes.borrow().keys().cloned().collect();
             Reply::Sandboxes(part(ids, &after))
+        }
+        Request::Hold => {
+            state.held.replace(fds);
+            Reply::Done
         }
         Request::Stop => {
             state.stopped.set(true);

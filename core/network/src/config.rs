@@ -88,6 +88,9 @@ pub struct NetworkConfig {
     pub obey_input: bool,
     /// `--allow-direct-routing`: other hosts reach published ports at the containers' own addresses as well.
     pub allow_direct_routing: bool,
+    /// The root of the unified control group hierarchy: what its processes connect to published ports at loopback addresses
+    /// over TCP is led there, not translated (`--published-ports-shortcut`); none: it is translated like the rest.
+    pub shortcut: Option<PathBuf>,
     /// `--ip-forward`: switch forwarding on.
     pub ip_forward: bool,
     /// `--default-network-opt`, driver name to options.
@@ -123,6 +126,7 @@ impl NetworkConfig {
             userland_proxy: true,
             obey_input: false,
             allow_direct_routing: false,
+            shortcut: None,
             ip_forward: true,
             default_options: std::collections::BTreeMap::new(),
             dns: Vec::new(),

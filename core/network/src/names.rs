@@ -181,7 +181,7 @@ impl NameService {
                 }
                 self.watch(&client);
                 state.client = Some(client);
-                let told = tell_all(state).and_then(|()| self.tell_relays(state));
+                let told = self.tell(state);
                 if told.is_err() {
                     // It knows a part: the next question begins anew.
                     state.client = None;
@@ -311,6 +311,16 @@ impl NameService {
         }
     }
 
+    /// Tells a netd that has just been connected to all that there is to tell.
+    fn tell(&self, state: &mut State) -> Result<()> {
+        tell_all(state)?;
+        self.tell_relays(state)?;
+        let client = state.client.as_mut();
+        client.map_or(Ok(()), |client| {
+            client.hold(self.firewall.shortcut()).map_err(failed)
+        })
+    }
+
     /// Brings what netd relays to what is known here.
     fn tell_relays(&self, state: &mut State) -> Result<()> {
         let State {
@@ -352,7 +362,7 @@ impl NameService {
         match &state.client {
             Some(client) => {
                 self.watch(client);
-                let told = tell_all(&mut state).and_then(|()| self.tell_relays(&mut state));
+                let told = self.tell(&mut state);
                 if told.is_err() {
                     state.client = None;
                 }

@@ -33,7 +33,9 @@ impl Inner {
         let kept = config.data_root.join("network");
         let run = config.exec_root.join("network");
         let io = |doing: &'static str| move |e: std::io::Error| NetworkError::io(doing, &e);
-        let firewall = Firewall::open(&config.tag, config.firewall, Ways::of(&config))
+        let shortcut = config.shortcut.as_deref();
+        let ways = Ways::of(&config);
+        let firewall = Firewall::open(&config.tag, config.firewall, ways, shortcut)
             .map_err(io("opening nftables"))?;
         let socket = run.join("netd.sock");
         let names = NameService::new(socket, config.netd.clone(), Arc::clone(&firewall))

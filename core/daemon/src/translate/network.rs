@@ -1,20 +1,28 @@
 //! What the network service is opened with.
 
+use std::path::Path;
+
 use anyhow::{Context, anyhow, bail};
 use gantry_network::{AddressPool, BridgeDefaults, NetworkConfig};
+use gantry_sys::cgroup::Cgroups;
+use gantry_sys::host::HostFacts;
 
 use crate::config::Config;
 use crate::paths::{self, Place};
 
 /// The network service.
-pub(crate) fn network(config: &Config, place: &Place) -> anyhow::Result<NetworkConfig> {
+pub(crate) fn network(
+    config: &Config,
+    place: &Place,
+    host: &HostFacts,
+) -> anyhow::Result<NetworkConfig> {
     let mut network = NetworkConfig::new(
         place.data_root.clone(),
         place.exec_root.clone(),
         place.tag.clone(),
         place.boot_id.clone(),
     );
-    network.primary = place.data_root == std::path::Path::new("/var/lib/gantry");
+    network.primary = place.data_root == Path::new("/var/lib/gantry");
     network.netd = paths::helper("gantry-netd");
     network.bridge = bridge(config)?;
     network.pools = config
@@ -38,6 +46,9 @@ pub(crate) fn network(config: &Config, place: &Place) -> anyhow::Result<NetworkC
     network.firewall = config.iptables;
     network.userland_proxy = config.userland_proxy;
     network.obey_input = config.published_ports_obey_input;
+    let groups = host.cgroups.as_ref().and_then(Cgroups::unified);
+    let shortcut = groups.filter(|_| config.published_ports_shortcut);
+    network.shortcut = shortcut.map(Path::to_owned);
     network.allow_direct_routing = config.allow_direct_routing;
     network.ip_forward = config.ip_forward;
     network

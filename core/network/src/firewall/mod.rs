@@ -20,16 +20,19 @@ mod legacy;
 mod published;
 mod relay;
 mod rules;
+mod shortcut;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use gantry_driver_api::network::FirewallIntent;
 use gantry_model::NetworkId;
+use gantry_sys::connect::Led;
 use gantry_sys::nft::{BaseChain, Batch, Event, Family, Holds, Hook, NftSocket, SetSpec, kind};
 use parking_lot::Mutex;
 
@@ -165,6 +168,8 @@ pub(crate) struct Firewall {
     table: String,
     ways: Ways,
     state: Option<Mutex<State>>,
+    /// Leads what the host connects to at loopback addresses.
+    led: Option<Led>,
     /// By what the kernel tells our changes from others'.
     port: Option<u32>,
     /// What legacy iptables drops has been complained about.
@@ -178,7 +183,14 @@ pub(crate) struct Firewall {
 
 impl Firewall {
     /// Opens netlink and begins to watch for changes by others; changes nothing yet.
-    pub(crate) fn open(tag: &str, enabled: bool, ways: Ways) -> io::Result<Arc<Self>> {
+    ///
+    /// `shortcut`: the control group whose processes are led, see [`shortcut`].
+    pub(crate) fn open(
+        tag: &str,
+        enabled: bool,
+        ways: Ways,
+        shortcut: Option<&Path>,
+    ) -> io::Result<Arc<Self>> {
         let open = || -> io::Result<_> {
             Ok(Mutex::new(State {
                 socket: NftSocket::open()?,
@@ -194,6 +206,8 @@ impl Firewall {
             tracing::debug!(%error, "removing the rules of an earlier daemon");
         }
         let state = enabled.then(open).transpose()?;
+        let shortcut = shortcut.filter(|_| enabled && !ways.obey);
+        let mut led = shortcut.and_then(shortcut::begin);
         // Sandboxes of an earlier daemon may have limits, which end with them.
         let egress = match Egress::open(&table) {
             Err(error) if enabled => return Err(error),
@@ -209,6 +223,7 @@ impl Firewall {
                 port: state.as_ref().map(|state| state.lock().socket.port()),
                 complained: AtomicBool::new(false),
                 state,
+                led: led.take(),
                 egress,
                 closed: OnceLock::new(),
                 _watched: watched,
@@ -439,6 +454,7 @@ impl Firewall {
         state.bridges.clear();
         state.laid_out = false;
         state.removed = true;
+        self.lead(&state.published.places(), &HashMap::new());
         self.pass(&mut state)?;
         let mut batch = self.batch();
         batch.remove_table();

@@ -1,7 +1,8 @@
 //! Published ports: those that the kernel translates, and those that netd relays.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
+use std::net::SocketAddrV4;
 
 use gantry_driver_api::network::FirewallIntent;
 use gantry_netd::Listeners;
@@ -13,7 +14,7 @@ use crate::rows::{InRow, Rows};
 
 use super::element::{self, Element};
 use super::item::{self, Item};
-use super::{Firewall, State, flows, relay};
+use super::{Firewall, State, flows, relay, shortcut};
 
 /// All that is published: the first of each row, and how many follow.
 #[derive(Debug, Default)]
@@ -37,6 +38,11 @@ impl Heads {
     fn insert(&mut self, published: &Published) {
         self.intents.extend(heads(&published.intents));
         self.relays.extend(heads(&published.relays));
+    }
+
+    /// Where connections are led.
+    pub(super) fn places(&self) -> HashMap<SocketAddrV4, SocketAddrV4> {
+        shortcut::places(self.intents.iter().map(|(first, more)| (first, *more)))
     }
 
     /// Writes all of it into an empty table.
@@ -116,6 +122,8 @@ impl Firewall {
                 return Err(error);
             }
         }
+        let [before, after] = [withdraw, publish].map(|all| shortcut::places(all.intents.heads()));
+        self.lead(&before, &after);
         drop(state);
         self.complain_of_legacy();
         if let Err(error) = flows::forget(withdraw.intents.iter(), publish.intents.iter()) {
@@ -147,12 +155,13 @@ impl Firewall {
             batch.flush_set(set.name);
         }
         Parts::of_rows(all).exchange(&mut batch, &before);
-        let listeners = state.published.listeners;
-        state.published = Heads {
-            listeners,
+        let new = Heads {
+            listeners: state.published.listeners,
             ..Heads::default()
         };
+        let led = std::mem::replace(&mut state.published, new).places();
         state.published.insert(all);
+        self.lead(&led, &state.published.places());
         state.socket.commit(batch)
     }
 

@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn after_changes_that_were_missed_everything_is_made_again() {
         netns::create(|| {
-            let firewall = Firewall::open("0badcafe", true, Ways::default())?;
+            let firewall = Firewall::open("0badcafe", true, Ways::default(), None)?;
             let bridge = FirewallIntent::Bridge {
                 link: "b0badcafe1".into(),
                 subnets: vec!["10.9.0.0/24".parse().unwrap()],

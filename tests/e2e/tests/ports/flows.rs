@@ -14,7 +14,7 @@ use super::{SLEEP, WEB, datagram, datagram_from, docker, netd, run};
 
 const SHORT: Duration = Duration::from_millis(500);
 
-fn engine(host: &Host, config: serde_json::Value) -> Engine {
+pub(super) fn engine(host: &Host, config: serde_json::Value) -> Engine {
     let engine = Engine::with(Options {
         namespace: Some(host.namespace.path()),
         config: Some(config),

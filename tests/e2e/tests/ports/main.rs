@@ -3,6 +3,7 @@
 
 mod flows;
 mod listening;
+mod shortcut;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
