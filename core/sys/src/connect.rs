@@ -60,18 +60,19 @@ pub struct Led {
 
 impl Led {
     /// Begins to lead sockets of the calling thread's network namespace, of processes in a group of the unified hierarchy
-    /// and its descendants: nowhere yet.
+    /// and its descendants: nowhere yet. `name` tells people whose the programs are: up to 15
+    /// letters, digits, dots and low lines.
     ///
     /// # Errors
     /// Those of `bpf(2)`: `EPERM` without `CAP_BPF` and `CAP_NET_ADMIN`, `EINVAL` before Linux 5.14, `E2BIG` when others
     /// have attached 64 programs there.
-    pub fn begin(group: &Path) -> io::Result<Self> {
+    pub fn begin(group: &Path, name: &str) -> io::Result<Self> {
         let cookie = netns_cookie()?;
         let group = std::fs::File::open(group)?;
         let places = Places::new(MapKind::Hash, MOST, None)?;
         let storage = Storage::new(MapKind::SocketStorage, 0, Some(&btf::load()?))?;
         let link = |what, program: Vec<Insn>| {
-            let program = bpf::load(what, &program)?;
+            let program = bpf::load(what, name, &program)?;
             bpf::link(what, &group, program)
         };
         // Names first: nothing is led without them.

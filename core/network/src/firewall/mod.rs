@@ -11,6 +11,7 @@
 //! ours, recognised by their comment, that let our bridges pass (see [`foreign`]).
 
 mod bridges;
+mod confine;
 mod egress;
 mod element;
 mod flows;
@@ -33,7 +34,7 @@ use std::sync::{Arc, OnceLock};
 use gantry_driver_api::network::FirewallIntent;
 use gantry_model::NetworkId;
 use gantry_sys::connect::Led;
-use gantry_sys::nft::{BaseChain, Batch, Event, Family, Holds, Hook, NftSocket, SetSpec, kind};
+use gantry_sys::nft::{BaseChain, Batch, Family, Holds, Hook, NftSocket, SetSpec, kind};
 use parking_lot::Mutex;
 
 use crate::NetworkConfig;
@@ -207,7 +208,7 @@ impl Firewall {
         }
         let state = enabled.then(open).transpose()?;
         let shortcut = shortcut.filter(|_| enabled && !ways.obey);
-        let mut led = shortcut.and_then(shortcut::begin);
+        let mut led = shortcut.and_then(|group| shortcut::begin(group, &table));
         // Sandboxes of an earlier daemon may have limits, which end with them.
         let egress = match Egress::open(&table) {
             Err(error) if enabled => return Err(error),
@@ -361,60 +362,6 @@ impl Firewall {
             return Ok(());
         };
         self.exchange_bridges(&mut state.lock(), network, Vec::new())
-    }
-
-    /// The table that netd adds the addresses of names to.
-    pub(crate) fn egress_table(&self) -> String {
-        let table = self
-            .egress
-            .as_ref()
-            .map(|egress| egress.lock().table.clone());
-        table.unwrap_or_default()
-    }
-
-    /// Says who is to open ways for names again when they had to be closed. Once.
-    pub(crate) fn when_closed(&self, open: impl Fn() + Send + Sync + 'static) {
-        let _ = self.closed.set(Box::new(open));
-    }
-
-    fn with_egress(&self, work: impl FnOnce(&mut Egress) -> io::Result<()>) -> io::Result<()> {
-        let Some(egress) = &self.egress else {
-            return Ok(());
-        };
-        let mut egress = egress.lock();
-        let done = work(&mut egress);
-        let closed = std::mem::take(&mut egress.closed);
-        drop(egress);
-        if closed && let Some(open) = self.closed.get() {
-            open();
-        }
-        done
-    }
-
-    /// Limits where a sandbox may go.
-    pub(crate) fn confine(&self, sandbox: &str, confined: Confined) -> io::Result<()> {
-        self.with_egress(|egress| egress.confine(sandbox, confined))
-    }
-
-    /// Forgets the limits of a sandbox.
-    pub(crate) fn release(&self, sandbox: &str) -> io::Result<()> {
-        self.with_egress(|egress| egress.release(sandbox))
-    }
-
-    /// Makes these be all the limits there are.
-    pub(crate) fn set_confined(&self, all: BTreeMap<String, Confined>) -> io::Result<()> {
-        self.with_egress(|egress| egress.restore(all))
-    }
-
-    /// Makes the egress tables again if somebody removed them, or, `damaged`, something in them.
-    fn repair_egress(&self, damaged: bool) -> io::Result<()> {
-        self.with_egress(|egress| egress.repair(damaged))
-    }
-
-    /// Whether somebody else removed something from the egress tables that they keep; what names open comes and goes.
-    fn is_egress_damaged(&self, events: &[Event]) -> bool {
-        let egress = self.egress.as_ref().map(|egress| egress.lock());
-        egress.is_some_and(|egress| events.iter().any(|event| egress.is_damage(event)))
     }
 
     /// Whether the kernel has the table.

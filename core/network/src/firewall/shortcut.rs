@@ -21,9 +21,9 @@ const MOST_OF_ROW: u16 = 1024;
 /// Where what is connected to leads.
 type Places = HashMap<SocketAddrV4, SocketAddrV4>;
 
-/// Begins, if the kernel lets it.
-pub(super) fn begin(group: &Path) -> Option<Led> {
-    let led = Led::begin(group);
+/// Begins for the engine of a table, if the kernel lets it.
+pub(super) fn begin(group: &Path, table: &str) -> Option<Led> {
+    let led = Led::begin(group, &table.replace('-', "_"));
     led.inspect_err(|error| {
         tracing::debug!(%error, "connections to published ports at loopback addresses are translated");
     })

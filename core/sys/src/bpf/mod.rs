@@ -166,16 +166,20 @@ fn number(fd: &impl AsFd) -> u32 {
     fd.as_fd().as_raw_fd().cast_unsigned()
 }
 
-/// Loads a program.
+/// Loads a program. `name` is what `bpftool prog` calls it: up to 15 letters, digits, dots and low lines.
 ///
 /// # Errors
 /// Those of `bpf(2)`: `EPERM` without `CAP_BPF`, `EINVAL` or `EACCES` where the kernel knows less than the program asks.
-pub(crate) fn load(what: Use, insns: &[Insn]) -> io::Result<OwnedFd> {
+pub(crate) fn load(what: Use, name: &str, insns: &[Insn]) -> io::Result<OwnedFd> {
+    let mut prog_name = [0; 16];
+    let room = prog_name.iter_mut().zip(name.bytes().take(15));
+    room.for_each(|(to, from)| *to = from);
     let attr = LoadAttr {
         prog_type: what.program,
         insn_cnt: u32::try_from(insns.len()).map_err(io::Error::other)?,
         insns: insns.as_ptr() as u64,
         license: LICENSE.as_ptr() as u64,
+        prog_name,
         expected_attach_type: what.attach,
         ..LoadAttr::default()
     };

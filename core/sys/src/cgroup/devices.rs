@@ -207,6 +207,6 @@ fn block(rule: &DeviceRule) -> Vec<Insn> {
 /// # Errors
 /// Those of `bpf(2)`: `EPERM` without `CAP_BPF`/`CAP_SYS_ADMIN`.
 pub(super) fn attach(group: impl AsFd, rules: &[DeviceRule]) -> io::Result<()> {
-    let program = bpf::load(Use::DEVICES, &program(rules))?;
+    let program = bpf::load(Use::DEVICES, "gantry_devices", &program(rules))?;
     bpf::attach(Use::DEVICES, group, program)
 }

@@ -19,7 +19,7 @@ fn begin() -> io::Result<Led> {
     let Some(group) = groups.unified() else {
         panic!("no unified hierarchy is mounted");
     };
-    Led::begin(group)
+    Led::begin(group, "gantry_test")
 }
 
 /// Runs a test in a namespace whose loopback link is up.
