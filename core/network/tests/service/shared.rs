@@ -18,6 +18,18 @@ fn hosts(test: impl FnOnce(&Path, Other, Other) + Send) {
     });
 }
 
+/// Changes what the store holds while no host does.
+fn rewrite(dir: &Path, revision: u64, change: impl FnOnce(&mut serde_json::Value)) {
+    let lock = std::fs::File::create(dir.join("store.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let store = dir.join("store");
+    let mut content = serde_json::from_slice(&std::fs::read(&store).unwrap()).unwrap();
+    change(&mut content);
+    content["revision"] = serde_json::json!(revision);
+    std::fs::write(dir.join("changed"), content.to_string()).unwrap();
+    std::fs::rename(dir.join("changed"), &store).unwrap();
+}
+
 #[test]
 fn a_network_is_made_on_one_host_and_known_and_removed_on_all() {
     hosts(|dir, a, b| {
@@ -197,24 +209,18 @@ fn without_the_store_nobody_joins_and_those_who_did_stay() {
         at_last(|| b.service.get("net").ok());
         let (three, joined) = b.run(dir, "three", "net");
         joined.unwrap();
-        let store = dir.join("store");
-        let mut content: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(&store).unwrap()).unwrap();
-        let networks = content["networks"].take();
-        content["networks"] = serde_json::json!({"odd": {"id": "odd", "name": "odd", "created": "", "enable_ipv4": true}});
-        content["endpoints"] = serde_json::json!({});
-        content["revision"] = serde_json::json!(1000);
-        std::fs::write(dir.join("changed"), content.to_string()).unwrap();
-        std::fs::rename(dir.join("changed"), &store).unwrap();
+        let mut networks = serde_json::Value::Null;
+        rewrite(dir, 1000, |content| {
+            networks = content["networks"].take();
+            content["networks"] = serde_json::json!({"odd": {"id": "odd", "name": "odd", "created": "", "enable_ipv4": true}});
+            content["endpoints"] = serde_json::json!({});
+        });
         at_last(|| a.service.get("net").is_err().then_some(()));
         assert!(b.service.get("net").is_ok());
         b.end_container(three);
         at_last(|| b.service.get("net").is_err().then_some(()));
         // The store is put back as it was: what went with its loss is known again.
-        content["networks"] = networks;
-        content["revision"] = serde_json::json!(2000);
-        std::fs::write(dir.join("changed"), content.to_string()).unwrap();
-        std::fs::rename(dir.join("changed"), &store).unwrap();
+        rewrite(dir, 2000, |content| content["networks"] = networks);
         at_last(|| a.service.get("net").ok());
         at_last(|| b.service.get("net").ok());
         a.end();
@@ -266,7 +272,8 @@ fn a_creation_whose_answer_was_lost_is_taken_back() {
             (ErrorKind::Unavailable, "no answer")
         );
         let made = at_last(|| b.create("net", |_| {}).ok());
-        assert_eq!(at_last(|| a.service.get("net").ok()), made);
+        // It may have heard of its own before that was taken back.
+        at_last(|| a.service.get("net").ok().filter(|net| *net == made));
         a.end();
         b.remove("net").unwrap();
         b.end();
@@ -290,7 +297,7 @@ fn a_failed_creation_is_taken_back_everywhere() {
         assert!(a.service.get("net").is_err());
         // The other host may have seen it come and go.
         let made = at_last(|| b.create("net", |_| {}).ok());
-        assert_eq!(at_last(|| a.service.get("net").ok()), made);
+        at_last(|| a.service.get("net").ok().filter(|net| *net == made));
         a.end();
         b.remove("net").unwrap();
         b.end();
