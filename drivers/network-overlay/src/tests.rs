@@ -3,7 +3,6 @@
 mod absence;
 mod access;
 mod backup;
-mod docs;
 mod host;
 mod share;
 mod traffic;
