@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 const WAIT: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(5);
 
-/// Where the store is, and who asks. It is away while a file `<store>.away` is there.
+/// Where the store is, and who asks. It is away while a file `<store>.away` is there. Nobody is told who is on networks
+/// while a file `<store>.late` is there, until it has refused to remove one.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Store {
     /// The file.
@@ -114,6 +115,8 @@ impl Store {
     pub(crate) fn unshare(&self, id: &str) -> DriverResult<()> {
         self.change(|content| {
             if content.endpoints.values().any(|e| e.spec.network == id) {
+                // What is not late cannot be told any sooner.
+                let _ = fs::remove_file(self.file(".late"));
                 let text = "the network has endpoints";
                 return Err(DriverError::new(ErrorCode::FailedPrecondition, text));
             }
@@ -131,7 +134,17 @@ impl Store {
     }
 
     pub(crate) fn members(&self, call: &Call<'_>, watch: Watch) -> DriverResult<Members> {
+        let end = Instant::now() + call.timeout.unwrap_or(WAIT);
         let content = self.news(call, watch)?;
+        while self.file(".late").exists() {
+            if Instant::now() >= end {
+                return Ok(Members {
+                    revision: watch.since,
+                    members: Vec::new(),
+                });
+            }
+            std::thread::sleep(TICK);
+        }
         let others = content.endpoints.into_iter();
         let others = others.filter(|(_, held)| held.host != self.host);
         let member = |(endpoint, held): (String, Held)| Member {

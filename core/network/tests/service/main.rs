@@ -1,5 +1,6 @@
 //! The service with the real bridge driver, on a host of its own.
 
+mod held;
 mod ports;
 mod reach;
 #[path = "../rig/mod.rs"]

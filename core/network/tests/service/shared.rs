@@ -11,7 +11,7 @@ use super::rig::shared::{host, host_of, host_with};
 use super::rig::*;
 
 /// Hosts `a` and `b` with a store.
-fn hosts(test: impl FnOnce(&Path, Other, Other) + Send) {
+pub(crate) fn hosts(test: impl FnOnce(&Path, Other, Other) + Send) {
     Rig::run(None, |rig| {
         let dir = rig.dir.path();
         test(dir, host(dir, "a", None), host(dir, "b", None));
