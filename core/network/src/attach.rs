@@ -132,9 +132,7 @@ impl Inner {
             self.confine(place),
         ];
         place.saved.under_way = None;
-        done.push(self.move_ports(place));
-        done.push(self.tell_names(place));
-        done.push(self.publish_view(place));
+        done.extend(SETTLING.map(|step| step(self, place)));
         done.into_iter().filter_map(Result::err).collect()
     }
 
@@ -187,11 +185,15 @@ impl Inner {
 
     /// Brings ports, names and files in line with the attachments, writes the sandbox down and shows it.
     pub(crate) fn settle(&self, place: &mut Place) -> Result<()> {
-        self.move_ports(place)?;
-        self.tell_names(place)?;
-        self.publish_view(place)
+        SETTLING.iter().try_for_each(|step| step(self, place))
     }
 }
+
+/// What brings a sandbox in line with its attachments, in this order.
+const SETTLING: [fn(&Inner, &mut Place) -> Result<()>; 3] =
+    [Inner::move_ports, Inner::tell_names, |inner, place| {
+        inner.publish_view(place)
+    }];
 
 /// Has a driver undo an attachment. The next reconciliation finds what is left.
 fn undo(driver: &dyn Driver, endpoint: &Endpoint, netns: Option<&OwnedFd>) {
