@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use gantry_network::*;
+use gantry_plugin_sdk::serde_json::{Value, from_str};
 use gantry_sys::netlink::RouteSocket;
 use gantry_sys::netns;
 
@@ -145,6 +146,9 @@ fn what_cannot_be_written_down_is_not_begun() {
         assert_eq!(links_of(&a), ["eth0", "eth1", "lo"]);
         assert!(reached(rig));
         fs::rename(&aside, &notes).unwrap();
+        // Nor is it with what is written down next.
+        rig.publish(&a, 8081, 81).unwrap();
+        assert!(!is_under_way(rig));
         detach(rig, &a).unwrap();
         fs::rename(&notes, &aside).unwrap();
         let again = rig.connect(&a, "aside", EndpointConfig::default());
@@ -164,7 +168,7 @@ fn what_was_not_made_is_not_under_way() {
         let again = rig.connect(&a, "aside", EndpointConfig::default());
         assert!(again.unwrap_err().message.contains("join is refused"));
         rig.refused.clear();
-        assert!(!note(rig).1.contains("\"under_way\":{"));
+        assert!(!is_under_way(rig));
         gone(rig, &a);
         rig.end(a);
     });
@@ -179,20 +183,32 @@ fn note(rig: &Rig) -> (PathBuf, String) {
     (path.clone(), fs::read_to_string(path).unwrap())
 }
 
+fn is_under_way(rig: &Rig) -> bool {
+    note(rig).1.contains("\"under_way\":{")
+}
+
 #[test]
 fn what_was_under_way_is_taken_away_by_the_next_daemon() {
     Rig::run(None, |rig| {
         let a = on_two(rig);
-        // As a daemon leaves it that ends while it makes, or takes away, the attachment.
-        let (path, text) = note(rig);
-        let mut saved: gantry_plugin_sdk::serde_json::Value =
-            gantry_plugin_sdk::serde_json::from_str(&text).unwrap();
-        saved["under_way"] = saved["endpoints"].as_array_mut().unwrap().pop().unwrap();
-        fs::write(&path, saved.to_string()).unwrap();
-        rig.restart(&[&a]);
-        assert!(!hosts(&a).contains("10.9.0.9"));
-        assert!(reached(rig));
-        gone(rig, &a);
+        detach(rig, &a).unwrap();
+        let parsed = |rig: &Rig| -> Value { from_str(&note(rig).1).unwrap() };
+        let before = parsed(rig);
+        for is_made in [false, true] {
+            attach(rig, &a);
+            // As a daemon leaves it that ends while it takes the attachment away, or makes it.
+            let mut saved = parsed(rig);
+            saved["under_way"] = saved["endpoints"].as_array_mut().unwrap().pop().unwrap();
+            if is_made {
+                assert_ne!(saved["routes"], before["routes"]);
+                saved["routes"] = before["routes"].clone();
+            }
+            fs::write(note(rig).0, saved.to_string()).unwrap();
+            rig.restart(&[&a]);
+            assert!(!hosts(&a).contains("10.9.0.9"));
+            assert!(reached(rig));
+            gone(rig, &a);
+        }
         rig.end(a);
     });
 }
