@@ -31,15 +31,26 @@ impl fmt::Display for Mac {
 
 impl std::str::FromStr for Mac {
     type Err = ();
-    /// Six pairs of hexadecimal digits with colons or dashes.
+    /// Six pairs of hexadecimal digits with colons or dashes, or three groups of four with dots.
     fn from_str(text: &str) -> Result<Self, ()> {
-        let mut mac = [0; 6];
-        let mut parts = text.split([':', '-']);
-        for byte in &mut mac {
-            let part = parts.next().filter(|p| p.len() == 2).ok_or(())?;
-            *byte = u8::from_str_radix(part, 16).map_err(|_| ())?;
+        let (separator, width) = match text.as_bytes().get(2) {
+            Some(b':') => (':', 2),
+            Some(b'-') => ('-', 2),
+            _ => ('.', 4),
+        };
+        let is_group = |group: &str| {
+            group.len() == width && group.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        let groups: Vec<&str> = text.split(separator).collect();
+        let digits = groups.concat();
+        if digits.len() != 12 || !groups.into_iter().all(is_group) {
+            return Err(());
         }
-        parts.next().is_none().then_some(Self(mac)).ok_or(())
+        let mut mac = [0; 6];
+        for (byte, at) in mac.iter_mut().zip((0..12).step_by(2)) {
+            *byte = u8::from_str_radix(&digits[at..at + 2], 16).map_err(|_| ())?;
+        }
+        Ok(Self(mac))
     }
 }
 
@@ -379,14 +390,20 @@ mod tests {
 
     #[test]
     fn addresses_of_links_are_read_and_shown() {
-        let mac: Mac = "02:42:AC:11:00:02".parse().unwrap();
-        assert_eq!(mac.to_string(), "02:42:ac:11:00:02");
+        for good in ["02:42:AC:11:00:02", "02-42-ac-11-00-02", "0242.ac11.0002"] {
+            let mac: Mac = good.parse().unwrap();
+            assert_eq!(mac.to_string(), "02:42:ac:11:00:02");
+        }
         for bad in [
             "",
             "02:42:ac:11:00",
             "02:42:ac:11:00:02:03",
             "2:42:ac:11:00:02",
             "zz:42:ac:11:00:02",
+            "+2:42:ac:11:00:02",
+            "02:42-ac:11:00:02",
+            "0242ac110002",
+            "0242.ac11.00:2",
         ] {
             assert!(bad.parse::<Mac>().is_err(), "{bad}");
         }
