@@ -108,7 +108,7 @@ impl Inner {
         let mut others = networks.values().map(|n| &n.record.config_from);
         match record.config_only && others.any(|from| *from == record.name) {
             true => Err(NetworkError::forbidden(format!(
-                "configuration network {:?} is in use",
+                "error while removing network: configuration network {:?} is in use",
                 record.name
             ))),
             false => Ok(()),

@@ -11,8 +11,8 @@ use ipnet::IpNet;
 
 use crate::configs::check_configuration;
 use crate::inner::{Inner, Network, spec_of};
-use crate::ipam::{Chooser, default_pools};
-use crate::{IpamConfig, NetworkCreate, NetworkError, NetworkRecord, Result};
+use crate::ipam::{Chooser, check_held, default_pools};
+use crate::{IpamConfig, IpamPool, NetworkCreate, NetworkError, NetworkRecord, Result};
 
 const PREDEFINED: [&str; 3] = ["bridge", "host", "none"];
 
@@ -165,6 +165,14 @@ impl Inner {
             let (v4, v6) = (record.enable_ipv4, record.enable_ipv6);
             self.complete(&mut record.ipam, v4, v6)?;
         }
+        for pool in &record.ipam.pools {
+            // One that was not wished for may turn out to be needed by nobody.
+            let gateway = pool.gateway.filter(|ip| wished.contains(ip));
+            check_held(&IpamPool {
+                gateway,
+                ..pool.clone()
+            })?;
+        }
         driver.validate(&Call::new("create network"), spec_of(&record))?;
         let mut network = Network::new(record);
         let no_gateway = self.ensure(&network).inspect_err(|_| self.undo(&network))?;
@@ -173,6 +181,8 @@ impl Inner {
                 .gateway
                 .filter(|ip| !no_gateway[usize::from(ip.is_ipv6())] || wished.contains(ip));
         }
+        let held = network.record.ipam.pools.iter().try_for_each(check_held);
+        held.inspect_err(|_| self.undo(&network))?;
         let network = Arc::new(network);
         self.add_new(&network)?;
         Ok(network)

@@ -6,7 +6,7 @@ mod occupied;
 mod pool;
 
 pub(crate) use choose::{Chooser, default_pools};
-pub(crate) use pool::Pool;
+pub(crate) use pool::{Pool, check_held};
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,12 +1,12 @@
 //! Addresses of one subnet.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use crate::IpamPool;
+use crate::{IpamPool, NetworkError, Result};
 
 /// How long an address rests after use while others are free: the kernel needs some time to take down the link that
 /// had it, and answers for it until then.
@@ -29,6 +29,41 @@ pub(super) fn number(address: IpAddr) -> u128 {
     }
 }
 
+/// The first and the last address that somebody may have: all but the network's own, and IPv4's broadcast, except where
+/// there is nothing else.
+fn usable(subnet: IpNet) -> (u128, u128) {
+    let (first, last) = (number(subnet.network()), number(subnet.broadcast()));
+    match subnet.max_prefix_len() - subnet.prefix_len() {
+        0 | 1 => (first, last),
+        _ if subnet.addr().is_ipv4() => (first + 1, last - 1),
+        _ => (first + 1, last),
+    }
+}
+
+/// Refuses a gateway or an auxiliary address that nobody may have, or that another of them is.
+pub(crate) fn check_held(config: &IpamPool) -> Result<()> {
+    let nobody = IpamPool {
+        gateway: None,
+        aux_addresses: BTreeMap::new(),
+        ..config.clone()
+    };
+    let Some(mut pool) = Pool::of(&nobody) else {
+        return Ok(());
+    };
+    let gateway = config.gateway.into_iter();
+    let gateway = gateway.map(|ip| (ip, format!("gateway ({ip})")));
+    let others = config.aux_addresses.iter();
+    let others = others.map(|(name, ip)| (*ip, format!("secondary ip address ({name}:{ip})")));
+    for (address, what) in gateway.chain(others) {
+        if !pool.take_this(address) {
+            return Err(NetworkError::internal(format!(
+                "failed to allocate {what}: Address already in use"
+            )));
+        }
+    }
+    Ok(())
+}
+
 impl Pool {
     /// The pool that a configuration describes; none without a subnet.
     pub(crate) fn of(config: &IpamPool) -> Option<Self> {
@@ -41,13 +76,8 @@ impl Pool {
             .map(|ip| number(*ip))
             .collect();
         used.extend(config.gateway.map(number));
-        // The network's own address, and IPv4's broadcast, except where there is nothing else.
-        if subnet.max_prefix_len() - subnet.prefix_len() > 1 {
-            first = first.max(number(subnet.network()) + 1);
-            if subnet.addr().is_ipv4() {
-                last = last.min(number(subnet.broadcast()) - 1);
-            }
-        }
+        let (lowest, highest) = usable(subnet);
+        (first, last) = (first.max(lowest), last.min(highest));
         Some(Self {
             subnet,
             first,
@@ -104,9 +134,13 @@ impl Pool {
         Some(self.address(number))
     }
 
-    /// Takes this address, if it is free.
+    /// Takes this address, if it is free and not the network's own.
     pub(crate) fn take_this(&mut self, address: IpAddr) -> bool {
         let number = number(address);
+        let (lowest, highest) = usable(self.subnet);
+        if !(lowest..=highest).contains(&number) {
+            return false;
+        }
         self.resting.retain(|(_, n)| *n != number);
         self.used.insert(number)
     }
@@ -185,5 +219,70 @@ mod tests {
         let mut pair = pool("10.0.0.0/31", None);
         assert_eq!(next(&mut pair), "10.0.0.1");
         assert_eq!(next(&mut pair), "none");
+    }
+
+    #[test]
+    fn nobody_has_the_networks_own_addresses() {
+        for (subnet, address, is_to_be_had) in [
+            ("10.0.0.0/24", "10.0.0.0", false),
+            ("10.0.0.0/24", "10.0.0.255", false),
+            ("10.0.0.0/24", "10.0.0.254", true),
+            ("10.0.0.0/31", "10.0.0.0", true),
+            ("10.0.0.7/32", "10.0.0.7", true),
+            ("fd00::/64", "fd00::", false),
+            ("fd00::/64", "fd00::ffff:ffff:ffff:ffff", true),
+        ] {
+            let mut pool = Pool::of(&given(subnet)).unwrap();
+            let taken = pool.take_this(address.parse().unwrap());
+            assert_eq!(taken, is_to_be_had, "{address} of {subnet}");
+        }
+    }
+
+    fn given(subnet: &str) -> IpamPool {
+        IpamPool {
+            subnet: Some(subnet.parse().unwrap()),
+            ..IpamPool::default()
+        }
+    }
+
+    #[test]
+    fn what_a_network_holds_is_there_once() {
+        let held = |gateway: &str, others: &[(&str, &str)]| {
+            let others = others.iter();
+            let config = IpamPool {
+                gateway: Some(gateway.parse().unwrap()),
+                aux_addresses: others
+                    .map(|(name, ip)| ((*name).to_owned(), ip.parse().unwrap()))
+                    .collect(),
+                ..given("10.0.0.0/24")
+            };
+            check_held(&config).err().map(|error| error.message)
+        };
+        assert_eq!(
+            held("10.0.0.1", &[("a", "10.0.0.2"), ("b", "10.0.0.3")]),
+            None
+        );
+        for (gateway, others, what) in [
+            ("10.0.0.0", &[][..], "gateway (10.0.0.0)"),
+            ("10.0.0.255", &[], "gateway (10.0.0.255)"),
+            (
+                "10.0.0.1",
+                &[("a", "10.0.0.1")],
+                "secondary ip address (a:10.0.0.1)",
+            ),
+            (
+                "10.0.0.1",
+                &[("a", "10.0.0.255")],
+                "secondary ip address (a:10.0.0.255)",
+            ),
+            (
+                "10.0.0.1",
+                &[("a", "10.0.0.9"), ("b", "10.0.0.9")],
+                "secondary ip address (b:10.0.0.9)",
+            ),
+        ] {
+            let refused = format!("failed to allocate {what}: Address already in use");
+            assert_eq!(held(gateway, others), Some(refused));
+        }
     }
 }

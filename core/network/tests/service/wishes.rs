@@ -47,6 +47,26 @@ fn wrong_wishes_are_refused_in_dockers_words() {
             rig.connect(&b, "one", taken).unwrap_err().message,
             "Address already in use"
         );
+        let broadcast = EndpointConfig {
+            ipv4: ip("172.30.255.255"),
+            ..EndpointConfig::default()
+        };
+        let error = rig.connect(&b, "one", broadcast).unwrap_err();
+        assert_eq!(
+            (error.kind, error.message.as_str()),
+            (ErrorKind::Forbidden, "Address already in use")
+        );
+        let broken = rig.network("broken", |n| {
+            n.ipam.pools = vec![IpamPool {
+                subnet: Some("172.29.0.0/16".parse().unwrap()),
+                aux_addresses: [("router".to_owned(), ip("172.29.0.1").unwrap())].into(),
+                ..IpamPool::default()
+            }];
+        });
+        assert_eq!(
+            message(broken),
+            "failed to allocate secondary ip address (router:172.29.0.1): Address already in use"
+        );
         let outside = EndpointConfig {
             ipv4: ip("10.0.0.9"),
             ..EndpointConfig::default()
