@@ -31,6 +31,7 @@ mod logs;
 mod look;
 mod names;
 mod objects;
+mod patterns;
 mod query;
 mod security;
 mod services;

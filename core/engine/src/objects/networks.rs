@@ -9,6 +9,7 @@ use gantry_wire::Filters;
 
 use super::pools;
 use crate::events::{Attributes, Events};
+use crate::patterns::Patterns;
 use crate::{Engine, EngineError, Result};
 
 impl Engine {
@@ -26,10 +27,10 @@ impl Engine {
                 )));
             }
         }
-        let starts = |key: &str, value: &str| {
-            let wanted = filters.get(key);
-            wanted.is_empty() || wanted.iter().any(|w| value.contains(w.as_str()))
-        };
+        let (names, ids) = (
+            Patterns::new(&filters, "name"),
+            Patterns::new(&filters, "id"),
+        );
         let list = self.services.networks.list();
         Ok(list
             .into_iter()
@@ -44,8 +45,8 @@ impl Engine {
                         && self.services.networks.members(&network.id).is_empty()
                         && self.services.networks.peers(&network.id).is_empty()
                 };
-                starts("id", network.id.as_str())
-                    && starts("name", &network.name)
+                ids.take(network.id.as_str())
+                    && names.take(&network.name)
                     && filters.allows("driver", &network.driver)
                     && filters.allows("scope", scope(network.scope))
                     && filters.allows("type", kind)

@@ -5,6 +5,7 @@ use gantry_wire as wire;
 use gantry_wire::Filters;
 
 use crate::events::Attributes;
+use crate::patterns::Patterns;
 use crate::{Engine, Result};
 
 impl Engine {
@@ -15,7 +16,7 @@ impl Engine {
     pub async fn volume_list(&self, filters: Filters) -> Result<wire::VolumeListReply> {
         filters.check(&["dangling", "driver", "label", "name"])?;
         let dangling = filters.flag("dangling")?;
-        let names = filters.get("name");
+        let names = Patterns::new(&filters, "name");
         let volumes = self
             .services
             .volumes
@@ -27,7 +28,7 @@ impl Engine {
                 dangling.is_none_or(|dangling| dangling == volume.users.is_empty())
                     && filters.allows("driver", &record.driver)
                     && filters.matches_labels("label", &record.labels)
-                    && (names.is_empty() || names.iter().any(|n| record.name.contains(n.as_str())))
+                    && names.take(&record.name)
             })
             .map(shown)
             .collect();

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use gantry_model::{ImageId, Timestamp};
 use gantry_wire::Filters;
-use regex::Regex;
 
 use crate::container::record::{Phase, Record};
 use crate::create::mounts::clean;
 use crate::engine::blocking;
+use crate::patterns::Patterns;
 use crate::{Engine, EngineError, Result};
 
 /// The filters that there are.
@@ -44,35 +44,6 @@ pub(super) struct Selection<'a> {
     exposed: Vec<Ports>,
     /// Tasks of a swarm are wanted, of which there are none.
     tasks: bool,
-}
-
-/// The values of a key that takes regular expressions, as `name` and `id` do with dockerd.
-struct Patterns(Option<Vec<Pattern>>);
-
-struct Pattern {
-    text: String,
-    /// `None`: none that can be read, which matches what it is alone.
-    regex: Option<Regex>,
-}
-
-impl Patterns {
-    fn new(filters: &Filters, key: &str) -> Self {
-        let pattern = |text: &String| Pattern {
-            text: text.clone(),
-            regex: Regex::new(text).ok(),
-        };
-        let values = filters.get(key);
-        Self((!values.is_empty()).then(|| values.iter().map(pattern).collect()))
-    }
-
-    fn take(&self, text: &str) -> bool {
-        self.0.as_ref().is_none_or(|patterns| {
-            patterns.iter().any(|pattern| {
-                let regex = pattern.regex.as_ref();
-                pattern.text == text || regex.is_some_and(|regex| regex.is_match(text))
-            })
-        })
-    }
 }
 
 /// The ports of a value of `publish` or `expose`.

@@ -40,7 +40,8 @@ fn configurations_for_other_networks() {
     for part in ["10.236.21.2/24", "fd33:21::2/64", "mtu 1380"] {
         assert!(inside.contains(part), "{part}: {inside}");
     }
-    docker(&engine, "network rm conf").fails(1, "configuration network \"conf\" is in use");
+    let held = "error while removing network: configuration network \"conf\" is in use";
+    docker(&engine, "network rm conf").fails(1, held);
     for (line, why) in [
         (
             "--config-from absent x",
@@ -162,6 +163,9 @@ fn gateways_by_priority_and_what_is_told_of_networks() {
         ("label=tier", "back"),
         ("label=tier=front", ""),
         ("name=in", "inner"),
+        ("name=^b", "back bridge"),
+        ("name=^inn$ name=ba.k", "back"),
+        ("name=[", ""),
         ("driver=host", "host"),
         ("scope=local type=custom", "back inner"),
         ("dangling=true", ""),
@@ -172,6 +176,8 @@ fn gateways_by_priority_and_what_is_told_of_networks() {
     docker(&engine, "network ls -f type=odd").fails(1, "invalid filter: 'type'='odd'");
     let id = inspect(&engine, "back")["Id"].as_str().unwrap().to_owned();
     assert_eq!(names(&format!("id={}", &id[..9])), "back");
+    assert_eq!(names(&format!("id=^{}", &id[..9])), "back");
+    assert_eq!(names(&format!("id=^{}", &id[1..9])), "");
     let verbose = engine.docker(&[
         "network",
         "inspect",
