@@ -68,6 +68,25 @@ fn named_volumes_outlive_containers() {
 }
 
 #[test]
+fn lists_are_filtered_by_regular_expressions() {
+    let engine = Engine::start();
+    for name in ["data", "mydata", "other"] {
+        engine.docker(&["volume", "create", name]).ok();
+    }
+    for (name, found) in [
+        ("data", "data\nmydata"),
+        ("^data$", "data"),
+        ("^.{5}$", "other"),
+        ("[", ""),
+    ] {
+        let filter = format!("name={name}");
+        let listed = engine.docker(&["volume", "ls", "-q", "-f", &filter]);
+        assert_eq!(listed.ok(), found, "{name}");
+    }
+    engine.finish();
+}
+
+#[test]
 fn a_new_volume_gets_the_image_content() {
     let engine = Engine::start();
     // An empty volume is filled whoever made it, and when.
