@@ -14,7 +14,7 @@ use crate::beat;
 use crate::cluster::{Cluster, Held, Shared};
 use crate::etcd::wire::{KeyValue, Txn};
 use crate::records::{EndpointRecord, Key, encode};
-use crate::space::spaces;
+use crate::space::{is_of_a_host, spaces};
 
 /// How long to wait for this host's lease.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -30,7 +30,7 @@ fn wishes(network: &SharedNetwork, wish: &SharedEndpoint) -> DriverResult<[Optio
                 "invalid endpoint settings:\nno configured subnet contains IP address {ip}"
             )));
         };
-        if space.kept.contains(&ip) || !space.is_of_a_host(ip) {
+        if space.kept.contains(&ip) || !is_of_a_host(&space.subnet, ip) {
             return Err(conflict());
         }
         wished[usize::from(ip.is_ipv6())] = Some(ip);

@@ -8,6 +8,7 @@ use gantry_plugin_sdk::{DriverError, DriverResult, ErrorCode};
 use ipnet::{IpNet, Ipv6Net};
 
 use crate::options::PoolOption;
+use crate::space::is_of_a_host;
 
 /// Numbers below are left to what administrators give out themselves, as Docker does.
 const FIRST_VNI: u32 = 4096;
@@ -77,7 +78,7 @@ impl Chooser<'_> {
         for pool in &mut network.pools {
             pool.gateway = pool.gateway.or(pool.subnet.as_ref().map(first_host));
         }
-        Ok(())
+        network.pools.iter().try_for_each(check_held)
     }
 
     fn check(&self, subnet: IpNet, pool: &SharedPool, chosen: &[IpNet]) -> DriverResult<IpNet> {
@@ -156,6 +157,26 @@ pub(crate) fn next_vni(last: u32, taken: &BTreeSet<u32>) -> Option<u32> {
     let start = last.max(FIRST_VNI - 1) + 1;
     let mut all = (start..VNIS).chain(FIRST_VNI..start.min(VNIS));
     all.find(|vni| !taken.contains(vni))
+}
+
+/// Refuses a gateway or an auxiliary address that nobody may have, or that another of them is.
+fn check_held(pool: &SharedPool) -> DriverResult<()> {
+    let Some(subnet) = pool.subnet else {
+        return Ok(());
+    };
+    let gateway = pool.gateway.into_iter();
+    let gateway = gateway.map(|ip| (ip, format!("gateway ({ip})")));
+    let others = pool.reserved.iter();
+    let others = others.map(|(name, ip)| (*ip, format!("secondary ip address ({name}:{ip})")));
+    let mut held = BTreeSet::new();
+    for (ip, what) in gateway.chain(others) {
+        if !is_of_a_host(&subnet, ip) || !held.insert(ip) {
+            return Err(DriverError::internal(format!(
+                "failed to allocate {what}: Address already in use"
+            )));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -246,6 +267,35 @@ mod tests {
         ] {
             let error = complete(&[], &[], vec![bad]).unwrap_err();
             assert_eq!(error.code, ErrorCode::InvalidArgument);
+        }
+        let held = |gateway, others: &[(&str, &str)]| {
+            let mut pool = wish("10.9.1.0/24", None, gateway);
+            let others = others.iter();
+            let others = others.map(|(name, ip)| ((*name).to_owned(), ip.parse().unwrap()));
+            pool.reserved = others.collect();
+            complete(&[], &[], vec![pool]).err().map(|e| e.message)
+        };
+        assert_eq!(held(None, &[("a", "10.9.1.2"), ("b", "10.9.1.3")]), None);
+        for (gateway, others, what) in [
+            (Some("10.9.1.0"), &[][..], "gateway (10.9.1.0)"),
+            (
+                None,
+                &[("a", "10.9.1.1")],
+                "secondary ip address (a:10.9.1.1)",
+            ),
+            (
+                None,
+                &[("a", "10.9.1.255")],
+                "secondary ip address (a:10.9.1.255)",
+            ),
+            (
+                None,
+                &[("a", "10.9.1.2"), ("b", "10.9.1.2")],
+                "secondary ip address (b:10.9.1.2)",
+            ),
+        ] {
+            let refused = format!("failed to allocate {what}: Address already in use");
+            assert_eq!(held(gateway, others), Some(refused));
         }
     }
 

@@ -30,6 +30,12 @@ pub(crate) struct Space {
     pub(crate) kept: BTreeSet<IpAddr>,
 }
 
+/// Whether an address of a subnet is neither the subnet's own nor IPv4's broadcast.
+pub(crate) fn is_of_a_host(subnet: &IpNet, ip: IpAddr) -> bool {
+    subnet.max_prefix_len() - subnet.prefix_len() <= 1
+        || (ip != subnet.network() && (ip.is_ipv6() || ip != subnet.broadcast()))
+}
+
 impl Space {
     fn of(pool: &SharedPool) -> Option<Self> {
         let subnet = pool.subnet?;
@@ -57,13 +63,6 @@ impl Space {
             IpNet::V4(_) => Ipv4Addr::from(number as u32).into(),
             IpNet::V6(_) => Ipv6Addr::from(number).into(),
         }
-    }
-
-    /// Whether an address of the subnet is neither the subnet's own nor IPv4's broadcast.
-    pub(crate) fn is_of_a_host(&self, ip: IpAddr) -> bool {
-        let subnet = &self.subnet;
-        subnet.max_prefix_len() - subnet.prefix_len() <= 1
-            || (ip != subnet.network() && (ip.is_ipv6() || ip != subnet.broadcast()))
     }
 
     /// The first free address after the one that was chosen last, from the start again after the end.
