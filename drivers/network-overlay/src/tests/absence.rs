@@ -265,19 +265,26 @@ fn a_lost_host_is_forgotten_and_gets_back_what_is_left() {
     let second = two.allocate("n", "c", &[]).unwrap();
     eventually("they are known", || one.others() == ["b", "c"]);
     two.stop();
-    let lost = Instant::now();
-    eventually("it is away", || one.status("Hosts") == "2 (1 away)");
+    let mut here = Instant::now();
+    eventually("it is away", || {
+        let asked = Instant::now();
+        let away = one.status("Hosts") == "2 (1 away)";
+        if !away {
+            here = asked;
+        }
+        away
+    });
     let away = Instant::now();
     eventually("it is forgotten", || one.status("Hosts") == "1 (0 away)");
     assert!(
-        away.elapsed() > Duration::from_millis(1900),
+        here.elapsed() > Duration::from_secs(2),
         "not before its time"
     );
-    // The lease, the time of grace, and what etcd and this host take.
+    // The time of grace is the driver's own, not an hour.
     assert!(
-        lost.elapsed() < Duration::from_secs(6),
+        away.elapsed() < Duration::from_secs(20),
         "{:?}",
-        lost.elapsed()
+        away.elapsed()
     );
     assert!(one.others().is_empty());
     one.allocate("n", "a", &[&first]).unwrap();
