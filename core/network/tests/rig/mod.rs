@@ -77,7 +77,7 @@ impl Rig {
                     .filter(|l| !before.contains(l))
                     .collect::<Vec<_>>()
             };
-            for _ in 0..500 {
+            for _ in 0..3000 {
                 if leftover().is_empty() {
                     break;
                 }
@@ -328,7 +328,7 @@ fn end_servers() {
 fn talk(address: &str) -> io::Result<String> {
     let address: SocketAddr = address.parse().map_err(io::Error::other)?;
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(1500))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     Ok(text)

@@ -67,7 +67,7 @@ fn a_udp_client_that_keeps_its_port_follows_the_published_port() {
     Rig::run(None, |rig| {
         let client = netns::inside(&rig.world, || UdpSocket::bind("0.0.0.0:5000")).unwrap();
         client
-            .set_read_timeout(Some(Duration::from_secs(5)))
+            .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
         let wish = PortRequest {
             protocol: Protocol::Udp,
@@ -80,7 +80,7 @@ fn a_udp_client_that_keeps_its_port_follows_the_published_port() {
             let server =
                 netns::inside(&container.netns, || UdpSocket::bind("0.0.0.0:9000")).unwrap();
             server
-                .set_read_timeout(Some(Duration::from_secs(5)))
+                .set_read_timeout(Some(Duration::from_secs(20)))
                 .unwrap();
             rig.block(rig.service.publish(&container.id, vec![wish.clone()]))
                 .unwrap();
