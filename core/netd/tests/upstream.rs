@@ -73,8 +73,8 @@ fn told(reply: &[u8]) -> (ResponseCode, Option<u8>) {
 }
 
 const FOUND: ResponseCode = ResponseCode::NoError;
-/// What an answer takes at most that nobody is waited for.
-const QUICK: Duration = Duration::from_millis(700);
+/// How long a server is waited for before the next is asked: the most impatient of clients wait for two seconds.
+const TURN: Duration = Duration::from_millis(1500);
 
 fn write_framed(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
     let length = u16::try_from(message.len()).unwrap();
@@ -296,9 +296,7 @@ fn a_lost_datagram_is_sent_again_and_a_silent_server_stops_nobody() {
         rig.network("net", |_| {}).unwrap();
         let (a, _) = with_dns(rig, "a", "net", &["127.0.0.1"]);
         let (b, _) = with_dns(rig, "b", "net", &["127.0.0.3"]);
-        let begun = Instant::now();
         assert_eq!(resolve(&a, "www.example."), (FOUND, Some(7)));
-        assert!(begun.elapsed() < Duration::from_millis(2500));
         // More questions to the silent server than one sandbox may have under way.
         let flood = netns::inside(&b.netns, || UdpSocket::bind("127.0.0.1:0")).unwrap();
         for n in 0..500 {
@@ -308,7 +306,8 @@ fn a_lost_datagram_is_sent_again_and_a_silent_server_stops_nobody() {
         let begun = Instant::now();
         assert_eq!(resolve(&a, "b").0, FOUND);
         assert_eq!(resolve(&b, "a").0, FOUND, "it has its names as well");
-        assert!(begun.elapsed() < Duration::from_millis(500));
+        // The silent one is given up after twice as long.
+        assert!(begun.elapsed() < TURN);
         assert_eq!(resolve(&a, "other.example."), (FOUND, Some(7)));
         drop(flood);
         rig.end(a);
@@ -334,13 +333,12 @@ fn a_dead_server_costs_one_turn_and_is_asked_last_then() {
         let good = serving(&two, 2);
         let (answer, took) = timed("one.example.");
         assert_eq!(answer, (FOUND, Some(2)));
-        // The most impatient of clients wait for two seconds.
-        let turn = Duration::from_millis(1500);
-        assert!((turn..turn + QUICK).contains(&took), "{took:?}");
+        // It is not given up yet, which takes another turn.
+        assert!((TURN..2 * TURN).contains(&took), "{took:?}");
         for name in ["two.example.", "three.example."] {
             let (answer, took) = timed(name);
             assert_eq!(answer, (FOUND, Some(2)));
-            assert!(took < QUICK, "{took:?}");
+            assert!(took < TURN, "{took:?}");
         }
         // Last, but asked; and once it answers it is what it was.
         drop((dead, good));
@@ -368,7 +366,8 @@ fn a_slow_server_is_heard_while_others_are_asked() {
         let (a, _) = with_dns(rig, "a", "net", &[WORLD, HOST]);
         let begun = Instant::now();
         assert_eq!(resolve(&a, "www.example."), (FOUND, Some(9)));
-        assert!(begun.elapsed() < Duration::from_secs(2) + QUICK);
+        // The dead one is given up half a second later.
+        assert!(begun.elapsed() < 3 * TURN);
         // The host's loopback has nothing to say for a server of the container's own, be it ever so slow.
         let (b, _) = with_dns(rig, "b", "net", &["127.0.0.1"]);
         let own = scripted(Some(&b.netns), "127.0.0.1", |_, _, _| {});

@@ -110,7 +110,7 @@ async fn new_clients_are_heard_however_many_there_were() {
         first.send_to(b"first", host).unwrap();
         for client in 0..1100 {
             // Each has a socket, and a flow, of its own.
-            let heard = tokio::time::timeout(Duration::from_secs(5), said(host, true)).await;
+            let heard = tokio::time::timeout(Duration::from_secs(60), said(host, true)).await;
             assert_eq!(heard.expect("an answer").unwrap(), b"hello", "{client}");
         }
         assert_eq!(relays.flow_count.get(), 1024);
@@ -176,7 +176,7 @@ async fn a_port_that_is_taken_is_listened_on_when_it_is_free() {
         put(&[open, first, second, third], false).await.unwrap_err();
         put(&[open, first], false).await.unwrap();
         drop(taken);
-        let end = std::time::Instant::now() + 5 * AGAIN;
+        let end = std::time::Instant::now() + 15 * AGAIN;
         while !is_open(&relays, &(true, host(first))) {
             assert!(std::time::Instant::now() < end, "it is not tried again");
             tokio::time::sleep(Duration::from_millis(50)).await;
