@@ -260,7 +260,7 @@ impl TlsServer {
             .spawn()
             .unwrap();
         let server = Self { child, port, dir };
-        let started = (0..500).any(|_| {
+        let started = (0..3000).any(|_| {
             std::thread::sleep(Duration::from_millis(10));
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
