@@ -177,9 +177,12 @@ fn wait_and_exit_codes() {
             "busybox",
             "sh",
             "-c",
-            "trap 'exit 9' USR1; while :; do sleep 0.1; done",
+            "trap 'exit 9' USR1; echo ready; while :; do sleep 0.1; done",
         ])
         .ok();
+    eventually("the trap is set", 60, || {
+        (engine.docker(&["logs", "waits"]).ok() == "ready").then_some(())
+    });
     let waiter = engine
         .docker_command()
         .args(["wait", "waits"])
