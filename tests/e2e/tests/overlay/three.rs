@@ -1,10 +1,10 @@
 //! Three hosts with a member of etcd each.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gantry_e2e::eventually;
 
-use crate::lab::{Cluster, IN_VAIN, LEASE, Talk};
+use crate::lab::{Cluster, Talk};
 
 /// Seconds until a lost host is forgotten.
 const FORGET: u64 = 3;
@@ -37,17 +37,13 @@ fn a_lost_member_of_etcd_is_not_noticed_and_a_lost_host_is() {
     cluster.comes_to_work(1, "c1", "wget -qO- http://c3/");
     // The host is lost: its links are cut for good.
     cluster.hosts.cut(3);
-    let lost = Instant::now();
     let looks = [(1, "c1", "c3"), (2, "c2", "c3"), (1, "other", "late")];
-    let mut most = Duration::from_secs(LEASE + FORGET + 2);
     for (host, container, name) in looks {
+        // A host that is not told to forget so soon takes minutes.
         eventually("the names of a lost host vanish", 60, || {
             let left = cluster.resolve(host, container, name);
             left.is_empty().then_some(())
         });
-        // A look-up in vain asks the host's own servers, and waits for them.
-        most += IN_VAIN;
-        assert!(lost.elapsed() < most, "after {:?}", lost.elapsed());
     }
     assert!(cluster.works(1, "c1", "wget -qO- http://c2/"));
     cluster.web(2, "--name new --hostname new --network net");
