@@ -354,7 +354,7 @@ impl Engine {
         self.terminate();
         let left = std::cell::RefCell::default();
         let clean = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            eventually("nothing is left", 10, || {
+            eventually("nothing is left", 30, || {
                 *left.borrow_mut() =
                     footprint::of(self.dir(), &self.tag, self.options.namespace.as_deref());
                 left.borrow().is_empty().then_some(())

@@ -120,7 +120,7 @@ impl Far {
             .expect("ip runs");
         self.servers.push(server);
         let url = format!("http://127.0.0.1:{port}/");
-        eventually("the other machine serves", 10, || self.get(&url));
+        eventually("the other machine serves", 30, || self.get(&url));
     }
 }
 

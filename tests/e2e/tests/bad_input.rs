@@ -131,7 +131,7 @@ fn names_conflict() {
 fn second_daemon_on_the_same_root() {
     let engine = Engine::start();
     let mut second = engine.spawn();
-    let status = eventually("the second daemon gives up", 10, || {
+    let status = eventually("the second daemon gives up", 30, || {
         second.try_wait().unwrap()
     });
     assert!(!status.success());

@@ -315,7 +315,7 @@ fn pools_ranges_and_reserved_addresses() {
         .fails(1, "all predefined address pools have been fully subnetted");
     docker(&engine, "network rm n3").ok();
     // The kernel takes its time with the route.
-    eventually("its subnet is free", 10, || {
+    eventually("its subnet is free", 30, || {
         (docker(&engine, "network create again").code == 0).then_some(())
     });
     assert_eq!(subnet("again"), "10.238.3.0/24");

@@ -97,7 +97,7 @@ fn gantry_speaks_dockers_words() {
         &["images"],
     ] {
         // Ages grow: what is said before and after the other client's answer must be the same for a comparison.
-        let (ours, theirs) = eventually("nothing grows older meanwhile", 10, || {
+        let (ours, theirs) = eventually("nothing grows older meanwhile", 30, || {
             let (before, theirs) = (engine.gantry(args).ok(), engine.docker(args).ok());
             (engine.gantry(args).ok() == before).then_some((before, theirs))
         });

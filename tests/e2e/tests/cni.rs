@@ -198,7 +198,7 @@ fn a_bridge_of_plugins_with_names_ports_and_recovery() {
         .ok();
     engine.kill9();
     run("kill", &["-9", &pid]).ok();
-    eventually("the container has ended", 10, || {
+    eventually("the container has ended", 30, || {
         (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
     });
     engine.boot();
@@ -286,7 +286,7 @@ fn point_to_point_and_macvlan_plugins() {
             .collect()
     };
     let known = names(&before);
-    eventually("their links are gone", 10, || {
+    eventually("their links are gone", 30, || {
         names(&links())
             .iter()
             .all(|l| known.contains(l))

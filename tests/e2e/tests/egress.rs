@@ -104,7 +104,7 @@ fn a_container_goes_where_it_may() {
         &["--egress-allow", "10.254.78.2/32,listed.test,late.test"],
     );
     start("shut", &["--egress-allow", "none", "-p", "127.0.0.1::80"]);
-    eventually("the world answers", 10, || {
+    eventually("the world answers", 30, || {
         (wget(&engine, "free", "http://10.254.78.3/").out == "world\n").then_some(())
     });
     assert_eq!(wget(&engine, "named", "http://10.254.78.2/").ok(), "world");
@@ -120,7 +120,7 @@ fn a_container_goes_where_it_may() {
     };
     wget(&engine, "shut", &format!("http://{}/passwd", ip("free"))).ok();
     let port = engine.docker(&["port", "shut", "80"]).ok();
-    eventually("the published port answers", 10, || {
+    eventually("the published port answers", 30, || {
         let page = run(
             "curl",
             &["-sSf", "-m", "5", &format!("http://{port}/passwd")],

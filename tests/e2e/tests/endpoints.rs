@@ -282,7 +282,7 @@ fn every_way_to_publish() {
         .parse::<u16>()
         .unwrap();
     assert!((range..=last).contains(&chosen));
-    eventually("the page is served", 10, || {
+    eventually("the page is served", 30, || {
         let page = run(
             "curl",
             &[
@@ -306,7 +306,7 @@ fn every_way_to_publish() {
     socket
         .set_read_timeout(Some(Duration::from_millis(500)))
         .unwrap();
-    eventually("an echo comes back", 10, || {
+    eventually("an echo comes back", 30, || {
         socket.send_to(b"hello", ("127.0.0.1", one)).ok()?;
         let mut buffer = [0; 16];
         let length = socket.recv(&mut buffer).ok()?;

@@ -70,7 +70,7 @@ fn commands_are_checked_reported_and_killed() {
     engine.docker(&["exec", "app", "touch", "/ok"]).ok();
     let well = becomes(&engine, "app", "healthy");
     assert_eq!(well["FailingStreak"], 0);
-    eventually("the last five results are kept", 10, || {
+    eventually("the last five results are kept", 30, || {
         (health(&engine, "app")["Log"].as_array()?.len() == 5).then_some(())
     });
     let events = events(&engine, "app");
@@ -95,7 +95,7 @@ fn commands_are_checked_reported_and_killed() {
     engine.kill9();
     engine.boot();
     let before = last(&health(&engine, "app"))["Start"].clone();
-    eventually("checks go on", 10, || {
+    eventually("checks go on", 30, || {
         (last(&health(&engine, "app"))["Start"] != before).then_some(())
     });
 
@@ -188,7 +188,7 @@ fn checks_over_the_network_need_no_program() {
     assert!(!events.contains("exec_"), "{events}");
     http("lost", "/nothing");
     let lost = becomes(&engine, "lost", "unhealthy");
-    eventually("the server answers", 10, || {
+    eventually("the server answers", 30, || {
         let said = last(&health(&engine, "lost"))["Output"]
             .as_str()?
             .to_owned();

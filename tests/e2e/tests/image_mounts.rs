@@ -32,7 +32,7 @@ fn an_image_is_mounted_while_a_container_has_it() {
         script,
     ];
     engine.docker(&run).ok();
-    let log = gantry_e2e::eventually("the script has looked", 10, || {
+    let log = gantry_e2e::eventually("the script has looked", 30, || {
         let logs = engine.docker(&["logs", "user"]);
         logs.err.contains("/part/x").then_some(logs)
     });

@@ -90,7 +90,7 @@ fn both_families_on_one_network() {
 
     // The published port: from another machine, which is known by its address, and from a neighbour.
     let url = format!("http://[{}]:{port}/", far.host6());
-    let outside = eventually("the other machine is served", 10, || far.get(&url));
+    let outside = eventually("the other machine is served", 30, || far.get(&url));
     assert_eq!(outside, "page\n");
     let log = docker(&engine, "logs web");
     assert!(
@@ -153,7 +153,7 @@ fn a_network_without_ipv4() {
     assert_eq!(at["Ports"]["80/tcp"].as_array().unwrap().len(), 1, "{at}");
     assert_eq!(page(&engine, "box", "http://web/"), "page\n");
     let url = format!("http://[{}]:{port}/", far.host6());
-    assert_eq!(eventually("it is served", 10, || far.get(&url)), "page\n");
+    assert_eq!(eventually("it is served", 30, || far.get(&url)), "page\n");
     assert!(pings(&engine, "box", &far.ip6()));
     docker(
         &engine,

@@ -26,7 +26,7 @@ fn page(port: u16) -> Option<String> {
 }
 
 fn serves(port: u16) {
-    eventually("the page is served", 10, || page(port));
+    eventually("the page is served", 30, || page(port));
 }
 
 const WEB: &str = "mkdir -p /www; echo page > /www/index.html; exec httpd -f -p 80 -h /www";
@@ -202,14 +202,14 @@ fn mounts_come_and_go() {
             "cd /live/here/below; exec sleep 600",
         ])
         .ok();
-    eventually("it is there", 10, || {
+    eventually("it is there", 30, || {
         let there = sh(&engine, "ls -l /proc/[0-9]*/cwd").out;
         there.contains("/live/here/below").then_some(())
     });
     update(&engine, "--mount-rm /live/here box")
         .fails(1, "it is busy: a process of the container uses it");
     sh(&engine, "for p in /proc/[0-9]*; do [ \"$(readlink $p/cwd)\" = /live/here/below ] && kill -9 ${p#/proc/}; done; true").ok();
-    eventually("the mount goes", 10, || {
+    eventually("the mount goes", 30, || {
         (update(&engine, "--mount-rm /live/here box").code == 0).then_some(())
     });
     assert_eq!(

@@ -73,7 +73,7 @@ fn policies_apply_and_transient_containers_are_gone() {
             .trim()
             .to_owned()
     };
-    eventually("always runs again", 10, || {
+    eventually("always runs again", 30, || {
         (state("always") == "running 0").then_some(())
     });
     assert_eq!(state("stopped"), "exited 137");

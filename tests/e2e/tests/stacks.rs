@@ -180,7 +180,7 @@ fn replicas_wait_for_their_primary() {
             "get",
             "visits",
         ];
-        let value = eventually("the replica has the value", 10, || {
+        let value = eventually("the replica has the value", 30, || {
             let value = stack.compose(&read).ok();
             (value == "1").then_some(value)
         });
@@ -201,7 +201,7 @@ fn replicas_wait_for_their_primary() {
             .exec("primary", &["redis-cli", "info", "replication"])
             .ok()
     };
-    eventually("four replicas", 10, || {
+    eventually("four replicas", 30, || {
         info().contains("connected_slaves:4").then_some(())
     });
     let replica = stack.compose(&["ps", "-q", "replica"]).ok();

@@ -166,7 +166,7 @@ fn keys_detach_from_containers_and_execs() {
         client.send(typed);
         client.rest();
     }
-    eventually("the detaching is told", 5, || {
+    eventually("the detaching is told", 30, || {
         told(&engine, "detach").then_some(())
     });
     let (status, text) = engine.api(
@@ -187,7 +187,7 @@ fn keys_detach_from_containers_and_execs() {
     let mut client = upgrade(&engine, &format!("/exec/{id}/start"), &json!({"Tty": true}));
     client.send(b"\x01b");
     client.rest();
-    eventually("the detaching is told", 5, || {
+    eventually("the detaching is told", 30, || {
         told(&engine, "exec_detach").then_some(())
     });
     let seen = get(&engine, &format!("/exec/{id}/json"));
@@ -319,7 +319,7 @@ fn exec_sizes_detaches_and_is_refused_when_it_cannot_run() {
     engine.docker(&["unpause", &name]).ok();
     engine.docker(&["kill", &name]).ok();
     refused("is not running");
-    eventually("the exec ends with its container", 5, || {
+    eventually("the exec ends with its container", 30, || {
         (get(&engine, &format!("/exec/{id}/json"))["ExitCode"] == 137).then_some(())
     });
     let (status, text) = engine.api("GET", "/exec/nope/json", None);
@@ -358,7 +358,7 @@ fn websockets() {
         done.out,
         done.err
     );
-    eventually("the detaching is told", 5, || {
+    eventually("the detaching is told", 30, || {
         told(&engine, "detach").then_some(())
     });
     let (status, text) = engine.api("GET", "/containers/plain/attach/ws?stream=1", None);

@@ -152,7 +152,7 @@ impl Stage {
         }
         assert!(routes.contains(default), "{when}: {routes}");
         let links = self.links + usize::from(is_member && self.on_bridge);
-        eventually("no link is left over", 5, || {
+        eventually("no link is left over", 30, || {
             (self.links() == links).then_some(())
         });
         is_member
@@ -166,7 +166,7 @@ impl Stage {
         let args: Vec<&str> = line.split(' ').collect();
         let done = begin(&self.engine, &args).wait().unwrap().success();
         if !done {
-            eventually("the daemon is killed", 5, || {
+            eventually("the daemon is killed", 30, || {
                 UnixStream::connect(self.engine.socket()).err()
             });
         }

@@ -99,7 +99,7 @@ fn limits_change_while_the_container_runs() {
 
 /// What is in use cannot be taken away: nothing of the request happens.
 fn too_little_changes_nothing(engine: &Engine) {
-    eventually("the memory is used", 10, || {
+    eventually("the memory is used", 30, || {
         let full = ["exec", "limited", "test", "-e", "/full"];
         (engine.docker(&full).code == 0).then_some(())
     });
@@ -176,7 +176,7 @@ fn memory_that_runs_out_is_told_at_once() {
     run(&engine, &["--name", "tight", "-m", "16m"], "sleep 600");
     let eat = "head -c 50000000 /dev/zero | tail -n 1";
     engine.docker(&["exec", "tight", "sh", "-c", eat]);
-    eventually("it is noted", 10, || {
+    eventually("it is noted", 30, || {
         (inspect(&engine, "{{.State.OOMKilled}}", "tight") == "true").then_some(())
     });
     assert_eq!(state(&engine, "tight"), "running");

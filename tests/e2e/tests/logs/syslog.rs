@@ -227,7 +227,7 @@ fn syslog_over_tls() {
     let (cert, key, out) = (file("cert.pem"), file("key.pem"), file("received"));
     certificate(&cert, &key);
     let mut server = tls_server(port, [&cert, &key, &out]);
-    eventually("the server listens", 10, || {
+    eventually("the server listens", 30, || {
         std::net::TcpStream::connect(("127.0.0.1", port)).ok()
     });
     let (address, ca) = (

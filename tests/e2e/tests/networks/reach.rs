@@ -49,7 +49,7 @@ fn containers_find_each_other_by_name() {
             "-qO-",
             &format!("http://{name}/"),
         ];
-        let page = eventually("the server answers", 10, || {
+        let page = eventually("the server answers", 30, || {
             let done = engine.docker(&args);
             (done.code == 0).then_some(done.out)
         });
@@ -102,7 +102,7 @@ fn published_port_from_host_container_and_another_namespace() {
             WEB,
         ])
         .ok();
-    let page = eventually("the server answers on loopback", 10, || {
+    let page = eventually("the server answers on loopback", 30, || {
         get(&format!("127.0.0.1:{port}"))
     });
     assert!(page.ends_with("page\n"), "{page}");
@@ -170,7 +170,7 @@ fn host_none_and_shared_namespaces() {
         "-qO-",
         "http://127.0.0.1/",
     ];
-    let page = eventually("the neighbour answers", 10, || {
+    let page = eventually("the neighbour answers", 30, || {
         let done = engine.docker(&args);
         (done.code == 0).then_some(done.out)
     });

@@ -23,7 +23,7 @@ impl Stayer {
         let namespace = Namespace::of_process(pid.parse().unwrap());
         // It is there when it is what it was to become.
         let name = format!("/proc/{}/comm", process.id());
-        eventually("it stays", 5, || {
+        eventually("it stays", 30, || {
             (std::fs::read_to_string(&name).ok()? == "sleep\n").then_some(())
         });
         Self { process, namespace }
@@ -52,7 +52,7 @@ fn stays_without_links(engine: &Engine, network: &str, address: &str) {
     assert!(stayer.links().contains("eth0"), "{}", stayer.links());
     docker(engine, "rm -f first").ok();
     run("second");
-    eventually("nothing is left to who stays", 5, || {
+    eventually("nothing is left to who stays", 30, || {
         (!stayer.links().contains("eth0")).then_some(())
     });
     let ping = [

@@ -101,7 +101,7 @@ impl Bundle {
         self.state(name)["pid"].as_i64().expect("a number")
     }
     pub(crate) fn await_status(&self, name: &str, status: &str) {
-        eventually(status, 10, || (self.status(name) == status).then_some(()));
+        eventually(status, 30, || (self.status(name) == status).then_some(()));
     }
     /// What hooks wrote down.
     pub(crate) fn log(&self) -> Vec<String> {

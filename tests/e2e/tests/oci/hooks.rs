@@ -53,7 +53,7 @@ fn hooks_run_in_their_order_and_are_told_the_state() {
     // As the container sees it.
     assert_eq!(told(&log[3])["pid"], 1);
     b.oci("start @x").ok();
-    let hooked = eventually("its hook", 10, || Some(b.out()).filter(|o| !o.is_empty()));
+    let hooked = eventually("its hook", 30, || Some(b.out()).filter(|o| !o.is_empty()));
     let state = told(hooked.trim());
     assert_eq!(
         (&state["status"], &state["pid"]),

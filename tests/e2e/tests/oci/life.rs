@@ -48,7 +48,7 @@ fn life_cycle_and_its_errors() {
     b.config["process"]["args"] = json!(["false"]);
     b.oci("start @x").ok();
     assert_eq!(b.status("x"), "running");
-    eventually("its output", 10, || (b.out() == "up\n").then_some(()));
+    eventually("its output", 30, || (b.out() == "up\n").then_some(()));
     b.oci("start @x").fails(1, "already running");
     b.oci("delete @x").fails(1, "not stopped: running");
     b.oci("kill @x NOPE").fails(1, "unknown signal");
@@ -105,13 +105,13 @@ fn a_creation_that_is_cut_off_leaves_what_delete_removes() {
         .stdin(Stdio::null())
         .spawn()
         .expect("gantry-oci is built");
-    let told = eventually("its hook", 10, || b.log().pop());
+    let told = eventually("its hook", 30, || b.log().pop());
     assert_eq!(b.status("x"), "creating");
     creating.kill().expect("it is ours");
     creating.wait().expect("it is ours");
     let told: Value = serde_json::from_str(&told).expect("the state is JSON");
     let pid = told["pid"].to_string();
-    eventually("its process ends", 10, || zombie(&pid).then_some(()));
+    eventually("its process ends", 30, || zombie(&pid).then_some(()));
     assert_eq!(b.status("x"), "stopped");
     b.oci("delete @x").ok();
     // The hook is nobody's now.
@@ -152,7 +152,7 @@ fn execs() {
     fs::write(b.path("process"), process.to_string()).expect("it is ours");
     let (code, said) = b.detached("exec --detach --pid-file pid --process process @x");
     assert_eq!(code, 0, "{said}");
-    eventually("its output", 10, || (b.out() == "c\n9\n").then_some(()));
+    eventually("its output", 30, || (b.out() == "c\n9\n").then_some(()));
     let pid = fs::read_to_string(b.path("pid")).expect("a pid file");
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
     let pids: Vec<&str> = status

@@ -73,7 +73,7 @@ fn terminals_go_through_the_console_socket() {
         seen.clone()
     };
     // Whatever is typed before the terminal is the container's may get lost.
-    eventually("it runs", 10, || {
+    eventually("it runs", 30, || {
         let state = b.oci("state @y");
         (state.code == 0 && state.out.contains("running")).then_some(())
     });

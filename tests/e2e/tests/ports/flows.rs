@@ -107,7 +107,7 @@ fn answers_to_flows_that_began_here_are_not_relayed() {
         ("[::]:5052", &v6),
     ] {
         let socket = bound(&host.namespace, from);
-        eventually(&format!("{from} hears {to}"), 10, || {
+        eventually(&format!("{from} hears {to}"), 30, || {
             hears(&socket, to).then_some(())
         });
         // Who comes from elsewhere is the container's client, whoever has that port here.
@@ -115,7 +115,7 @@ fn answers_to_flows_that_began_here_are_not_relayed() {
     }
     // A container's own number is kept on the way out, where it is free.
     let socket = bound(&inside(&engine, "echo"), "0.0.0.0:5000");
-    eventually("the container hears the answer", 10, || {
+    eventually("the container hears the answer", 30, || {
         hears(&socket, &v4).then_some(())
     });
     drop((echo, socket, there, own));
@@ -140,7 +140,7 @@ fn what_the_kernel_translates_is_not_relayed() {
     eventually("the server answers", 20, || page(5000));
     // Over IPv6 these are relayed.
     run(&engine, "--name four -p 5001-5100:5001-5100", SLEEP);
-    eventually("it answers who asks from such a port", 10, || page(5050));
+    eventually("it answers who asks from such a port", 30, || page(5050));
     engine.finish();
 }
 

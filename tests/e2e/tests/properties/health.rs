@@ -13,7 +13,7 @@ fn state(container: &Container<'_>) -> Value {
 }
 
 fn until(container: &Container<'_>, status: &str) -> Value {
-    eventually(&format!("the container is {status}"), 15, || {
+    eventually(&format!("the container is {status}"), 25, || {
         Some(state(container)).filter(|health| health["Status"] == status)
     })
 }
@@ -101,7 +101,7 @@ pub(crate) fn fields(lab: &Lab<'_>, seen: &Seen) {
 pub(crate) fn start_period(lab: &Lab<'_>, seen: &Seen) {
     let check = json!({"Test": ["CMD", "false"], "Interval": HOUR, "StartPeriod": HOUR, "StartInterval": 100 * MS, "Retries": 1});
     let container = lab.hold(&json!({"Healthcheck": check}));
-    let health = eventually("three checks", 15, || {
+    let health = eventually("three checks", 25, || {
         Some(state(&container))
             .filter(|health| health["Log"].as_array().is_some_and(|log| log.len() >= 3))
     });

@@ -16,12 +16,12 @@ pub(crate) fn restarts(lab: &Lab<'_>, seen: &Seen) {
     always.start();
     let twice = lab.create(&body(json!({"Name": "on-failure", "MaximumRetryCount": 2})));
     twice.start();
-    let again = eventually("it is restarted", 10, || {
+    let again = eventually("it is restarted", 30, || {
         Some(count(&always)).filter(|n| *n >= 1)
     });
     seen.holds("HostConfig.RestartPolicy", again >= 1, again);
     seen.holds("RestartPolicy.Name", again >= 1, again);
-    let state = eventually("the retries end", 15, || {
+    let state = eventually("the retries end", 30, || {
         let shown = twice.inspect();
         let status = shown["State"]["Status"].as_str()?.to_owned();
         (status == "exited").then_some((status, shown["RestartCount"].as_i64()))
@@ -84,7 +84,7 @@ pub(crate) fn stops(lab: &Lab<'_>, seen: &Seen) {
     let took = began.elapsed();
     seen.holds(
         "Config.StopTimeout",
-        took < Duration::from_secs(8),
+        took < Duration::from_secs(10),
         format!("{took:?}"),
     );
     let wrong = lab.refusal(&json!({"StopSignal": "SIGWAT"}));
@@ -101,11 +101,11 @@ pub(crate) fn removes_itself(lab: &Lab<'_>, seen: &Seen) {
         .unwrap_or_default()
         .to_owned();
     container.start();
-    eventually("it is removed", 10, || {
+    eventually("it is removed", 30, || {
         (container.api("GET", "json").0 == 404).then_some(())
     });
     seen.eq("HostConfig.AutoRemove", container.api("GET", "json").0, 404);
-    let volume = eventually("so is its volume", 10, || {
+    let volume = eventually("so is its volume", 30, || {
         let status = lab.api("GET", &format!("/v1.51/volumes/{volume}"), None).0;
         (status == 404).then_some(status)
     });

@@ -66,7 +66,7 @@ pub(crate) fn ports(lab: &Lab<'_>, seen: &Seen) {
         "Cmd": ["sh", "-c", "httpd -p 80 -h /etc; httpd -f -p 81 -h /etc"], "ExposedPorts": {"81/tcp": {}, "82/udp": {}},
         "HostConfig": {"NetworkMode": "bridge", "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": port}]}, "PublishAllPorts": true}
     }));
-    let answer = eventually("the published port answers", 10, || fetch(&port));
+    let answer = eventually("the published port answers", 30, || fetch(&port));
     for property in [
         "HostConfig.PortBindings",
         "PortBinding.HostPort",
@@ -84,7 +84,7 @@ pub(crate) fn ports(lab: &Lab<'_>, seen: &Seen) {
         .as_str()
         .unwrap_or_default()
         .to_owned();
-    let answer = eventually("the chosen port answers", 10, || fetch(&chosen));
+    let answer = eventually("the chosen port answers", 30, || fetch(&chosen));
     seen.holds(
         "HostConfig.PublishAllPorts",
         answer.contains("200 OK"),

@@ -161,7 +161,7 @@ pub(crate) fn terminal(lab: &Lab<'_>, seen: &Seen) {
 
 /// The log of a container when it has ended.
 fn finished(engine: &Engine, id: &str) -> String {
-    eventually("the container ends", 10, || {
+    eventually("the container ends", 30, || {
         let running = engine
             .docker(&["inspect", "-f", "{{.State.Running}}", id])
             .ok();
