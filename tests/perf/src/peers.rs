@@ -72,7 +72,12 @@ impl Daemon {
                 command.arg("--").arg(program);
                 command
             }
-            None => account.command(program),
+            None => {
+                let mut command = account.command("unshare");
+                // It keeps the mounts that it starts with.
+                command.args(["--mount", "--"]).arg(program);
+                command
+            }
         };
         let mut child = command
             .args(["-H", &host])
@@ -138,12 +143,12 @@ impl Bench {
     /// Makes a busybox root file system and starts the daemons with it as image `busybox`.
     pub(crate) fn new(bin: &Path) -> Result<Self> {
         shell("ip link set lo up && mount --make-rprivate /")?;
-        // Debian's crun refuses an empty unified hierarchy beside version 1.
-        shell("! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified")?;
         let dir = tempfile::Builder::new().prefix("gantry-perf-").tempdir()?;
         let root = dir.path().join("root");
         make_root(&root)?;
         let gantryd = Self::gantryd(bin, dir.path())?;
+        // Debian's crun refuses an empty unified hierarchy beside version 1.
+        shell("! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified")?;
         let dockerd = Self::dockerd(dir.path())?;
         let bench = Self {
             dir,
