@@ -1,6 +1,6 @@
 //! Network namespaces that traffic is sent between: of containers, and made by hand.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use gantry_fixtures::Namespace;
@@ -13,7 +13,7 @@ use crate::peers::{Engine, shell};
 /// Where traffic begins or ends.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
-    pub(crate) namespace: Rc<Namespace>,
+    pub(crate) namespace: Arc<Namespace>,
     /// Its IPv4 address.
     pub(crate) address: String,
 }
@@ -21,7 +21,7 @@ pub(crate) struct Place {
 impl Place {
     fn new(namespace: Namespace, address: &str) -> Self {
         Self {
-            namespace: Rc::new(namespace),
+            namespace: Arc::new(namespace),
             address: address.to_owned(),
         }
     }

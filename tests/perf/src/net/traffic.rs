@@ -1,7 +1,7 @@
 //! Throughput of one TCP connection.
 //!
-//! Connections that are compared stay open and take turns of some 50 ms: what else happens to the machine lasts longer, and
-//! reaches all of them. Sender and receiver have a processor each: whether the scheduler puts both on one or not makes more
+//! Connections that are compared take turns of some 50 ms: what else happens to the machine lasts longer, and reaches all of
+//! them. Each round has new ones: where the kernel puts what belongs to one makes it some percent faster or slower for its life. Sender and receiver have a processor each: whether the scheduler puts both on one or not makes more
 //! of a difference than all that is compared here.
 
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ use super::place::{Handmade, Pair, Place};
 use crate::cost::{quantile, verdict};
 use crate::peers::Bench;
 
-/// Turns for each round that is asked for.
+/// Turns for each round that is asked for, not counting the one in which a connection finds its speed.
 const TURNS: usize = 10;
 /// Bytes of a turn.
 const TURN: usize = 64 << 20;
@@ -95,6 +95,8 @@ fn receive(mut stream: TcpStream, done: &Sender<Instant>) {
 /// A connection to be measured.
 pub(super) struct Row {
     name: String,
+    from: Place,
+    to: (String, u16),
     stream: TcpStream,
     /// Gbit/s.
     rates: Vec<f64>,
@@ -104,24 +106,36 @@ pub(super) struct Row {
 
 impl Row {
     pub(super) fn new(name: impl Into<String>, from: &Place, to: &str, port: u16) -> Result<Self> {
-        let name = name.into();
-        let connected = from.namespace.enter(|| TcpStream::connect((to, port)));
+        let (name, to) = (name.into(), (to.to_owned(), port));
+        let stream = open(from, &to).with_context(|| name.clone())?;
         Ok(Self {
-            stream: connected.with_context(|| name.clone())?,
             name,
+            from: from.clone(),
+            to,
+            stream,
             rates: Vec::new(),
             busy: 0,
         })
     }
 
-    fn turn(&mut self, arrived: &Receiver<Instant>) -> Result<()> {
+    fn reopen(&mut self) -> Result<()> {
+        self.stream = open(&self.from, &self.to).with_context(|| self.name.clone())?;
+        Ok(())
+    }
+
+    fn send(&mut self, arrived: &Receiver<Instant>) -> Result<Duration> {
         let data = [0; AT_ONCE];
-        let (before, start) = (busy_ticks()?, Instant::now());
+        let start = Instant::now();
         for _ in 0..TURN / AT_ONCE {
             self.stream.write_all(&data)?;
         }
         let end = arrived.recv_timeout(PATIENCE);
-        let took = end.with_context(|| self.name.clone())? - start;
+        Ok(end.with_context(|| self.name.clone())? - start)
+    }
+
+    fn turn(&mut self, arrived: &Receiver<Instant>) -> Result<()> {
+        let before = busy_ticks()?;
+        let took = self.send(arrived)?;
         self.busy += busy_ticks()? - before;
         self.rates.push(gbit(TURN) / took.as_secs_f64());
         Ok(())
@@ -135,6 +149,11 @@ impl Row {
     fn cost(&self) -> f64 {
         self.busy as f64 * TICK / (gbit(TURN) * self.rates.len() as f64)
     }
+}
+
+fn open(from: &Place, (to, port): &(String, u16)) -> std::io::Result<TcpStream> {
+    from.namespace
+        .enter(|| TcpStream::connect((to.as_str(), *port)))
 }
 
 fn gbit(bytes: usize) -> f64 {
@@ -212,18 +231,19 @@ pub(crate) fn traffic(bench: &Bench, rounds: usize) -> Result<()> {
 
 fn take_turns(rows: &mut [Row], arrived: &mut Arrived, rounds: usize) -> Result<()> {
     pin(SENDER)?;
-    for round in 0..=rounds * TURNS {
+    for _ in 0..rounds {
         for row in &mut *rows {
-            row.turn(&arrived.1)?;
-            if round == 0 {
-                (row.rates, row.busy) = (Vec::new(), 0);
-            }
+            row.reopen()?;
+            row.send(&arrived.1)?;
+        }
+        for _ in 0..TURNS {
+            rows.iter_mut().try_for_each(|row| row.turn(&arrived.1))?;
         }
     }
     Ok(())
 }
 
-/// Measures the rows in turn and prints them. The first round is not counted.
+/// Measures the rows in turn and prints them.
 pub(super) fn measure(
     title: &str,
     rows: &mut [Row],
