@@ -16,8 +16,8 @@ use crate::bpf::{self, Map, MapKind, Use, btf};
 
 /// Address and port as `struct bpf_sock_addr` has them: in network order, the port in a word.
 const PLACE: usize = 8;
-/// So many places at most.
-const MOST: u32 = 1 << 17;
+/// So many places at most. The map has 16 bytes for each from the beginning.
+const MOST: u32 = 1 << 13;
 
 /// Offsets in `struct bpf_sock_addr`.
 mod field {
@@ -95,7 +95,7 @@ impl Led {
     /// nothing else was said.
     ///
     /// # Errors
-    /// `E2BIG` when there are 131,072.
+    /// `E2BIG` when there are 8,192.
     pub fn set(&self, at: SocketAddrV4, to: SocketAddrV4) -> io::Result<()> {
         self.places.set(&place(at), &place(to))
     }

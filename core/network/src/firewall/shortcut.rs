@@ -1,8 +1,8 @@
 //! Published ports at loopback addresses, as the host's own processes reach them: what they connect to over TCP and IPv4 is
 //! led to the container as it is connected. Translation costs each packet a second look at the route, here and back.
 //!
-//! What cannot be had of it (a kernel that does not, rows of thousands of ports, sockets that have an address already) is
-//! translated like the rest.
+//! What cannot be had of it (a kernel that does not, thousands of ports, sockets that have an address already) is translated
+//! like the rest.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, SocketAddrV4};
@@ -59,8 +59,10 @@ impl Firewall {
         let new = after.iter().filter(|(at, to)| before.get(at) != Some(to));
         let removed = gone.map(|at| led.remove(*at));
         let set = new.map(|(at, to)| led.set(*at, *to));
-        for error in removed.chain(set).filter_map(Result::err) {
-            tracing::warn!(%error, "leading connections to published ports");
+        let failed: Vec<_> = removed.chain(set).filter_map(Result::err).collect();
+        if let Some(error) = failed.first() {
+            let ports = failed.len();
+            tracing::warn!(%error, ports, "leading connections to published ports");
         }
     }
 
