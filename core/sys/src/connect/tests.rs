@@ -92,6 +92,24 @@ fn connections_to_loopback_addresses_are_led() {
 }
 
 #[test]
+fn there_are_so_many_places_at_most() {
+    on_a_host(|| {
+        let one = server("one");
+        let led = begin().unwrap();
+        let most = u16::try_from(MOST).unwrap();
+        (1..=most).for_each(|port| led.set(at(HERE, port), one).unwrap());
+        let error = led.set(at(HERE, most + 1), one).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::E2BIG));
+        refused(at(HERE, most + 1));
+        led.remove(at(HERE, 1)).unwrap();
+        led.set(at(HERE, most + 1), one).unwrap();
+        for port in [2, most, most + 1] {
+            assert_eq!(ask(at(HERE, port)).unwrap(), "one");
+        }
+    });
+}
+
+#[test]
 fn it_goes_on_as_long_as_somebody_holds_it() {
     on_a_host(|| {
         let one = server("one");
