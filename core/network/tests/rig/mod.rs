@@ -29,12 +29,23 @@ pub(crate) const WORLD: &str = "192.0.2.2";
 
 pub(crate) struct Rig {
     pub(crate) dir: tempfile::TempDir,
-    pub(crate) service: NetworkService,
+    pub(crate) service: Daemon,
     pub(crate) world: OwnedFd,
     /// What the driver refuses.
     pub(crate) refused: Refused,
     runtime: tokio::runtime::Runtime,
     netd: Option<PathBuf>,
+}
+
+/// The service of a daemon; none while the next one is about to start.
+pub(crate) struct Daemon(Option<NetworkService>);
+
+impl std::ops::Deref for Daemon {
+    type Target = NetworkService;
+
+    fn deref(&self) -> &NetworkService {
+        self.0.as_ref().expect("a daemon runs")
+    }
 }
 
 /// A container: nothing but its sandbox.
@@ -61,7 +72,7 @@ impl Rig {
             let service = runtime.block_on(open(dir.path(), netd.clone(), TAG, &refused));
             let mut rig = Rig {
                 dir,
-                service,
+                service: Daemon(Some(service)),
                 world,
                 refused,
                 runtime,
@@ -115,7 +126,10 @@ impl Rig {
             netns: Some(c.netns.try_clone().unwrap()),
         });
         let live: Vec<_> = live.collect();
-        self.service = self.block(open(self.dir.path(), self.netd.clone(), TAG, &self.refused));
+        // There are never two: each would mend what the other changes of the rules.
+        self.service.0 = None;
+        let service = self.block(open(self.dir.path(), self.netd.clone(), TAG, &self.refused));
+        self.service = Daemon(Some(service));
         self.block(self.service.restore(live)).unwrap();
     }
 
